@@ -1,0 +1,52 @@
+# make quickstart | make test; on a GPU machine add EXTRA=gpu.
+EXTRA ?= cpu
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(EXTRA)
+CODE := rl selection rewards tests benchmarks
+
+.PHONY: help setup quickstart smoke test lint format types requirements clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## install everything into .venv; does nothing when up to date
+
+# uv, where it is not there already, comes into the virtual environment itself: nothing outside this folder changes.
+$(STAMP): requirements/$(EXTRA).txt pyproject.toml
+	@if command -v uv >/dev/null; then test -x $(BIN)/python || uv venv --python $(PYTHON) $(VENV); \
+	else test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }; fi
+	@echo "installing Sieve and its $(EXTRA) requirements into $(VENV) ..."
+	@uv=$$(command -v uv || echo $(BIN)/uv); \
+	$$uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/$(EXTRA).txt && \
+	$$uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@rm -f $(VENV)/.installed-* && touch $@
+
+quickstart: setup  ## the whole loop on this machine, in at most 15 minutes
+	@$(BIN)/sieve train configs/quickstart.yaml
+
+smoke: setup  ## every part once, in under two minutes
+	@$(BIN)/sieve train configs/smoke.yaml
+
+test: setup lint types  ## lint, types, and every test
+	@$(BIN)/python -m pytest
+
+lint: setup  ## ruff: rules and format
+	@$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check $(CODE)
+
+format: setup  ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix $(CODE); $(BIN)/ruff format $(CODE)
+
+types: setup  ## mypy on the three packages
+	@$(BIN)/mypy
+
+requirements: $(STAMP)  ## resolve requirements/*.txt anew from pyproject.toml
+	@uv=$$(command -v uv || echo $(BIN)/uv); \
+	for extra in cpu gpu; do \
+	  $$uv pip compile pyproject.toml --quiet --extra $$extra --extra dev --override requirements/overrides.txt \
+	    --universal --python-version 3.11 --no-annotate --no-header -o requirements/$$extra.txt; \
+	done
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

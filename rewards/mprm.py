@@ -1,0 +1,136 @@
+"""The multimodal process reward model (MPRM): the probability that each written step of an answer is right.
+
+A vision-language model with its own language head reads prompt, images and answer once; at the last token of each step
+the logits of '+' and '-' are compared (VisualPRM, arXiv 2503.10291, section 4). Causal attention makes the score of a
+step depend on nothing after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText
+
+from rewards.encoding import Encoder
+from rewards.labels import LabelRule
+from rewards.optimizer_files import load_optimizer, save_optimizer
+from rewards.records import Annotated, Prompt, Rollout, StepScores
+
+
+class MPRM:
+    """Scores steps and learns from Monte-Carlo labels; plain PyTorch, one process.
+
+    Args:
+        checkpoint: Transformers vision-language checkpoint to start from.
+        encoder: The checkpoint's processor.
+        label_rule: From a rollout's counts to its steps' targets.
+        learning_rate, weight_decay: Of AdamW.
+        batch_size: Rollouts in one forward pass.
+        threads: CPU threads.
+        trust_remote_code: Whether code shipped with the checkpoint may run.
+
+    Attributes:
+        version: Number of updates taken; every score carries it.
+
+    Raises:
+        ValueError: '+' or '-' is not one token of the checkpoint's vocabulary.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        encoder: Encoder,
+        label_rule: LabelRule,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        batch_size: int = 64,
+        dtype: str = "float32",
+        threads: int = 1,
+        trust_remote_code: bool = False,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = AutoModelForImageTextToText.from_pretrained(
+            checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        ).to(self._device)
+        self._encoder, self._label_rule, self._batch_size = encoder, label_rule, batch_size
+        self._signs = torch.tensor([_single_token(encoder, "+"), _single_token(encoder, "-")], device=self._device)
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        self.version = 0
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[StepScores]:
+        """P('+') at each step's end, renormalised over '+' and '-'."""
+        self._model.eval()
+        scores: list[StepScores] = []
+        for start in range(0, len(rollouts), self._batch_size):
+            chunk = slice(start, start + self._batch_size)
+            for logits in self._step_logits(prompts[chunk], rollouts[chunk]):
+                scores.append(StepScores(torch.sigmoid(logits).double().cpu().numpy(), self.version))
+        return scores
+
+    def train(self, samples: Sequence[Annotated], max_grad_norm: float = 1.0) -> dict[str, float]:
+        """One update: a pass over the samples, an optimizer step a batch; cross-entropy at the labelled step ends.
+
+        Returns:
+            Means over the batches: ``loss`` in nats a step, ``grad_norm``, and the share of ``positive`` targets.
+        """
+        self._model.train()
+        losses, norms, positives = [], [], []
+        for start in range(0, len(samples), self._batch_size):
+            chunk = samples[start : start + self._batch_size]
+            targets = torch.tensor(np.concatenate([self._label_rule(sample.counts) for sample in chunk]))
+            labelled = ~targets.isnan()
+            if not labelled.any():
+                continue
+            logits = torch.cat(self._step_logits([s.prompt for s in chunk], [s.rollout for s in chunk]))
+            targets = targets[labelled].to(logits)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[labelled.to(logits.device)], targets)
+            self._optimizer.zero_grad()
+            loss.backward()
+            norms.append(torch.nn.utils.clip_grad_norm_(self._model.parameters(), max_grad_norm).item())
+            self._optimizer.step()
+            losses.append(loss.item())
+            positives.append(targets.mean().item())
+        if losses:
+            self.version += 1
+        nothing = [float("nan")]
+        return {
+            "loss": float(np.mean(losses or nothing)),
+            "grad_norm": float(np.mean(norms or nothing)),
+            "positive": float(np.mean(positives or nothing)),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Model, processor and optimizer as safetensors and JSON."""
+        self._model.save_pretrained(folder)
+        self._encoder.processor.save_pretrained(folder)
+        save_optimizer(self._optimizer, self._model, folder, {"version": self.version})
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote."""
+        loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=self._model.dtype)
+        self._model.load_state_dict(loaded.state_dict())
+        self.version = load_optimizer(self._optimizer, self._model, folder)["version"]
+
+    def _step_logits(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
+        """The log-odds of '+' over '-' at each step's last token: one (K,) tensor a rollout."""
+        batch = self._encoder.batch(prompts, [rollout.token_ids for rollout in rollouts])
+        hidden = self._model.model(**batch.model_inputs(self._device)).last_hidden_state
+        completion_start = batch.prompt_ids.shape[1]
+        ends = [[completion_start + span.end - 1 for span in rollout.steps] for rollout in rollouts]
+        rows = [row for row, positions in enumerate(ends) for _ in positions]
+        columns = [column for positions in ends for column in positions]
+        plus, minus = self._model.lm_head.weight[self._signs]
+        logits = hidden[rows, columns].float() @ (plus - minus).float()
+        return list(logits.split([len(positions) for positions in ends]))
+
+
+def _single_token(encoder: Encoder, text: str) -> int:
+    tokens = encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(tokens) != 1:
+        raise ValueError(f"the reward model reads the logits of '+' and '-', but {text!r} is {len(tokens)} tokens here")
+    return tokens[0]

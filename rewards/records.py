@@ -1,0 +1,149 @@
+"""The records that flow between the parts: frozen, typed, and all that the three packages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question about one or more images.
+
+    Attributes:
+        id: Unique within a task and stable between runs; names the prompt in logs, buffers and error messages.
+        source: The kind of question (the stratum that selection keeps apart).
+        question: Text of the user's turn, without image placeholders.
+        images: RGB images, in the order in which the question refers to them.
+        answer: The reference answer that a verifier compares with. Never shown to a model.
+    """
+
+    id: str
+    source: str
+    question: str
+    images: tuple[Image, ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """What an engine is asked for: ``n`` continuations of a prompt's answer, from ``prefix`` on.
+
+    Attributes:
+        prompt: The question and its images.
+        prefix: Completion tokens already written; empty for a whole answer.
+        n: How many continuations.
+        seed: Decides the samples: equal requests to equal weights give equal continuations.
+    """
+
+    prompt: Prompt
+    prefix: tuple[int, ...] = ()
+    n: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One continuation.
+
+    Attributes:
+        token_ids: Its new tokens (T,), with the end-of-sequence token if one was sampled.
+        logprobs: Their log-probabilities (T,), in nats, at the sampling temperature.
+        finish_reason: ``stop`` (it ended by itself) or ``length`` (it was cut off).
+        policy_version: The weights that sampled it.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: str
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class StepSpan:
+    """Half-open range of completion tokens, ``start <= i < end``; ``end - 1`` is where the step's score is read."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled answer to a prompt. Its images stay with the prompt and are looked up by ``prompt_id``.
+
+    Attributes:
+        prompt_id: The `Prompt` it answers.
+        source: The prompt's source.
+        group: Which sampling of the prompt it belongs to: rollouts with equal ``group`` form one GRPO group.
+        token_ids: Completion tokens (T,), with the end-of-sequence token if one was sampled.
+        logprobs: The sampler's log-probability of each token (T,), in nats, at the sampling temperature.
+        text: The decoded completion.
+        steps: Token spans of the written steps, in order, not overlapping.
+        outcome: The verifier's verdict on the final answer, 1.0 right and 0.0 wrong.
+        finish_reason: ``stop`` (it ended by itself) or ``length`` (it was cut off).
+        policy_version: The number of optimizer steps behind the weights that sampled it.
+    """
+
+    prompt_id: str
+    source: str
+    group: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    steps: tuple[StepSpan, ...]
+    outcome: float
+    finish_reason: str
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """Monte-Carlo evidence for the steps of one rollout.
+
+    Attributes:
+        correct: Continuations from the end of each step that reached the right answer (K,), integers.
+        sampled: Continuations that finished (K,), integers; 0 means missing, never wrong.
+        policy_version: The weights that sampled the continuations.
+    """
+
+    correct: np.ndarray
+    sampled: np.ndarray
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class StepScores:
+    """The MPRM's probability that each step of one rollout is right, (K,) in [0, 1], and the version that said so."""
+
+    scores: np.ndarray
+    mprm_version: int
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A rollout with its prompt and its Monte-Carlo evidence: what the buffer selects from and the MPRM learns from."""
+
+    prompt: Prompt
+    rollout: Rollout
+    counts: StepCounts
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What the learner needs of one rollout.
+
+    Attributes:
+        prompt: The prompt, for its images and its text.
+        token_ids: Completion tokens (T,).
+        sampler_logprobs: Log-probabilities at sampling time (T,), in nats.
+        advantages: One advantage a token (T,), dimensionless.
+        policy_version: The weights that sampled the tokens.
+    """
+
+    prompt: Prompt
+    token_ids: tuple[int, ...]
+    sampler_logprobs: tuple[float, ...]
+    advantages: np.ndarray
+    policy_version: int

@@ -1,0 +1,282 @@
+"""What an experiment is: typed, documented fields, read from YAML and ``key.sub=value`` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class ConfigError(ValueError):
+    """The user's configuration is wrong; the message says which key, which value, and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class TaskConfig(_Section):
+    """Where prompts come from, and how an answer is read and judged."""
+
+    name: str = "grid"
+    """`grid` (procedural, embedded), `files` (JSON lines or Parquet), or `package.module:Name` of your own."""
+    difficulty: Annotated[int, Field(ge=1, le=3)] = 2
+    """Of `grid`: 1 easy to 3 hard."""
+    seed: int = 0
+    """Of `grid`: which world of pictures; train and held-out prompts never overlap within one."""
+    train_files: tuple[str, ...] = ()
+    """Of `files`: training prompts."""
+    heldout_files: tuple[str, ...] = ()
+    """Of `files`: prompts for evaluation only."""
+    columns: dict[str, str] = {}
+    """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ."""
+    verifier: str = "exact"
+    """`exact` (text after "Answer:"), `boxed`, or `package.module:name` of your own."""
+    step_separator: str = r"\n"
+    """Regular expression between written steps; `\\n\\n` for most chat models."""
+    answer_marker: str | None = "Answer:"
+    """Regular expression that begins the final answer, which is not a step; null if the answer is in the last step."""
+
+
+class PolicyConfig(_Section):
+    """The model that learns to reason."""
+
+    checkpoint: str = "grid_policy"
+    """A Transformers vision-language checkpoint (folder or hub name); `grid_policy` is the one shipped with Sieve."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and computation."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a checkpoint may run."""
+
+
+class EngineConfig(_Section):
+    """What samples rollouts and Monte-Carlo continuations."""
+
+    kind: Literal["vllm", "hf"] = "vllm"
+    """`vllm`, or `hf` (Transformers; slow, needs nothing)."""
+    count: Count = 1
+    """Engines, each a Ray actor; requests for one prompt always go to the same engine."""
+    temperature: Positive = 1.0
+    """Sampling temperature."""
+    max_completion_tokens: Count = 64
+    """Most tokens of an answer."""
+    max_model_len: Count = 256
+    """Most tokens of prompt and answer together."""
+    images_per_prompt: Count = 1
+    """Most images of one prompt."""
+    max_num_seqs: Count = 128
+    """Sequences decoded at once."""
+    kv_cache_gib: Count = 1
+    """Key-value cache on a CPU, GiB."""
+    gpu_memory_utilization: Share = 0.45
+    """Share of its GPU that vLLM takes."""
+    num_cpus: Annotated[float, Field(ge=0)] = 1
+    """CPUs that Ray reserves for each engine; also its threads."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves for each engine; fractions share a GPU."""
+
+
+class LearnerConfig(_Section):
+    """How the policy is updated."""
+
+    prompts: Count = 16
+    """Prompts of one step."""
+    samples: Annotated[int, Field(ge=2)] = 8
+    """Rollouts of each prompt: the group size."""
+    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
+    """TRL's loss: how the clipped objective is averaged over tokens and rollouts."""
+    credit: str = "progress"
+    """Credit rule: `outcome`, `progress`, or `package.module:name` of your own."""
+    learning_rate: Positive = 1e-4
+    """Of AdamW, constant."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of AdamW."""
+    max_grad_norm: Positive = 1.0
+    """Gradients longer than this are scaled down to it."""
+    clip: Positive = 0.2
+    """Clipping range of the probability ratio."""
+    micro_batch: Count = 64
+    """Rollouts in one forward and backward pass."""
+    num_cpus: Annotated[float, Field(ge=0)] = 0.5
+    """CPUs that Ray reserves."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves."""
+
+
+class AnnotationConfig(_Section):
+    """Monte-Carlo step labels."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of each step's rollouts that is annotated."""
+    continuations: Count = 8
+    """Continuations sampled from the end of each written step."""
+
+
+class SelectionConfig(_Section):
+    """The streaming buffer: which annotated rollouts the MPRM learns from."""
+
+    selector: Literal["bis", "random"] = "bis"
+    """`bis` (Balanced-Information Score) or `random`."""
+    alpha: Annotated[float, Field(ge=0)] = 0.05
+    """BIS: weight of reliability where labels are not mixed; the paper uses 0.05 at ratio 0.25 and 0.2 at 0.1."""
+    keep_ratio: Share = 0.5
+    """Share of each source's rollouts to keep."""
+    capacity: Count = 2048
+    """Most rollouts held."""
+    window: Count = 1000
+    """Recent scores of each source that the keep ratio refers to."""
+
+
+class MPRMConfig(_Section):
+    """The multimodal process reward model."""
+
+    checkpoint: str | None = None
+    """Where it starts from; null for the policy's own checkpoint."""
+    every: Count = 2
+    """Policy steps between two updates."""
+    batches: Count = 8
+    """Optimizer steps of one update."""
+    batch_size: Count = 64
+    """Rollouts of one optimizer step."""
+    label: str = "hard"
+    """Label rule: `hard` (1 if any continuation was right), `soft` (share of right ones), or `package.module:name`."""
+    learning_rate: Positive = 1e-3
+    """Of AdamW, constant."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Of AdamW."""
+    num_cpus: Annotated[float, Field(ge=0)] = 0.5
+    """CPUs that Ray reserves."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves."""
+
+    @property
+    def lesson_size(self) -> int:
+        """Rollouts of one update."""
+        return self.batches * self.batch_size
+
+
+class EvaluationConfig(_Section):
+    """Held-out evaluation, at the start, at the end, and in between."""
+
+    prompts: Count = 512
+    """Held-out prompts, always the same."""
+    samples: Count = 2
+    """Answers sampled for each, at the training temperature."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Policy steps between evaluations; 0 for start and end only."""
+
+
+class Config(_Section):
+    """One experiment."""
+
+    name: str = "run"
+    """Names the run folder."""
+    seed: int = 0
+    """Of prompts, samples, buffer and learner."""
+    steps: Count = 100
+    """Policy steps."""
+    max_staleness: Annotated[int, Field(ge=0)] = 1
+    """Policy steps that sampling may run ahead of the learner; 0 is strictly on-policy."""
+    output_dir: str | None = None
+    """The run folder; null for `runs/NAME-TIME`."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 50
+    """Policy steps between checkpoints; 0 for the end only."""
+    keep_checkpoints: Count = 2
+    """Checkpoints that stay; older ones are deleted."""
+    deadline: Seconds = 600
+    """Seconds after which a worker that has not answered stops the run."""
+    task: TaskConfig = TaskConfig()
+    policy: PolicyConfig = PolicyConfig()
+    engine: EngineConfig = EngineConfig()
+    learner: LearnerConfig = LearnerConfig()
+    annotation: AnnotationConfig = AnnotationConfig()
+    selection: SelectionConfig = SelectionConfig()
+    mprm: MPRMConfig = MPRMConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.task.name == "files" and not (self.task.train_files and self.task.heldout_files):
+            raise ValueError("task.name is 'files': task.train_files and task.heldout_files must name files")
+        if self.engine.max_completion_tokens >= self.engine.max_model_len:
+            raise ValueError(
+                f"engine.max_completion_tokens is {self.engine.max_completion_tokens}: it must be below "
+                f"engine.max_model_len, {self.engine.max_model_len}, which holds the prompt too"
+            )
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply ``key.sub=value`` overrides (values are YAML).
+
+    Raises:
+        ConfigError: One line that names file, key, value and what is allowed.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}; allowed is a mapping of keys to values")
+    for override in overrides:
+        _override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write every field, defaults too, as YAML that `load_config` reads."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r}: an override is key.sub=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{override!r}: the value is not YAML") from None
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{override!r}: {section} is a value, not a section")
+    values[last] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first of pydantic's complaints as one line; the count of the others follows."""
+    first, *others = error.errors()
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(others)} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        *sections, _ = first["loc"]
+        return f"{key}: no such key; allowed here: {', '.join(_keys(sections))}{more}"
+    if first["type"] == "value_error":
+        return f"{first['ctx']['error']}{more}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key}: {first['input']!r} is not allowed: {message}{more}"
+
+
+def _keys(sections: Sequence[str | int]) -> list[str]:
+    model: type[BaseModel] = Config
+    for section in sections:
+        annotation = model.model_fields[str(section)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,187 @@
+"""The parts of one experiment, made from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rewards.credit import CREDIT_RULES, CreditRule
+from rewards.encoding import Encoder
+from rewards.labels import LABEL_RULES
+from rewards.mprm import MPRM
+from rewards.seeds import derive_seed
+from rewards.verifiers import VERIFIERS, Verifier
+from rl.config import Config, ConfigError
+from rl.engines.engine import Engine
+from rl.extension import resolve
+from rl.staleness import StalenessGate
+from rl.tasks.task import Task
+from rl.workers import EnginePool, Worker, start_ray
+from selection.buffer import StreamingBuffer
+
+SHIPPED_POLICY = Path(__file__).parent / "policy" / "grid_policy"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with: plain objects here, and three kinds of workers elsewhere."""
+
+    task: Task
+    encoder: Encoder
+    verifier: Verifier
+    credit: CreditRule
+    buffer: StreamingBuffer
+    gate: StalenessGate
+    engines: EnginePool
+    learner: Worker
+    mprm: Worker
+
+
+def policy_checkpoint(config: Config) -> str:
+    """Where the policy starts from: the shipped one by its name, any other as it is given."""
+    return str(SHIPPED_POLICY) if config.policy.checkpoint == "grid_policy" else config.policy.checkpoint
+
+
+def make_task(config: Config) -> Task:
+    """The task that the configuration names.
+
+    Raises:
+        ConfigError: There is no such task, or its files are not as they should be.
+    """
+    from rl.tasks.files import FileTask
+    from rl.tasks.grid import GridTask
+
+    task = config.task
+    try:
+        if task.name == "grid":
+            return GridTask(task.difficulty, task.seed)
+        if task.name == "files":
+            return FileTask(task.train_files, task.heldout_files, task.columns)
+        return resolve("task.name", task.name, {})(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def make_encoder(config: Config, checkpoint: str | None = None) -> Encoder:
+    """The processor of a checkpoint (the policy's, unless another is named), cutting steps as the task says."""
+    return Encoder(
+        checkpoint or policy_checkpoint(config),
+        config.task.step_separator,
+        config.task.answer_marker,
+        config.policy.trust_remote_code,
+    )
+
+
+def make_parts(config: Config) -> Parts:
+    """Start Ray and the workers, and make everything else beside them.
+
+    Raises:
+        ConfigError: A name in the configuration stands for nothing, or the machines are too small for the placement.
+    """
+    task = make_task(config)
+    verifier = resolve("task.verifier", config.task.verifier, VERIFIERS)
+    credit = resolve("learner.credit", config.learner.credit, CREDIT_RULES)
+    resolve("mprm.label", config.mprm.label, LABEL_RULES)
+    encoder = make_encoder(config)
+    start_ray(config)
+    engine, learner, mprm = config.engine, config.learner, config.mprm
+    engines = [
+        Worker(f"engine {i}", partial(build_engine, config), engine.num_cpus, engine.num_gpus, config.deadline)
+        for i in range(engine.count)
+    ]
+    return Parts(
+        task=task,
+        engines=EnginePool(engines),
+        learner=Worker("learner", partial(build_learner, config), learner.num_cpus, learner.num_gpus, config.deadline),
+        mprm=Worker("mprm", partial(build_mprm, config), mprm.num_cpus, mprm.num_gpus, config.deadline),
+        encoder=encoder,
+        verifier=verifier,
+        credit=credit,
+        buffer=make_buffer(config),
+        gate=StalenessGate(config.max_staleness),
+    )
+
+
+def make_buffer(config: Config) -> StreamingBuffer:
+    """An empty streaming buffer."""
+    selection = config.selection
+    return StreamingBuffer(
+        selection.selector,
+        keep_ratio=selection.keep_ratio,
+        capacity=selection.capacity,
+        alpha=selection.alpha,
+        window=selection.window,
+        seed=derive_seed(config.seed, "buffer"),
+    )
+
+
+def build_engine(config: Config) -> Engine:
+    """An engine, in the process that calls this."""
+    from rl.engines.hf_engine import HfEngine
+    from rl.engines.vllm_engine import VllmEngine
+
+    engine, checkpoint = config.engine, policy_checkpoint(config)
+    threads = max(1, int(engine.num_cpus))
+    if engine.kind == "hf":
+        return HfEngine(
+            checkpoint,
+            temperature=engine.temperature,
+            max_completion_tokens=engine.max_completion_tokens,
+            batch_size=engine.max_num_seqs,
+            dtype=config.policy.dtype,
+            threads=threads,
+            trust_remote_code=config.policy.trust_remote_code,
+        )
+    return VllmEngine(
+        checkpoint,
+        temperature=engine.temperature,
+        max_completion_tokens=engine.max_completion_tokens,
+        max_model_len=engine.max_model_len,
+        images_per_prompt=engine.images_per_prompt,
+        max_num_seqs=engine.max_num_seqs,
+        dtype=config.policy.dtype,
+        kv_cache_gib=engine.kv_cache_gib,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
+        threads=threads,
+        trust_remote_code=config.policy.trust_remote_code,
+    )
+
+
+def build_learner(config: Config) -> object:
+    """The policy learner, in the process that calls this."""
+    from rl.learner import PolicyLearner
+
+    learner = config.learner
+    return PolicyLearner(
+        policy_checkpoint(config),
+        make_encoder(config),
+        loss=learner.loss,
+        learning_rate=learner.learning_rate,
+        weight_decay=learner.weight_decay,
+        max_grad_norm=learner.max_grad_norm,
+        clip=learner.clip,
+        temperature=config.engine.temperature,
+        max_completion_tokens=config.engine.max_completion_tokens,
+        micro_batch=learner.micro_batch,
+        dtype=config.policy.dtype,
+        threads=max(1, int(learner.num_cpus)),
+        trust_remote_code=config.policy.trust_remote_code,
+        seed=config.seed,
+    )
+
+
+def build_mprm(config: Config) -> MPRM:
+    """The process reward model, in the process that calls this."""
+    checkpoint = config.mprm.checkpoint or policy_checkpoint(config)
+    return MPRM(
+        checkpoint,
+        make_encoder(config, checkpoint),
+        label_rule=resolve("mprm.label", config.mprm.label, LABEL_RULES),
+        learning_rate=config.mprm.learning_rate,
+        weight_decay=config.mprm.weight_decay,
+        batch_size=config.mprm.batch_size,
+        dtype=config.policy.dtype,
+        threads=max(1, int(config.mprm.num_cpus)),
+        trust_remote_code=config.policy.trust_remote_code,
+    )

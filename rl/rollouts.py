@@ -1,0 +1,44 @@
+"""Fresh rollouts: what to ask the engines for, and what their answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rewards.encoding import Encoder
+from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rewards.seeds import derive_seed
+from rewards.verifiers import Verifier
+
+
+def rollout_requests(prompts: Sequence[Prompt], samples: int, *seed: object) -> list[SamplingRequest]:
+    """``samples`` whole answers for each prompt; ``seed`` and the prompt's id decide them."""
+    return [SamplingRequest(prompt, n=samples, seed=derive_seed(*seed, prompt.id)) for prompt in prompts]
+
+
+def make_rollouts(
+    prompts: Sequence[Prompt],
+    completions: Sequence[Sequence[Completion]],
+    encoder: Encoder,
+    verifier: Verifier,
+    first_group: int = 0,
+) -> list[Rollout]:
+    """The engines' answers as records: decoded, cut into steps, and verified. Groups count up from ``first_group``."""
+    rollouts = []
+    for group, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=first_group):
+        for sample in samples:
+            text = encoder.decode(sample.token_ids)
+            rollouts.append(
+                Rollout(
+                    prompt_id=prompt.id,
+                    source=prompt.source,
+                    group=group,
+                    token_ids=sample.token_ids,
+                    logprobs=sample.logprobs,
+                    text=text,
+                    steps=encoder.steps(sample.token_ids),
+                    outcome=float(verifier(text, prompt.answer)),
+                    finish_reason=sample.finish_reason,
+                    policy_version=sample.policy_version,
+                )
+            )
+    return rollouts

@@ -1,0 +1,103 @@
+"""Prompts from local JSON lines or Parquet files, read with ``datasets``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+from PIL import Image
+
+from rewards.records import Prompt
+from rl.tasks.task import Split
+
+FIELDS = ("question", "answer", "images", "source")
+LOADERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+
+
+class FileTask:
+    """Questions from the user's own files.
+
+    A row holds a question, a reference answer, and one image or a list of them: paths relative to the file, or the
+    ``bytes`` that Parquet tables of the `datasets` library carry. ``source`` is optional; without it a row's source is
+    the name of its file.
+
+    Args:
+        train_files, heldout_files: JSON lines (``.jsonl``) or Parquet (``.parquet``).
+        columns: Which column holds a field, where the names differ, for example ``{"question": "problem"}``.
+
+    Raises:
+        ValueError: A file or a column is missing or of an unknown kind; names the file and what is allowed.
+    """
+
+    def __init__(
+        self, train_files: Sequence[str], heldout_files: Sequence[str], columns: Mapping[str, str] | None = None
+    ) -> None:
+        unknown = set(columns or {}) - set(FIELDS)
+        if unknown:
+            raise ValueError(f"task.columns: no field {sorted(unknown)[0]!r}; allowed: {', '.join(FIELDS)}")
+        self._columns = {field: (columns or {}).get(field, field) for field in FIELDS}
+        self._splits: dict[Split, list[tuple[Path, Dataset]]] = {
+            "train": [self._open(Path(name)) for name in train_files],
+            "heldout": [self._open(Path(name)) for name in heldout_files],
+        }
+        sources = {self._source(path, row) for files in self._splits.values() for path, rows in files for row in rows}
+        self.sources = tuple(sorted(sources))
+
+    def prompt(self, split: Split, index: int) -> Prompt:
+        """Row ``index`` of the split's files, in order, from the first again after the last."""
+        files = self._splits[split]
+        position = index % sum(len(rows) for _, rows in files)
+        for path, rows in files:
+            if position < len(rows):
+                return self._prompt(path, position, rows[position])
+            position -= len(rows)
+        raise AssertionError("the position lies within the files")
+
+    def _open(self, path: Path) -> tuple[Path, Dataset]:
+        if path.suffix not in LOADERS:
+            raise ValueError(f"{path}: unknown kind of file; allowed: {', '.join(LOADERS)}")
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        try:
+            rows = load_dataset(LOADERS[path.suffix], data_files=str(path), split="train")
+        except Exception as error:  # datasets raises many kinds; each means that the file is not what its name says
+            raise ValueError(f"{path}: not readable as {LOADERS[path.suffix]}: {error.__cause__ or error}") from None
+        for field in ("question", "answer", "images"):
+            if self._columns[field] not in rows.column_names:
+                raise ValueError(
+                    f"{path}: no column {self._columns[field]!r} for {field}; "
+                    f"there are {', '.join(rows.column_names)}; name another with task.columns.{field}"
+                )
+        if len(rows) == 0:
+            raise ValueError(f"{path}: holds no rows")
+        return path, rows
+
+    def _source(self, path: Path, row: Mapping[str, Any]) -> str:
+        return str(row.get(self._columns["source"]) or path.stem)
+
+    def _prompt(self, path: Path, position: int, row: Mapping[str, Any]) -> Prompt:
+        images = row[self._columns["images"]]
+        listed = images if isinstance(images, list) else [images]
+        return Prompt(
+            id=f"{path}:{position}",
+            source=self._source(path, row),
+            question=str(row[self._columns["question"]]),
+            images=tuple(self._image(path, position, image) for image in listed if image is not None),
+            answer=str(row[self._columns["answer"]]),
+        )
+
+    @staticmethod
+    def _image(path: Path, position: int, image: Any) -> Image.Image:
+        try:
+            if isinstance(image, Image.Image):
+                return image.convert("RGB")
+            if isinstance(image, Mapping) and image.get("bytes"):
+                return Image.open(BytesIO(image["bytes"])).convert("RGB")
+            name = image["path"] if isinstance(image, Mapping) else str(image)
+            with Image.open(path.parent / name) as opened:
+                return opened.convert("RGB")
+        except (OSError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: row {position}: image cannot be read: {error}") from None

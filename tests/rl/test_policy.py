@@ -1,0 +1,72 @@
+"""The tiny policy: its tokenizer, its recipe, and the checkpoint that ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from rl.policy.architecture import make_processor
+from rl.policy.make_policy import SHIPPED, Recipe, make_policy
+from rl.policy.measure import chat_text, mark, sample
+from rl.policy.tokenizer import UNKNOWN
+from rl.tasks.grid import GridTask
+from rl.tasks.grid_steps import demonstrate
+
+SLIPS = {"count": 0.3, "multiply": 0.3, "add": 0.3, "modulo": 0.3, "compare": 0.3}
+
+
+@pytest.mark.parametrize("difficulty", [1, 2, 3])
+def test_text_survives_the_tokenizer_byte_for_byte(difficulty: int) -> None:
+    tokenizer = make_processor().tokenizer
+    task, rng = GridTask(difficulty), np.random.default_rng(0)
+    for index in range(1500):
+        puzzle = task.puzzle("train", index)
+        text = f"{puzzle.question}\n{demonstrate(puzzle, SLIPS, rng)}"
+        tokens = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(tokens) == text
+        assert tokenizer.unk_token_id not in tokens
+        assert not {"+", "-"} & set(tokenizer.convert_ids_to_tokens(tokens))  # kept for a reward model's verdicts
+
+
+def test_verdicts_and_breaks_are_single_tokens() -> None:
+    tokenizer = make_processor().tokenizer
+    assert all(len(tokenizer(text)["input_ids"]) == 1 for text in ("+", "-", "\n", " 199", "Answer:"))
+    assert tokenizer.decode(tokenizer("zebra")["input_ids"]) == UNKNOWN
+
+
+def test_a_chat_holds_one_placeholder_an_image_and_one_token_a_cell() -> None:
+    processor = make_processor()
+    prompt = GridTask().prompt("train", 0)
+    text = chat_text(processor, prompt.question)
+    assert text.count("<|image_pad|>") == 1
+    inputs = processor(text=[text], images=list(prompt.images), return_tensors="pt")
+    assert (inputs["input_ids"] == processor.image_token_id).sum() == 9
+
+
+def test_a_short_recipe_runs_and_a_seed_repeats_it(tmp_path: Path) -> None:
+    recipe = Recipe(cells=2, counting=2, solving=2, batch=4)
+    lines: list[str] = []
+    for run, seed, prompts in (("a", 0, 8), ("b", 0, 0), ("c", 1, 0)):
+        make_policy(tmp_path / run, seed=seed, recipe=recipe, measured_prompts=prompts, report=lines.append)
+    weights = {run: (tmp_path / run / "model.safetensors").read_bytes() for run in "abc"}
+    assert weights["a"] == weights["b"] != weights["c"]
+    assert any("solving: step 2 of 2" in line for line in lines)
+    assert any("right on its own" in line for line in lines)
+
+
+def test_the_shipped_policy_solves_about_half_of_the_heldout_prompts() -> None:
+    assert (SHIPPED / "model.safetensors").stat().st_size <= 10e6
+    processor = AutoProcessor.from_pretrained(SHIPPED)
+    model = AutoModelForImageTextToText.from_pretrained(SHIPPED, dtype=torch.float32)
+    assert processor.tokenizer.get_vocab() == make_processor().tokenizer.get_vocab()
+    task = GridTask()
+    prompts = [task.prompt("heldout", index) for index in range(512)]
+    torch.manual_seed(0)
+    marked = mark(task, prompts, sample(model, processor, prompts))
+    assert 0.40 < np.mean([answer.right for answer in marked]) < 0.60
+    own = [step.own for answer in marked for step in answer.steps]
+    assert 0.75 < np.mean(own) < 0.95
