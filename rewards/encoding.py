@@ -67,8 +67,8 @@ class Encoder:
         self.end_token: int = self.tokenizer.eos_token_id
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
         placeholders = [getattr(self.processor, f"{kind}_token_id", None) for kind in ("image", "video")]
-        # A model that wrote a placeholder would have an image token without an image: engines never sample these.
-        self.unwritable: list[int] = [token for token in placeholders if token is not None]
+        # A completion with one of these would be read as having one more image: it is no answer, and is dropped.
+        self.placeholders: set[int] = {token for token in placeholders if token is not None}
         self._separator, self._answer = separator, answer
         self._encoded: dict[str, dict[str, torch.Tensor]] = {}
 

@@ -21,6 +21,7 @@ def step_spans(pieces: Sequence[str], separator: str, answer: str | None = None)
     Returns:
         One span a non-blank step. A separator belongs to the step before it, and so does the token that holds its last
         character; a step's last token is therefore the first place at which a left-to-right model knows that it ended.
+        A step that shares all its tokens with the one before it has no span.
 
     >>> step_spans(["a", " b", "\\n", "c", "\\n", "Answer:", " 4"], r"\\n", r"Answer:")
     (StepSpan(start=0, end=3), StepSpan(start=3, end=5))

@@ -19,12 +19,13 @@ def exact(completion: str, reference: str) -> bool:
 
 
 def boxed(completion: str, reference: str) -> bool:
-    r"""The last ``\boxed{…}`` (without nested braces), or else the last number, equals the reference.
+    r"""The last ``\boxed{…}`` (without nested braces), or the last number where nothing is boxed, equals the reference.
 
     >>> boxed(r"so \boxed{12} apples", "12"), boxed("that makes 7 or 12", "12")
     (True, True)
     """
-    found = re.findall(r"\\boxed\{([^{}]*)\}", completion) or re.findall(r"-?\d+(?:\.\d+)?", completion)
+    _, marker, last = completion.rpartition(r"\boxed")
+    found = re.findall(r"^\{([^{}]*)\}", last) if marker else re.findall(r"-?\d+(?:\.\d+)?", completion)
     return bool(found) and found[-1].strip() == reference.strip()
 
 

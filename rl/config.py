@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -20,7 +20,14 @@ class ConfigError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("input should be a number")
+        return value
 
 
 class TaskConfig(_Section):
@@ -44,6 +51,16 @@ class TaskConfig(_Section):
     """Regular expression between written steps; `\\n\\n` for most chat models."""
     answer_marker: str | None = "Answer:"
     """Regular expression that begins the final answer, which is not a step; null if the answer is in the last step."""
+
+    @field_validator("step_separator", "answer_marker")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        try:
+            if value is not None and re.match(f"(?:{value})+", ""):
+                raise ValueError("input should be a regular expression that does not match empty text")
+        except re.error as error:
+            raise ValueError(f"input should be a regular expression: {error}") from None
+        return value
 
 
 class PolicyConfig(_Section):
@@ -191,7 +208,7 @@ class Config(_Section):
     """Policy steps between checkpoints; 0 for the end only."""
     keep_checkpoints: Count = 2
     """Checkpoints that stay; older ones are deleted."""
-    deadline: Seconds = 600
+    deadline: Positive = 600
     """Seconds after which a worker that has not answered stops the run."""
     task: TaskConfig = TaskConfig()
     policy: PolicyConfig = PolicyConfig()
@@ -226,7 +243,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     try:
         values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is a date that cannot be
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds a {type(values).__name__}; allowed is a mapping of keys to values")
@@ -249,7 +266,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r}: an override is key.sub=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"{override!r}: the value is not YAML") from None
     *sections, last = key.split(".")
     for section in sections:
@@ -265,18 +282,18 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        *sections, _ = first["loc"]
-        return f"{key}: no such key; allowed here: {', '.join(_keys(sections))}{more}"
-    if first["type"] == "value_error":
-        return f"{first['ctx']['error']}{more}"
-    message = first["msg"][0].lower() + first["msg"][1:]
+        return f"{key}: no such key; allowed here: {', '.join(_keys(first['loc'][:-1]))}{more}"
+    message = str(first.get("ctx", {}).get("error", first["msg"]))
+    if not key:
+        return f"{message}{more}"
+    if first["type"] == "model_type":
+        message = f"input should be a section with keys among {', '.join(_keys(first['loc']))}"
+    message = message[0].lower() + message[1:].replace("valid tuple", "list").replace("valid dictionary", "mapping")
     return f"{key}: {first['input']!r} is not allowed: {message}{more}"
 
 
 def _keys(sections: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = Config
+    model: BaseModel = Config()
     for section in sections:
-        annotation = model.model_fields[str(section)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
-    return list(model.model_fields)
+        model = getattr(model, str(section))
+    return list(type(model).model_fields)

@@ -24,7 +24,7 @@ class Evaluation:
     """What held-out prompts say about policy and MPRM at one moment.
 
     Attributes:
-        accuracy: Share of right answers, at the training temperature.
+        accuracy: Share of right answers, at the training temperature; dropped ones count as wrong.
         by_source: The same for each source.
         so_far: How the MPRM's scores tell steps that are right, after only right ones, from the others; None where the
             task does not know the truth of steps.
@@ -64,7 +64,7 @@ def evaluate(config: Config, parts: Parts) -> Evaluation:
         scores = parts.mprm.call("score", asked, rollouts)
         so_far, own = _against_truth(parts.task, parts, asked, rollouts, scores)
     return Evaluation(
-        accuracy=float(np.mean([rollout.outcome for rollout in rollouts])),
+        accuracy=sum(rollout.outcome for rollout in rollouts) / (len(prompts) * config.evaluation.samples),
         by_source={source: float(np.mean(values)) for source, values in sorted(outcomes.items())},
         so_far=so_far,
         own=own,

@@ -28,6 +28,10 @@ def resolve(key: str, name: str, builtin: Mapping[str, Part]) -> Part:
     if not colon:
         raise ConfigError(f"{key}: {name!r} is not one of {', '.join(builtin)}, nor package.module:Name")
     try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}: {name!r} cannot be imported: {error}") from None
+        part = getattr(import_module(module), attribute)
+    except Exception as error:  # a module of the user's can fail in any way
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{key}: {name!r} cannot be imported: {type(error).__name__}: {reason}") from error
+    if not callable(part):
+        raise ConfigError(f"{key}: {name!r} is a {type(part).__name__}; allowed is a function or a class")
+    return part

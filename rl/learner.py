@@ -10,11 +10,15 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText
-from trl import GRPOConfig, GRPOTrainer
+from trl import import_utils as trl_imports
 
 from rewards.encoding import Encoder
 from rewards.optimizer_files import load_optimizer, save_optimizer
 from rewards.records import Experience, Prompt
+
+# TRL would import vLLM, seconds and half a gigabyte of it, for sampling that happens in the engines.
+trl_imports.is_vllm_available = lambda min_version=None: False
+from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
 
 class PolicyLearner:

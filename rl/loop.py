@@ -41,6 +41,7 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             first_group = step * config.learner.prompts
             rollouts = make_rollouts(batch.prompts, batch.answers.result(), parts.encoder, parts.verifier, first_group)
             prompts = [batch.prompts[rollout.group - first_group] for rollout in rollouts]
+            dropped = config.learner.prompts * config.learner.samples - len(rollouts)
             staleness = max(parts.gate.check(step, rollout.policy_version) for rollout in rollouts)
 
         # 2. The MPRM scores every step of every rollout.
@@ -91,6 +92,7 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             progress.step,
             clock.metrics()
             | {"perf/staleness": float(staleness), "perf/prompts_asked": float(progress.cursor)}
+            | {"reward/dropped": float(dropped)}
             | reward_metrics(rollouts, scores, counts, chosen)
             | annotation_metrics(completions)
             | group("policy", policy)

@@ -40,6 +40,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "reward/steps": ("written steps of a rollout", "steady", "drifting steps are a sign of reward hacking"),
     "reward/tokens": ("tokens of a rollout", "steady", "as for steps"),
     "reward/truncated": ("rollouts cut off at the length limit", "below 0.05", "raise `engine.max_completion_tokens`"),
+    "reward/dropped": ("rollouts dropped for an image placeholder in their text", "0", "look at the policy's samples"),
     "reward/mprm_gap": (
         "mean score of right minus wrong rollouts' last steps",
         "positive, rises",

@@ -22,10 +22,15 @@ def make_rollouts(
     verifier: Verifier,
     first_group: int = 0,
 ) -> list[Rollout]:
-    """The engines' answers as records: decoded, cut into steps, and verified. Groups count up from ``first_group``."""
+    """The engines' answers as records: decoded, cut into steps, and verified. Groups count up from ``first_group``.
+
+    A completion in which the model wrote an image placeholder is dropped: no model could read it back.
+    """
     rollouts = []
     for group, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=first_group):
         for sample in samples:
+            if not encoder.placeholders.isdisjoint(sample.token_ids):
+                continue
             text = encoder.decode(sample.token_ids)
             rollouts.append(
                 Rollout(

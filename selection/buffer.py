@@ -7,6 +7,7 @@ from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,9 @@ class StreamingBuffer:
         """Show the buffer freshly annotated rollouts, in stream order; it keeps what is informative.
 
         Returns:
-            Statistics of the batch: ``kept`` share, mean ``score``, ``mixture``, ``reliability`` and ``all_negative``
-            share, beside the buffer's ``size`` and the ``threshold`` averaged over sources.
+            Statistics of the batch: ``kept`` share, and over its labelled rollouts the mean ``score``, ``mixture``,
+            ``reliability`` and ``all_negative`` share, beside the buffer's ``size`` and the ``threshold`` averaged over
+            sources.
         """
         counts = [entry.counts for entry in batch]
         scores = self._selector(counts, self._generator)
@@ -74,12 +76,13 @@ class StreamingBuffer:
             self._offer_one(entry, float(score))
         self._evict()
         statistics = step_statistics(counts)
+        labelled = statistics.labelled > 0
         return {
             "kept": (self.kept - kept_before) / max(len(batch), 1),
             "score": _mean(scores),
-            "mixture": _mean(statistics.mixture),
-            "reliability": _mean(statistics.reliability),
-            "all_negative": _mean(statistics.all_negative),
+            "mixture": _mean(statistics.mixture[labelled]),
+            "reliability": _mean(statistics.reliability[labelled]),
+            "all_negative": _mean(statistics.all_negative[labelled]),
             "size": float(len(self)),
             "threshold": _mean([recent.threshold(self._keep_ratio) for recent in self._recent.values()]),
         }
@@ -161,7 +164,7 @@ class _RecentScores:
 
     def threshold(self, keep_ratio: float) -> float:
         """The lowest score that would be kept now."""
-        return self._sorted[-max(1, int(len(self._sorted) * keep_ratio))][0]
+        return self._sorted[-ceil(len(self._sorted) * keep_ratio)][0]
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

@@ -78,7 +78,6 @@ class HfEngine:
                 temperature=self._temperature,
                 top_k=0,
                 top_p=1.0,
-                suppress_tokens=self._encoder.unwritable,
                 max_new_tokens=max(allowed),
                 eos_token_id=self._encoder.end_token,
                 pad_token_id=self._encoder.pad_token,

@@ -102,7 +102,6 @@ class VllmEngine:
                 temperature=self._temperature,
                 max_tokens=room_left(request, self._max_tokens),
                 logprobs=0,
-                logit_bias=dict.fromkeys(self._encoder.unwritable, -100.0),
                 detokenize=False,
             )
             for request in requests

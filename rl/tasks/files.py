@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from glob import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ class FileTask:
     """Questions from the user's own files.
 
     A row holds a question, a reference answer, and one image or a list of them: paths relative to the file, or the
-    ``bytes`` that Parquet tables of the `datasets` library carry. ``source`` is optional; without it a row's source is
-    the name of its file.
+    bytes of an image file, plain or as the ``bytes`` that Parquet tables of the `datasets` library carry. ``source`` is
+    optional; without it a row's source is the name of its file.
 
     Args:
         train_files, heldout_files: JSON lines (``.jsonl``) or Parquet (``.parquet``).
         columns: Which column holds a field, where the names differ, for example ``{"question": "problem"}``.
 
     Raises:
-        ValueError: A file or a column is missing or of an unknown kind; names the file and what is allowed.
+        ValueError: A file or a column is missing or of an unknown kind, a question or an answer is missing, or a file
+            is in both splits; names the file and what is allowed.
     """
 
     def __init__(
@@ -39,12 +41,16 @@ class FileTask:
         if unknown:
             raise ValueError(f"task.columns: no field {sorted(unknown)[0]!r}; allowed: {', '.join(FIELDS)}")
         self._columns = {field: (columns or {}).get(field, field) for field in FIELDS}
+        self._required = [field for field in FIELDS if field != "source" or field in (columns or {})]
+        shared = {Path(name).resolve() for name in train_files} & {Path(name).resolve() for name in heldout_files}
+        if shared:
+            raise ValueError(f"{min(shared)}: is in both task.train_files and task.heldout_files")
         self._splits: dict[Split, list[tuple[Path, Dataset]]] = {
             "train": [self._open(Path(name)) for name in train_files],
             "heldout": [self._open(Path(name)) for name in heldout_files],
         }
-        sources = {self._source(path, row) for files in self._splits.values() for path, rows in files for row in rows}
-        self.sources = tuple(sorted(sources))
+        named = {name for files in self._splits.values() for path, rows in files for name in self._sources(path, rows)}
+        self.sources = tuple(sorted(named))
 
     def prompt(self, split: Split, index: int) -> Prompt:
         """Row ``index`` of the split's files, in order, from the first again after the last."""
@@ -52,7 +58,7 @@ class FileTask:
         position = index % sum(len(rows) for _, rows in files)
         for path, rows in files:
             if position < len(rows):
-                return self._prompt(path, position, rows[position])
+                return self._prompt(path, position, self._row(path, position, rows))
             position -= len(rows)
         raise AssertionError("the position lies within the files")
 
@@ -61,11 +67,14 @@ class FileTask:
             raise ValueError(f"{path}: unknown kind of file; allowed: {', '.join(LOADERS)}")
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path}: holds no rows")
         try:
-            rows = load_dataset(LOADERS[path.suffix], data_files=str(path), split="train")
+            rows = load_dataset(LOADERS[path.suffix], data_files=escape(str(path)), split="train")
         except Exception as error:  # datasets raises many kinds; each means that the file is not what its name says
-            raise ValueError(f"{path}: not readable as {LOADERS[path.suffix]}: {error.__cause__ or error}") from None
-        for field in ("question", "answer", "images"):
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise ValueError(f"{path}: not readable as {LOADERS[path.suffix]}: {reason}") from None
+        for field in self._required:
             if self._columns[field] not in rows.column_names:
                 raise ValueError(
                     f"{path}: no column {self._columns[field]!r} for {field}; "
@@ -73,17 +82,29 @@ class FileTask:
                 )
         if len(rows) == 0:
             raise ValueError(f"{path}: holds no rows")
+        for field in ("question", "answer"):
+            missing = rows.data.column(self._columns[field]).is_null().index(True).as_py()
+            if missing >= 0:
+                raise ValueError(f"{path}: row {missing}: no {field}")
         return path, rows
 
-    def _source(self, path: Path, row: Mapping[str, Any]) -> str:
-        return str(row.get(self._columns["source"]) or path.stem)
+    def _sources(self, path: Path, rows: Dataset) -> set[str]:
+        column = self._columns["source"]
+        return {_named(path, value) for value in rows.unique(column)} if column in rows.column_names else {path.stem}
+
+    @staticmethod
+    def _row(path: Path, position: int, rows: Dataset) -> Mapping[str, Any]:
+        try:
+            return rows[position]
+        except Exception as error:  # datasets itself opens what it knows to be an image
+            raise ValueError(f"{path}: row {position}: image cannot be read: {error}") from None
 
     def _prompt(self, path: Path, position: int, row: Mapping[str, Any]) -> Prompt:
         images = row[self._columns["images"]]
         listed = images if isinstance(images, list) else [images]
         return Prompt(
             id=f"{path}:{position}",
-            source=self._source(path, row),
+            source=_named(path, row.get(self._columns["source"])),
             question=str(row[self._columns["question"]]),
             images=tuple(self._image(path, position, image) for image in listed if image is not None),
             answer=str(row[self._columns["answer"]]),
@@ -94,10 +115,15 @@ class FileTask:
         try:
             if isinstance(image, Image.Image):
                 return image.convert("RGB")
-            if isinstance(image, Mapping) and image.get("bytes"):
-                return Image.open(BytesIO(image["bytes"])).convert("RGB")
+            data = image.get("bytes") if isinstance(image, Mapping) else image
+            if isinstance(data, bytes):
+                return Image.open(BytesIO(data)).convert("RGB")
             name = image["path"] if isinstance(image, Mapping) else str(image)
             with Image.open(path.parent / name) as opened:
                 return opened.convert("RGB")
         except (OSError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: row {position}: image cannot be read: {error}") from None
+
+
+def _named(path: Path, source: Any) -> str:
+    return path.stem if source in (None, "") else str(source)

@@ -1,0 +1,100 @@
+"""The reward model: one pass equals many, and it learns what it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rewards.encoding import Encoder
+from rewards.labels import hard
+from rewards.mprm import MPRM
+from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts
+from rewards.verifiers import exact
+from rl.engines.hf_engine import HfEngine
+from rl.experiment import SHIPPED_POLICY
+from rl.rollouts import make_rollouts
+from rl.tasks.grid import GridTask
+
+CHECKPOINT = str(SHIPPED_POLICY)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def sampled(encoder: Encoder) -> tuple[list[Prompt], list[Rollout]]:
+    task = GridTask()
+    prompts = [task.prompt("train", index) for index in range(8)]
+    samples = HfEngine(CHECKPOINT).sample([SamplingRequest(prompt, n=4, seed=1) for prompt in prompts])
+    rollouts = make_rollouts(prompts, samples, encoder, exact)
+    return [prompts[rollout.group] for rollout in rollouts], rollouts
+
+
+def with_first_step_wrong(prompt: Prompt, rollout: Rollout) -> Annotated:
+    """Labels that only the picture decides: wrong from the first step on for half of the prompts, missing at the end."""
+    sampled = np.full(len(rollout.steps), 4)
+    sampled[-1] = 0
+    correct = np.full(len(rollout.steps), int(prompt.id.split("/")[-1]) % 2 * 3)
+    return Annotated(prompt, rollout, StepCounts(np.minimum(correct, sampled), sampled, 0))
+
+
+def test_one_pass_scores_each_step_as_if_nothing_came_after(
+    encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]
+) -> None:
+    prompts, rollouts = sampled
+    model = MPRM(CHECKPOINT, encoder, hard)
+    for prompt, rollout, scores in zip(prompts[:6], rollouts[:6], model.score(prompts[:6], rollouts[:6]), strict=True):
+        assert scores.scores.shape == (len(rollout.steps),) and scores.mprm_version == 0
+        for position, span in enumerate(rollout.steps):
+            cut = Rollout(
+                **{
+                    **vars(rollout),
+                    "token_ids": rollout.token_ids[: span.end],
+                    "steps": rollout.steps[: position + 1],
+                }
+            )
+            assert model.score([prompt], [cut])[0].scores[-1] == pytest.approx(scores.scores[position], abs=1e-5)
+
+
+def test_it_learns_labels_and_leaves_out_missing_steps(
+    encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]
+) -> None:
+    prompts, rollouts = sampled
+    model = MPRM(CHECKPOINT, encoder, hard, learning_rate=2e-3, batch_size=16)
+    lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
+    losses = [model.train(lessons)["loss"] for _ in range(15)]
+    assert losses[-1] < 0.2 < losses[0]
+    assert model.version == 15
+    for lesson, scores in zip(lessons, model.score(prompts, rollouts), strict=True):
+        labelled = lesson.counts.sampled > 0
+        assert ((scores.scores > 0.5) == (lesson.counts.correct > 0))[labelled].mean() > 0.7
+        assert scores.mprm_version == 15
+
+
+def test_nothing_labelled_teaches_nothing(encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]) -> None:
+    prompts, rollouts = sampled
+    model = MPRM(CHECKPOINT, encoder, hard)
+    empty = [
+        Annotated(prompt, rollout, StepCounts(np.zeros(len(rollout.steps), int), np.zeros(len(rollout.steps), int), 0))
+        for prompt, rollout in zip(prompts, rollouts, strict=True)
+    ]
+    assert np.isnan(model.train(empty)["loss"])
+    assert model.version == 0
+
+
+def test_a_saved_model_goes_on_as_if_never_saved(
+    encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]], tmp_path: Path
+) -> None:
+    prompts, rollouts = sampled
+    lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
+    model, restored = (MPRM(CHECKPOINT, encoder, hard, batch_size=8) for _ in range(2))
+    model.train(lessons)
+    model.save(tmp_path)
+    restored.load(tmp_path)
+    assert model.train(lessons) == restored.train(lessons)
+    for left, right in zip(model.score(prompts, rollouts), restored.score(prompts, rollouts), strict=True):
+        assert np.array_equal(left.scores, right.scores) and left.mprm_version == right.mprm_version == 2

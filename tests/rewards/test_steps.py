@@ -1,0 +1,110 @@
+"""Step spans: every written step once, whatever the tokens look like."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards.steps import decode_pieces, step_spans
+
+LINE, BLANK_LINE, ANSWER = r"\n", r"\n\n", "Answer:"
+
+
+def pairs(pieces: list[str], separator: str = LINE, answer: str | None = ANSWER) -> list[tuple[int, int]]:
+    return [(span.start, span.end) for span in step_spans(pieces, separator, answer)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "separator", "expected"),
+    [
+        pytest.param([], LINE, [], id="empty completion"),
+        pytest.param([""], LINE, [], id="only the end token"),
+        pytest.param(["\n", " ", "\n"], LINE, [], id="blank completion"),
+        pytest.param(["\n", "\n", "a", "\n"], LINE, [(0, 4)], id="leading blank lines go to the first step"),
+        pytest.param(["a", "\n", "\n", "\n", "b", "\n"], LINE, [(0, 4), (4, 6)], id="a run of separators is one"),
+        pytest.param(["a", "\n", "  ", "\n", "b"], LINE, [(0, 2), (2, 5)], id="a line of blanks goes to the next step"),
+        pytest.param(["a", "\n", "b"], LINE, [(0, 2), (2, 3)], id="no trailing newline"),
+        pytest.param(["a", "\n", "b", ""], LINE, [(0, 2), (2, 3)], id="the end token belongs to no step"),
+        pytest.param(["a", "\n", "b", "\n", ""], LINE, [(0, 2), (2, 4)], id="the end token after a separator"),
+        pytest.param(["a", "\n", "\n", "b"], BLANK_LINE, [(0, 3), (3, 4)], id="a separator of two tokens"),
+        pytest.param(["a\n", "b\n", "\n", "c"], BLANK_LINE, [(0, 3), (3, 4)], id="one line break separates nothing"),
+        pytest.param(["a.\n", "\nb", " c", "\n\n"], BLANK_LINE, [(0, 2), (2, 4)], id="its end shares a token"),
+        pytest.param(["a\nb", "\n"], LINE, [(0, 1), (1, 2)], id="one token in two steps"),
+        pytest.param(["a\nb\n"], LINE, [(0, 1)], id="one token that is two steps"),
+        pytest.param(["a\nb\n", "c", "\n"], LINE, [(0, 1), (1, 3)], id="two steps in one token, then a third"),
+        pytest.param(["a", "\n", "Answer:", " 4", "\n"], LINE, [(0, 2)], id="the answer is no step"),
+        pytest.param(["a", "\n", " ", "Answer:", "4"], LINE, [(0, 2)], id="an indented answer"),
+        pytest.param(["a", "\nAnswer:", " 4"], LINE, [(0, 2)], id="the answer begins in the last step's token"),
+        pytest.param(["Answer:", " 4", "\n", "b"], LINE, [(3, 4)], id="a step after the answer"),
+        pytest.param(["my ", "Answer:", " 4"], LINE, [(0, 3)], id="the marker inside a step"),
+        pytest.param(["", "a", "", "\n", "", "b"], LINE, [(0, 4), (4, 6)], id="tokens without text"),
+        pytest.param(["x", "Step 2", "y"], r"(?=Step \d)", [(0, 1), (1, 3)], id="a separator of no width"),
+    ],
+)
+def test_spans(pieces: list[str], separator: str, expected: list[tuple[int, int]]) -> None:
+    assert pairs(pieces, separator) == expected
+
+
+def test_without_a_marker_the_last_segment_is_a_step() -> None:
+    assert pairs(["a", "\n", "Answer:", " 4"], answer=None) == [(0, 2), (2, 4)]
+
+
+def test_the_end_token_has_no_text_and_the_others_their_own() -> None:
+    assert decode_pieces([7, 2, 9, 2], lambda ids: f"<{ids}>", end=2) == ["<[7]>", "", "<[9]>", ""]
+    assert decode_pieces([7, 2], lambda ids: str(ids[0])) == ["7", "2"]
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["a", "bc", "\n", "\n\n", " ", "", "d\n", "\ne", "f\ng", "h\ni\n", "Answer:", "\nAnswer: 4", "wer"]
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PIECES, st.sampled_from([LINE, BLANK_LINE]))
+def test_spans_are_ordered_and_leave_out_nothing_but_answers(pieces: list[str], separator: str) -> None:
+    spans = step_spans(pieces, separator, ANSWER)
+    assert all(0 <= span.start < span.end <= len(pieces) for span in spans)
+    assert all(before.end <= after.start for before, after in zip(spans, spans[1:], strict=False))
+
+    # Slow and plain: give every character its segment by walking the text, and its token by counting.
+    text = "".join(pieces)
+    token_of = [token for token, piece in enumerate(pieces) for _ in piece]
+    covered = {token for span in spans for token in range(span.start, span.end)}
+    parts = re.split(f"((?:{separator})+)", text)
+    segments = [body + mark for body, mark in zip(parts[::2], [*parts[1::2], ""], strict=True)]
+    position, steps, answers = 0, 0, set[int]()
+    for segment in segments:
+        places = range(position, position + len(segment))
+        tokens, written = {token_of[i] for i in places}, {token_of[i] for i in places if not text[i].isspace()}
+        position += len(segment)
+        if segment.strip().startswith(ANSWER):
+            answers |= tokens
+        elif segment.strip():
+            steps += 1
+            assert written <= covered | answers
+    assert len(spans) <= steps
+    if all(len(piece) <= 1 or "\n" not in piece.rstrip("\n") for piece in pieces):  # no token in two steps
+        assert len(spans) == steps
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab \n", max_size=20))
+def test_one_token_a_character_gives_the_lines_of_the_text(text: str) -> None:
+    written = ["".join(text[span.start : span.end]).strip() for span in step_spans(list(text), LINE)]
+    assert written == [line.strip() for line in text.split("\n") if line.strip()]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab \n", max_size=20), st.text("ab \n", max_size=8))
+def test_what_follows_changes_no_finished_step(text: str, more: str) -> None:
+    """A step's score may depend on nothing after it, and neither may its span."""
+    finished = [span for span in step_spans(list(text), LINE) if text[span.end - 1 : span.end] == "\n"]
+    if more.startswith("\n"):
+        more = "a" + more
+    assert list(step_spans(list(text + more), LINE))[: len(finished)] == finished

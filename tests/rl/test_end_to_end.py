@@ -1,0 +1,193 @@
+"""The command line on the real parts: Ray, vLLM, TRL and TensorBoard, with the smallest configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rl.metrics import METRICS
+
+pytestmark = pytest.mark.slow
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+SIEVE = Path(sys.executable).parent / "sieve"
+STOCHASTIC = ("perf/",)
+
+
+def sieve(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(SIEVE), *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False)
+
+
+def metrics(run: Path) -> dict[int, dict[str, float]]:
+    """All scalars by step, without those that measure time."""
+    merged: dict[int, dict[str, float]] = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        values = json.loads(line)
+        kept = {name: value for name, value in values.items() if not name.startswith(STOCHASTIC)}
+        merged.setdefault(values["step"], {}).update(kept)
+    return merged
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """One strictly on-policy run to its end, which several tests look at."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    return run, sieve("train", SMOKE, f"output_dir={run}", "max_staleness=0", "steps=4")
+
+
+def test_a_run_leaves_everything_behind(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    run, process = finished
+    assert process.returncode == 0, process.stderr
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    assert summary["steps"] == 4 and summary["wall_seconds"] > 0
+    assert 0 <= summary["policy"]["accuracy_start"] <= 1 and 0 <= summary["policy"]["accuracy_end"] <= 1
+    assert 0 <= summary["mprm"]["auc_start"] <= 1 and 0 <= summary["mprm"]["auc_end"] <= 1
+    assert summary["annotation"]["continuations"] > 0
+    assert summary["annotation"]["tokens"] > summary["annotation"]["continuations"]
+    assert summary["selection"]["seen"] == 4 * 8
+    assert 0 < summary["selection"]["kept"] < summary["selection"]["seen"]
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-2", "step-4"]
+    assert str(run) in process.stdout and "tensorboard --logdir" in process.stdout
+    assert "accuracy" in process.stdout and "step 4/4" in process.stdout
+
+
+def test_tensorboard_shows_every_stage_and_some_rollouts(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    run, _ = finished
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    for group in ("reward", "policy", "mprm", "selection", "annotation", "perf"):
+        assert any(tag.startswith(f"{group}/") for tag in tags["scalars"]), group
+    assert any(tag.startswith("rollout_0/image") for tag in tags["images"])
+    assert any(tag.startswith("rollout_0/text") for tag in tags["tensors"])
+    undocumented = [tag for tag in tags["scalars"] if tag not in METRICS and tag.rpartition("/")[0] not in METRICS]
+    assert undocumented == []
+
+
+def test_same_seed_same_metrics(finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    run, _ = finished
+    again = tmp_path / "again"
+    assert sieve("train", SMOKE, f"output_dir={again}", "max_staleness=0", "steps=4").returncode == 0
+    assert metrics(again) == metrics(run)
+
+
+def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Ctrl-C during the run leaves a checkpoint; going on from it gives the uninterrupted run's metrics."""
+    run, _ = finished
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(
+        [str(SIEVE), "train", str(SMOKE), f"output_dir={cut}", "max_staleness=0", "steps=4", "checkpoint_every=0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step 1/4"):
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(timeout=120) == 0
+    assert "--resume" in rest
+    stopped_at = max(metrics(cut))
+    assert 1 <= stopped_at < 4 and (cut / "checkpoints" / f"step-{stopped_at}").is_dir()
+    assert not (cut / "summary.json").exists()
+
+    resumed = sieve("train", "--resume", cut)
+    assert resumed.returncode == 0, resumed.stderr
+    # Learner and MPRM sum floats in the same order, so nothing needs a tolerance.
+    assert metrics(cut) == metrics(run)
+    ended, whole = (json.loads((path / "summary.json").read_text()) for path in (cut, run))
+    for key in ("policy", "mprm", "annotation", "selection", "steps"):
+        assert ended[key] == whole[key]
+
+
+def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> None:
+    """With max_staleness 1 a checkpoint holds the next batch, sampled by weights that are gone after it."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    options = ["engine.kind=hf", "max_staleness=1", "evaluation.prompts=4"]
+    assert sieve("train", SMOKE, f"output_dir={whole}", "steps=3", "checkpoint_every=0", *options).returncode == 0
+    assert sieve("train", SMOKE, f"output_dir={cut}", "steps=3", "checkpoint_every=2", *options).returncode == 0
+    (cut / "summary.json").unlink()
+    for late in (cut / "checkpoints").glob("step-3"):
+        os.rename(late, tmp_path / "gone")
+    assert sieve("train", "--resume", cut).returncode == 0
+    expected, got = metrics(whole), metrics(cut)
+    assert expected.keys() == got.keys()
+    for step, values in expected.items():
+        assert got[step].keys() == values.keys()
+        for name, value in values.items():
+            assert np.isclose(got[step][name], value, rtol=1e-5, atol=1e-7), (step, name)
+
+
+def test_a_dead_worker_stops_the_run_with_its_cause(tmp_path: Path) -> None:
+    run = tmp_path / "killed"
+    process = subprocess.Popen(
+        [str(SIEVE), "train", str(SMOKE), f"output_dir={run}", "engine.kind=hf", "steps=500", "evaluation.prompts=4"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    for line in process.stdout:
+        if line.startswith("step 3/"):
+            break
+    victims = subprocess.run(
+        ["pgrep", "-P", str(process.pid), "-f", "raylet"], capture_output=True, text=True, check=False
+    )
+    children = subprocess.run(
+        ["pgrep", "-P", victims.stdout.split()[0], "-f", "ray::"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert children, "Ray's workers run under its raylet"
+    began = time.monotonic()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    process.stdout.read()
+    message = process.stderr.read()
+    assert process.wait(timeout=60) == 1
+    assert time.monotonic() - began < 30
+    assert "the worker died" in message and "--resume" in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "configs/no_such.yaml"], ["no_such.yaml", "No such file"]),
+        (["train", SMOKE, "learner.lr=1"], ["learner.lr", "no such key", "learning_rate"]),
+        (["train", SMOKE, "steps=many"], ["steps", "'many'"]),
+        (["train", SMOKE, "task.verifier=psychic"], ["task.verifier", "'psychic'", "exact"]),
+        (["train", SMOKE, "engine.count=1000"], ["1000", "CPU", "engine.count"]),
+        (["train", SMOKE, "policy.checkpoint=/nowhere/at/all"], ["policy.checkpoint", "/nowhere/at/all"]),
+        (["train"], ["configs/quickstart.yaml", "--resume"]),
+        (["train", "--resume", "/nowhere/at/all"], ["--resume", "/nowhere/at/all", "config.yaml"]),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    process = subprocess.run(
+        [str(SIEVE), *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+    )
+    assert process.returncode == 2, process.stderr
+    message = process.stderr.strip()
+    assert "Traceback" not in message and len(message.splitlines()) == 1, message
+    for word in words:
+        assert word in message
+    assert list(tmp_path.rglob("summary.json")) == []
+
+
+def test_dry_run_prints_configuration_and_placement() -> None:
+    process = sieve("train", SMOKE, "--dry-run", "learner.samples=6")
+    assert process.returncode == 0
+    assert "samples: 6" in process.stdout and "placement:" in process.stdout and "engine: 1 x" in process.stdout

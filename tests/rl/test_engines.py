@@ -1,0 +1,158 @@
+"""Both engines against the learner: what one samples, the other scores alike, before and after new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rewards.encoding import Encoder
+from rewards.records import Completion, Experience, Prompt, SamplingRequest
+from rl.engines.engine import Engine
+from rl.engines.hf_engine import HfEngine
+from rl.engines.vllm_engine import VllmEngine
+from rl.experiment import SHIPPED_POLICY
+from rl.learner import PolicyLearner
+from rl.tasks.grid import GridTask
+
+CHECKPOINT = str(SHIPPED_POLICY)
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def learner(encoder: Encoder) -> PolicyLearner:
+    return PolicyLearner(CHECKPOINT, encoder, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module", params=[VllmEngine, HfEngine])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    yield request.param(CHECKPOINT, max_completion_tokens=48)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    """The grid task's questions, about pictures of different sizes."""
+    task, sizes = GridTask(), [(84, 84), (56, 112), (140, 84), (84, 84), (112, 112)]
+    originals = [task.prompt("heldout", index) for index in range(len(sizes))]
+    return [
+        Prompt(p.id, p.source, p.question, tuple(image.resize(size) for image in p.images), p.answer)
+        for p, size in zip(originals, sizes, strict=True)
+    ]
+
+
+def largest_difference(
+    learner: PolicyLearner, requests: list[SamplingRequest], samples: list[list[Completion]]
+) -> float:
+    """Between the engine's log-probabilities and the learner's, over all sampled tokens, in one mixed batch."""
+    rows = [(request, sample) for request, group in zip(requests, samples, strict=True) for sample in group]
+    scored = learner.logprobs(
+        [request.prompt for request, _ in rows], [(*request.prefix, *sample.token_ids) for request, sample in rows]
+    )
+    return max(
+        np.abs(np.array(values[len(request.prefix) :]) - np.array(sample.logprobs)).max()
+        for values, (request, sample) in zip(scored, rows, strict=True)
+    )
+
+
+def a_large_update(learner: PolicyLearner, requests: list[SamplingRequest], samples: list[list[Completion]]) -> None:
+    generator = np.random.default_rng(0)
+    learner.step(
+        [
+            Experience(request.prompt, s.token_ids, s.logprobs, generator.normal(size=len(s.token_ids)), 0)
+            for request, group in zip(requests, samples, strict=True)
+            for s in group
+        ]
+    )
+
+
+def test_log_probabilities_are_the_learners_before_and_after_a_weight_update(
+    engine: Engine, encoder: Encoder, prompts: list[Prompt]
+) -> None:
+    learner = PolicyLearner(CHECKPOINT, encoder, learning_rate=3e-3)
+    requests = [SamplingRequest(prompt, n=3, seed=7 + i) for i, prompt in enumerate(prompts)]
+    samples = engine.sample(requests)
+    assert largest_difference(learner, requests, samples) < TOLERANCE
+
+    a_large_update(learner, requests, samples)
+    assert largest_difference(learner, requests, samples) > 10 * TOLERANCE, "the update must change the policy visibly"
+    engine.load_weights(learner.weights(), 1)
+    fresh = engine.sample(requests)
+    assert {sample.policy_version for group in fresh for sample in group} == {1}
+    assert largest_difference(learner, requests, fresh) < TOLERANCE
+
+    prefixed = [
+        SamplingRequest(prompt, prefix=group[0].token_ids[: 5 + 4 * i], n=2, seed=i)
+        for i, (prompt, group) in enumerate(zip(prompts, fresh, strict=True))
+    ]
+    assert largest_difference(learner, prefixed, engine.sample(prefixed)) < TOLERANCE
+    engine.load_weights(PolicyLearner(CHECKPOINT, encoder).weights(), 0)
+
+
+def test_the_vision_tower_is_renewed_with_the_rest(
+    engine: Engine, learner: PolicyLearner, prompts: list[Prompt]
+) -> None:
+    """A stale image cache would keep answering from the old vision tower: seen in similar systems."""
+    requests = [SamplingRequest(prompt, n=2, seed=3) for prompt in prompts]
+    engine.sample(requests)
+    blinded = {
+        name: weight * 0.5 if "visual" in name and "merger" in name else weight
+        for name, weight in learner.weights().items()
+    }
+    engine.load_weights(blinded, 5)
+    samples = engine.sample(requests)
+    assert largest_difference(learner, requests, samples) > 10 * TOLERANCE
+    engine.load_weights(learner.weights(), 0)
+    assert largest_difference(learner, requests, engine.sample(requests)) < TOLERANCE
+
+
+def test_a_request_decides_its_samples(engine: Engine, prompts: list[Prompt]) -> None:
+    requests = [SamplingRequest(prompt, n=4, seed=11) for prompt in prompts]
+    first, second = engine.sample(requests), engine.sample(requests)
+    assert first == second
+    others = engine.sample([SamplingRequest(prompt, n=4, seed=12) for prompt in prompts])
+    assert others != first
+    different = [len({sample.token_ids for sample in group}) for group in first]
+    assert sum(different) > 2 * len(different), "samples of a group must not repeat one another"
+
+
+def test_lengths_and_finish_reasons(engine: Engine, encoder: Encoder, prompts: list[Prompt]) -> None:
+    whole = engine.sample([SamplingRequest(prompts[0], n=8, seed=1)])[0]
+    for sample in whole:
+        assert len(sample.token_ids) == len(sample.logprobs) <= 48
+        assert (sample.token_ids[-1] == encoder.end_token) == (sample.finish_reason == "stop")
+    prefix = whole[0].token_ids[:8] * 6
+    cut = engine.sample([SamplingRequest(prompts[0], prefix=prefix[:47], n=4, seed=1)])[0]
+    assert all(len(sample.token_ids) == 1 for sample in cut)
+    assert all(s.finish_reason == ("stop" if s.token_ids[0] == encoder.end_token else "length") for s in cut)
+
+
+def test_no_requests_no_answers(engine: Engine) -> None:
+    assert engine.sample([]) == []
+
+
+def test_equal_images_give_equal_answers_whatever_their_batch(engine: Engine, prompts: list[Prompt]) -> None:
+    """Padding and neighbours must not leak: a request alone has the log-probabilities it has among others."""
+    alone = engine.sample([SamplingRequest(prompts[1], n=1, seed=5)])[0][0]
+    together = engine.sample([SamplingRequest(prompt, n=1, seed=5) for prompt in prompts])[1][0]
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(alone.token_ids, together.token_ids, strict=False)) if a != b),
+        min(len(alone.token_ids), len(together.token_ids)),
+    )
+    assert shared > 0
+    assert np.allclose(alone.logprobs[:shared], together.logprobs[:shared], atol=TOLERANCE)
+
+
+def test_an_image_of_one_colour_is_told_from_another(engine: Engine, prompts: list[Prompt]) -> None:
+    question = prompts[0]
+    answers = []
+    for grey in (0, 255):
+        blank = Prompt(f"blank{grey}", "total", question.question, (Image.new("RGB", (84, 84), (grey,) * 3),), "0")
+        answers.append(engine.sample([SamplingRequest(blank, n=1, seed=5)])[0][0])
+    assert answers[0].logprobs != answers[1].logprobs

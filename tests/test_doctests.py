@@ -1,0 +1,39 @@
+"""Every example in a docstring of the three packages runs as written."""
+
+from __future__ import annotations
+
+import doctest
+import pkgutil
+from importlib import import_module
+
+import pytest
+
+import rewards
+import rl
+import selection
+
+MODULES = [
+    found.name
+    for package in (rl, selection, rewards)
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
+WITH_EXAMPLES = {
+    "rewards.labels",
+    "rewards.seeds",
+    "rewards.steps",
+    "rewards.verifiers",
+    "rl.staleness",
+    "selection.buffer",
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    result = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+    assert result.attempted > 0 or name not in WITH_EXAMPLES
+
+
+def test_every_room_is_walked() -> None:
+    assert {"rl.engines.vllm_engine", "rl.policy.tokenizer", "rl.tasks.files", "rewards.mprm"} < set(MODULES)
+    assert set(MODULES) > WITH_EXAMPLES
