@@ -93,12 +93,12 @@ def main() -> None:
 def _run(config: Config, resume: Path | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from rl.console import Console
-    from rl.train import make_run_folder
+    from rl.train import choose_run_folder
     from rl.train import train as run
     from rl.workers import WorkerError
 
     console = Console()
-    folder = resume or make_run_folder(config)
+    folder = resume or choose_run_folder(config)
     again = f"{_command('sieve')} train --resume {folder}"
     try:
         outcome = run(config, folder, resume is not None, console)

@@ -45,6 +45,8 @@ class TaskConfig(_Section):
     """Of `files`: prompts for evaluation only."""
     columns: dict[str, str] = {}
     """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ."""
+    instruction: str = ""
+    """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"
     """`exact` (text after "Answer:"), `boxed`, or `package.module:name` of your own."""
     step_separator: str = r"\n"
@@ -284,12 +286,10 @@ def _first_problem(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{key}: no such key; allowed here: {', '.join(_keys(first['loc'][:-1]))}{more}"
     message = str(first.get("ctx", {}).get("error", first["msg"]))
-    if not key:
-        return f"{message}{more}"
     if first["type"] == "model_type":
         message = f"input should be a section with keys among {', '.join(_keys(first['loc']))}"
     message = message[0].lower() + message[1:].replace("valid tuple", "list").replace("valid dictionary", "mapping")
-    return f"{key}: {first['input']!r} is not allowed: {message}{more}"
+    return f"{key}: {first['input']!r} is not allowed: {message}{more}" if key else f"{message}{more}"
 
 
 def _keys(sections: Sequence[str | int]) -> list[str]:

@@ -57,20 +57,30 @@ def make_task(config: Config) -> Task:
         if task.name == "grid":
             return GridTask(task.difficulty, task.seed)
         if task.name == "files":
-            return FileTask(task.train_files, task.heldout_files, task.columns)
+            return FileTask(task.train_files, task.heldout_files, task.columns, task.instruction)
         return resolve("task.name", task.name, {})(config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
 def make_encoder(config: Config, checkpoint: str | None = None) -> Encoder:
-    """The processor of a checkpoint (the policy's, unless another is named), cutting steps as the task says."""
-    return Encoder(
-        checkpoint or policy_checkpoint(config),
-        config.task.step_separator,
-        config.task.answer_marker,
-        config.policy.trust_remote_code,
-    )
+    """The processor of a checkpoint (the policy's, unless another is named), cutting steps as the task says.
+
+    Raises:
+        ConfigError: There is no such checkpoint, or no processor in it.
+    """
+    try:
+        return Encoder(
+            checkpoint or policy_checkpoint(config),
+            config.task.step_separator,
+            config.task.answer_marker,
+            config.policy.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        key = "mprm.checkpoint" if checkpoint else "policy.checkpoint"
+        named = checkpoint or config.policy.checkpoint
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
 
 
 def make_parts(config: Config) -> Parts:

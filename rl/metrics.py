@@ -91,6 +91,12 @@ METRICS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def metrics_table() -> str:
+    """The README's table of all metrics, in Markdown."""
+    rows = [f"| `{name}` | {what} | {healthy} | {otherwise} |" for name, (what, healthy, otherwise) in METRICS.items()]
+    return "\n".join(["| metric | what it is | healthy | when it is not |", "|---|---|---|---|", *rows])
+
+
 class StageClock:
     """Seconds spent in each named stage of one policy step; a stage may be entered more than once."""
 

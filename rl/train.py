@@ -41,7 +41,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
 
     Args:
         config: The experiment.
-        folder: The run folder, made by `make_run_folder`, or an existing one if ``resume``.
+        folder: The run folder, from `choose_run_folder`, or an existing one if ``resume``.
         resume: Go on from the folder's newest checkpoint.
         console: The terminal's view.
 
@@ -54,6 +54,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     with PeakMemory() as memory, _stop_on_signal(console) as stopped:
         try:
             parts = make_parts(config)
+            if not resume:
+                _make_run_folder(config, folder)
             progress = Progress.restore(folder, parts) if resume else Progress(folder)
             monitor = Monitor(folder, config, parts.encoder, console, progress.step)
             if not progress.start:
@@ -76,22 +78,26 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
             ray.shutdown()
 
 
-def make_run_folder(config: Config) -> Path:
-    """Make the folder of a new run, with the resolved configuration in it.
+def choose_run_folder(config: Config) -> Path:
+    """The folder of a new run; it is made only once the run's parts are known to exist.
 
     Raises:
-        ConfigError: It holds a run already, or cannot be made.
+        ConfigError: It holds a run already.
     """
     named = f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.output_dir) if config.output_dir else Path("runs") / named
     if (folder / CONFIG_FILE).exists():
         raise ConfigError(f"output_dir: {folder} holds a run already; resume it with --resume, or name another folder")
+    return folder
+
+
+def _make_run_folder(config: Config, folder: Path) -> None:
+    """Make the folder, with the resolved configuration in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / CONFIG_FILE)
     except OSError as error:
         raise ConfigError(f"output_dir: {folder} cannot be made: {error.strerror}") from None
-    return folder
 
 
 def open_run_folder(folder: Path, overrides: list[str]) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def a_rollout(
         token_ids=token_ids,
         logprobs=tuple(-0.1 * (i + 1) for i in range(len(token_ids))),
         text=" ".join(map(str, token_ids)),
-        steps=tuple(StepSpan(start, end) for start, end in zip(ends, ends[1:], strict=False)),
+        steps=tuple(StepSpan(start, end) for start, end in itertools.pairwise(ends)),
         outcome=outcome,
         finish_reason=finish_reason,
         policy_version=version,

@@ -44,13 +44,13 @@ class Recipe:
     """
 
     cells: int = 150
-    counting: int = 220
-    solving: int = 420
+    counting: int = 250
+    solving: int = 450
     batch: int = 64
     matrix_rate: float = 0.01
     other_rate: float = 2e-3
     slips: dict[str, float] = field(
-        default_factory=lambda: {"count": 0.05, "multiply": 0.13, "add": 0.10, "modulo": 0.12, "compare": 0.13}
+        default_factory=lambda: {"count": 0.12, "multiply": 0.12, "add": 0.12, "modulo": 0.12, "compare": 0.12}
     )
 
 
@@ -59,7 +59,7 @@ def make_policy(
     seed: int = 0,
     recipe: Recipe | None = None,
     difficulty: int = 2,
-    measured_prompts: int = 1024,
+    measured_prompts: int = 256,
     report: Report = print,
 ) -> Path:
     """Train the policy and save it with its processor as a Transformers checkpoint; some minutes on two cores.

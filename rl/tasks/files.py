@@ -8,14 +8,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from PIL import Image
+from pyarrow.parquet import read_metadata
 
 from rewards.records import Prompt
 from rl.tasks.task import Split
 
 FIELDS = ("question", "answer", "images", "source")
-LOADERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+# Not `load_dataset`, which tells its makers' server of every call.
+LOADERS = {".jsonl": Dataset.from_json, ".json": Dataset.from_json, ".parquet": Dataset.from_parquet}
 
 
 class FileTask:
@@ -28,6 +30,7 @@ class FileTask:
     Args:
         train_files, heldout_files: JSON lines (``.jsonl``) or Parquet (``.parquet``).
         columns: Which column holds a field, where the names differ, for example ``{"question": "problem"}``.
+        instruction: Added to every question, on a line of its own.
 
     Raises:
         ValueError: A file or a column is missing or of an unknown kind, a question or an answer is missing, or a file
@@ -35,8 +38,13 @@ class FileTask:
     """
 
     def __init__(
-        self, train_files: Sequence[str], heldout_files: Sequence[str], columns: Mapping[str, str] | None = None
+        self,
+        train_files: Sequence[str],
+        heldout_files: Sequence[str],
+        columns: Mapping[str, str] | None = None,
+        instruction: str = "",
     ) -> None:
+        self._instruction = instruction
         unknown = set(columns or {}) - set(FIELDS)
         if unknown:
             raise ValueError(f"task.columns: no field {sorted(unknown)[0]!r}; allowed: {', '.join(FIELDS)}")
@@ -67,21 +75,20 @@ class FileTask:
             raise ValueError(f"{path}: unknown kind of file; allowed: {', '.join(LOADERS)}")
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
-        if path.stat().st_size == 0:
-            raise ValueError(f"{path}: holds no rows")
         try:
-            rows = load_dataset(LOADERS[path.suffix], data_files=escape(str(path)), split="train")
+            empty = path.stat().st_size == 0 or (path.suffix == ".parquet" and read_metadata(path).num_rows == 0)
+            rows = None if empty else LOADERS[path.suffix](escape(str(path)))
         except Exception as error:  # datasets raises many kinds; each means that the file is not what its name says
             reason = " ".join(str(error.__cause__ or error).split())
-            raise ValueError(f"{path}: not readable as {LOADERS[path.suffix]}: {reason}") from None
+            raise ValueError(f"{path}: not readable as {path.suffix[1:]}: {reason}") from None
+        if rows is None or len(rows) == 0:
+            raise ValueError(f"{path}: holds no rows")
         for field in self._required:
             if self._columns[field] not in rows.column_names:
                 raise ValueError(
                     f"{path}: no column {self._columns[field]!r} for {field}; "
                     f"there are {', '.join(rows.column_names)}; name another with task.columns.{field}"
                 )
-        if len(rows) == 0:
-            raise ValueError(f"{path}: holds no rows")
         for field in ("question", "answer"):
             missing = rows.data.column(self._columns[field]).is_null().index(True).as_py()
             if missing >= 0:
@@ -105,7 +112,7 @@ class FileTask:
         return Prompt(
             id=f"{path}:{position}",
             source=_named(path, row.get(self._columns["source"])),
-            question=str(row[self._columns["question"]]),
+            question="\n".join(filter(None, [str(row[self._columns["question"]]), self._instruction])),
             images=tuple(self._image(path, position, image) for image in listed if image is not None),
             answer=str(row[self._columns["answer"]]),
         )

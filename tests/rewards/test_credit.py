@@ -127,5 +127,5 @@ def test_groups_are_found_wherever_they_stand(rule) -> None:
 
 
 def test_credit_rules_are_found_by_their_names() -> None:
-    assert CREDIT_RULES == {"outcome": outcome, "progress": progress}
+    assert {"outcome": outcome, "progress": progress} == CREDIT_RULES
     assert [rule([], []) for rule in CREDIT_RULES.values()] == [[], []]

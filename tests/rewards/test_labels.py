@@ -26,4 +26,4 @@ def test_labels_are_those_of_the_papers(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_label_rules_are_found_by_their_names() -> None:
-    assert LABEL_RULES == {"hard": hard, "soft": soft}
+    assert {"hard": hard, "soft": soft} == LABEL_RULES

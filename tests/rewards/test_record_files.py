@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def annotated(draw: st.DrawFn, prompts: list[Prompt]) -> Annotated:
     tokens = draw(st.lists(st.integers(0, 2**40), max_size=6))
     floats = st.floats(allow_nan=False)
     cuts = sorted(draw(st.sets(st.integers(0, len(tokens)), max_size=4)))
-    spans = tuple(StepSpan(start, end) for start, end in zip(cuts, cuts[1:], strict=False))
+    spans = tuple(StepSpan(start, end) for start, end in itertools.pairwise(cuts))
     rollout = Rollout(
         prompt_id=prompt.id,
         source=prompt.source,

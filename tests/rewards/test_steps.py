@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -70,7 +71,7 @@ PIECES = st.lists(
 def test_spans_are_ordered_and_leave_out_nothing_but_answers(pieces: list[str], separator: str) -> None:
     spans = step_spans(pieces, separator, ANSWER)
     assert all(0 <= span.start < span.end <= len(pieces) for span in spans)
-    assert all(before.end <= after.start for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before.end <= after.start for before, after in itertools.pairwise(spans))
 
     # Slow and plain: give every character its segment by walking the text, and its token by counting.
     text = "".join(pieces)

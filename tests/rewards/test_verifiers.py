@@ -55,4 +55,4 @@ def test_boxed(completion: str, reference: str, right: bool) -> None:
 
 
 def test_verifiers_are_found_by_their_names() -> None:
-    assert VERIFIERS == {"exact": exact, "boxed": boxed}
+    assert {"exact": exact, "boxed": boxed} == VERIFIERS

@@ -1,0 +1,145 @@
+"""Metrics: worked examples, and a table without gaps or doubles."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from math import isnan
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import rl
+from rewards.records import StepScores
+from rl import metrics
+from rl.metrics import METRICS, StageClock, annotation_metrics, group, reward_metrics
+from selection.buffer import StreamingBuffer
+from tests.builders import a_completion, a_rollout, an_annotated, some_counts
+
+GROUPS = ("policy", "reward", "mprm", "annotation", "selection", "perf")
+
+
+class Watch:
+    """A clock that the test winds on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch()
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(perf_counter=watch.perf_counter))
+    return watch
+
+
+def test_stages_add_up_and_the_step_is_the_whole(watch: Watch) -> None:
+    clock = StageClock()
+    for stage, seconds, pause in (("teach", 2.0, 1.0), ("learn", 4.0, 0.0), ("teach", 8.0, 0.5)):
+        with clock(stage):
+            watch.now += seconds
+        watch.now += pause
+    assert clock.metrics() == {"perf/teach_seconds": 10.0, "perf/learn_seconds": 4.0, "perf/step_seconds": 15.5}
+
+
+def test_a_stage_that_fails_is_timed_and_the_failure_goes_on(watch: Watch) -> None:
+    clock = StageClock()
+    with pytest.raises(KeyError), clock("learn"):
+        watch.now += 3.0
+        raise KeyError
+    assert clock.metrics()["perf/learn_seconds"] == 3.0
+
+
+def scored(*values: float) -> StepScores:
+    return StepScores(np.array(values), 0)
+
+
+def test_reward_metrics_worked_by_hand() -> None:
+    rollouts = [
+        a_rollout([1, 1], outcome=1.0, group=0, tail=1),
+        a_rollout([2], outcome=0.0, group=0, tail=0, finish_reason="length"),
+        a_rollout([1, 1, 1], outcome=0.0, group=1, tail=2),
+        a_rollout([], outcome=0.0, group=1, tail=2),
+    ]
+    scores = [scored(0.6, 0.9), scored(0.2), scored(0.4, 0.5, 0.4), scored()]
+    counts = [some_counts([3, 0, 0], [8, 8, 0]), some_counts([1, 2])]  # of rollouts 2 and 0
+    found = reward_metrics(rollouts, scores, counts, annotated=[2, 0])
+    assert found == {
+        "reward/outcome": pytest.approx(1 / 4),
+        "reward/mprm": pytest.approx((0.6 + 0.9 + 0.2 + 0.4 + 0.5 + 0.4) / 6),
+        "reward/mixed_groups": pytest.approx(1 / 2),
+        "reward/steps": pytest.approx(6 / 4),
+        "reward/tokens": pytest.approx((3 + 2 + 5 + 2) / 4),
+        "reward/truncated": pytest.approx(1 / 4),
+        "reward/mprm_gap": pytest.approx(0.9 - (0.2 + 0.4) / 2),
+        # hard labels 1, 0 and missing against 0.4, 0.5; 1, 1 against 0.6, 0.9
+        "reward/mprm_error": pytest.approx((0.6 + 0.5 + 0.4 + 0.1) / 4),
+    }
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_cannot_be_said_is_nan_and_not_zero() -> None:
+    rollouts = [a_rollout([1], outcome=1.0), a_rollout([], outcome=1.0)]
+    found = reward_metrics(rollouts, [scored(0.5), scored()], [], [])
+    assert isnan(found["reward/mprm_gap"]) and isnan(found["reward/mprm_error"])
+    assert found["reward/mixed_groups"] == 0
+    missing = reward_metrics(rollouts, [scored(0.5), scored()], [some_counts([0], 0)], [0])
+    assert isnan(missing["reward/mprm_error"])
+    assert isnan(reward_metrics(rollouts[1:], [scored()], [], [])["reward/mprm"])
+
+
+def test_annotation_metrics_worked_by_hand() -> None:
+    completions = [
+        [a_completion((1, 2, 3)), a_completion((1,), "length")],
+        [],
+        [a_completion(()), a_completion((4, 5))],
+    ]
+    assert annotation_metrics(completions) == {
+        "annotation/continuations": 4.0,
+        "annotation/tokens": 6.0,
+        "annotation/truncated": 0.25,
+    }
+    assert isnan(annotation_metrics([])["annotation/truncated"])
+
+
+def test_every_documented_metric_is_there_once_and_fully() -> None:
+    (table,) = (
+        node.value
+        for node in ast.parse(inspect.getsource(metrics)).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS"
+    )
+    assert isinstance(table, ast.Dict)
+    written = [ast.literal_eval(key) for key in table.keys if key is not None]
+    assert len(written) == len(set(written)) == len(METRICS) > 0
+    for name, texts in METRICS.items():
+        assert re.fullmatch(rf"({'|'.join(GROUPS)})/[a-z][a-z_]*", name), name
+        assert len(texts) == 3 and all(text.strip() == text != "" for text in texts), name
+    assert {name.partition("/")[0] for name in METRICS} == set(GROUPS)
+
+
+def test_every_metric_that_is_made_is_documented() -> None:
+    buffer = StreamingBuffer("bis", keep_ratio=1.0, capacity=4, alpha=0.05, window=10, seed=0)
+    offered = buffer.offer([an_annotated([1, 0])])
+    made = {
+        *reward_metrics([a_rollout([1])], [scored(0.5)], [], []),
+        *annotation_metrics([]),
+        *group("selection", offered),
+    }
+    assert made <= set(METRICS)
+    assert {name.partition("/")[0] for name in buffer.shares()} == {"share"} and "selection/share" in METRICS
+
+
+def test_every_stage_of_the_loop_is_documented() -> None:
+    stages = re.findall(r'clock\("(\w+)"\)', (Path(rl.__file__).parent / "loop.py").read_text(encoding="utf-8"))
+    documented = {name for name in METRICS if re.fullmatch(r"perf/\w+_seconds", name)} - {"perf/step_seconds"}
+    assert {f"perf/{stage}_seconds" for stage in stages} == documented
+
+
+def test_a_group_prefixes_its_names() -> None:
+    assert group("mprm", {"loss": 1, "positive": 0.5}) == {"mprm/loss": 1.0, "mprm/positive": 0.5}
