@@ -50,7 +50,7 @@ class Recipe:
     matrix_rate: float = 0.01
     other_rate: float = 2e-3
     slips: dict[str, float] = field(
-        default_factory=lambda: {"count": 0.12, "multiply": 0.12, "add": 0.12, "modulo": 0.12, "compare": 0.12}
+        default_factory=lambda: {"count": 0.10, "multiply": 0.11, "add": 0.10, "modulo": 0.13, "compare": 0.13}
     )
 
 

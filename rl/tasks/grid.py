@@ -13,9 +13,9 @@ from rl.tasks.grid_steps import Combine, Count, Puzzle, Result, check_steps
 from rl.tasks.task import Split, StepTruth
 
 LOOKS = {
-    1: Look(noise=15, shift=1, stain=8),
-    2: Look(noise=45, shift=3, stain=20),
-    3: Look(noise=80, shift=4, stain=35),
+    1: Look(noise=10, shift=1, stain=6),
+    2: Look(noise=25, shift=2, stain=12),
+    3: Look(noise=60, shift=4, stain=30),
 }
 LARGEST_FACTOR = {1: 3, 2: 5, 3: 9}
 SPLITS: tuple[Split, ...] = ("train", "heldout")

@@ -35,7 +35,7 @@ def sampled(encoder: Encoder) -> tuple[list[Prompt], list[Rollout]]:
 
 
 def with_first_step_wrong(prompt: Prompt, rollout: Rollout) -> Annotated:
-    """Labels that only the picture decides: wrong from the first step on for half of the prompts, missing at the end."""
+    """Wrong from the first step on for half of the prompts, right for the others; the last step is missing."""
     sampled = np.full(len(rollout.steps), 4)
     sampled[-1] = 0
     correct = np.full(len(rollout.steps), int(prompt.id.split("/")[-1]) % 2 * 3)

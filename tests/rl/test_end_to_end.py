@@ -18,13 +18,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl.metrics import METRICS
 
 pytestmark = pytest.mark.slow
-SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "configs" / "smoke.yaml"
 SIEVE = Path(sys.executable).parent / "sieve"
 STOCHASTIC = ("perf/",)
 
 
 def sieve(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(SIEVE), *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False)
+    """Run the command as a user would, from the repository's root and able to import a user's own module there."""
+    return subprocess.run(
+        [str(SIEVE), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
 
 
 def metrics(run: Path) -> dict[int, dict[str, float]]:
@@ -113,6 +123,22 @@ def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
     ended, whole = (json.loads((path / "summary.json").read_text()) for path in (cut, run))
     for key in ("policy", "mprm", "annotation", "selection", "steps"):
         assert ended[key] == whole[key]
+
+
+def test_true_step_labels_reach_nothing_but_the_evaluation(tmp_path: Path) -> None:
+    """A task that lies about every step changes what evaluation says of the MPRM, and not one number of training."""
+    options = ["engine.kind=hf", "max_staleness=0", "steps=3", "evaluation.prompts=16", "evaluation.every=1"]
+    honest, lying = tmp_path / "honest", tmp_path / "lying"
+    assert sieve("train", SMOKE, f"output_dir={honest}", *options).returncode == 0
+    process = sieve("train", SMOKE, f"output_dir={lying}", "task.name=tests.rl.lying_task:make", *options)
+    assert process.returncode == 0, process.stderr
+    told, misled = metrics(honest), metrics(lying)
+    for step, values in told.items():
+        for name, value in values.items():
+            if name in ("mprm/auc_within_kind", "mprm/auc_plain", "mprm/auc_within_kind_own"):
+                assert misled[step][name] == pytest.approx(1 - value)
+            else:
+                assert misled[step][name] == value, name
 
 
 def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> None:
