@@ -167,7 +167,9 @@ class MPRMConfig(_Section):
     """Rollouts of one optimizer step."""
     label: str = "hard"
     """Label rule: `hard` (1 if any continuation was right), `soft` (share of right ones), or `package.module:name`."""
-    learning_rate: Positive = 1e-3
+    likelihood: bool = True
+    """Whether scores also use how likely the MPRM finds the text; costs the logits of every answer token."""
+    learning_rate: Positive = 1e-4
     """Of AdamW, constant."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Of AdamW."""

@@ -188,6 +188,7 @@ def build_mprm(config: Config) -> MPRM:
         checkpoint,
         make_encoder(config, checkpoint),
         label_rule=resolve("mprm.label", config.mprm.label, LABEL_RULES),
+        likelihood=config.mprm.likelihood,
         learning_rate=config.mprm.learning_rate,
         weight_decay=config.mprm.weight_decay,
         batch_size=config.mprm.batch_size,

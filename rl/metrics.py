@@ -66,6 +66,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "mprm/loss": ("cross-entropy of a labelled step, nats", "falls", "lower `mprm.learning_rate`"),
     "mprm/grad_norm": ("length of the gradient before clipping", "steady", "lower `mprm.learning_rate`"),
     "mprm/positive": ("positive targets it was taught", "0.3 to 0.9", "see the selector"),
+    "mprm/likelihood_weight": ("weight of the text's likelihood in the scores", "settles above 0", "nothing"),
     "annotation/continuations": ("Monte-Carlo continuations of this step", "as configured", "nothing"),
     "annotation/tokens": ("their tokens", "steady", "the bill: lower `annotation.share` or `continuations`"),
     "annotation/truncated": ("continuations cut off, and so left out", "below 0.05", "raise the length limit"),
