@@ -1,11 +1,11 @@
 """The multimodal process reward model (MPRM): the probability that each written step of an answer is right.
 
-A vision-language model with its own language head reads prompt, images and answer once; at the last token of each step
-the logits of '+' and '-' are compared (VisualPRM, arXiv 2503.10291, section 4). Causal attention makes the score of a
-step depend on nothing after it.
+A vision-language model with its own language head reads prompt, images and answer once; at the last token of each
+step the logits of '+' and '-' are compared (VisualPRM, arXiv 2503.10291, section 4). Causal attention makes the score
+of a step depend on nothing after it.
 
-On top of that the score can use what the same pass gives for free: how likely the model itself finds what was written up
-to the step's end (as an implicit process reward model does, arXiv 2412.01981),
+On top of that the score can use what the same pass gives for free: how likely the model itself finds what was written
+up to the step's end (as an implicit process reward model does, arXiv 2412.01981),
 
     score_j = sigmoid(logit('+') - logit('-') + w * log p(answer up to the end of step j)),      w learned, from 0.
 
@@ -26,7 +26,6 @@ from rewards.encoding import Batch, Encoder
 from rewards.labels import LabelRule
 from rewards.optimizer_files import load_optimizer, save_optimizer
 from rewards.records import Annotated, Prompt, Rollout, StepScores
-
 
 LIKELIHOOD_RATE = 0.02  # a single weight on a scale of 1, where the model's own weights move in thousandths
 
@@ -86,7 +85,7 @@ class MPRM:
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[StepScores]:
-        """P('+') at each step's end, renormalised over '+' and '-'."""
+        """The probability that each step is right, as the module's formula has it."""
         self._model.eval()
         scores: list[StepScores] = []
         for start in range(0, len(rollouts), self._batch_size):
@@ -99,8 +98,8 @@ class MPRM:
         """One update: a pass over the samples, an optimizer step a batch; cross-entropy at the labelled step ends.
 
         Returns:
-            Means over the batches: ``loss`` in nats a step, ``grad_norm``, and the share of ``positive`` targets; and the
-            ``likelihood_weight`` at the end.
+            Means over the batches: ``loss`` in nats a step, ``grad_norm``, and the share of ``positive`` targets; and
+            the ``likelihood_weight`` at the end.
         """
         self._model.train()
         losses, norms, positives = [], [], []
