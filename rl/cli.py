@@ -93,6 +93,7 @@ def main() -> None:
 def _run(config: Config, resume: Path | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from rl.console import Console
+    from rl.rollouts import UnreadableRolloutsError
     from rl.train import choose_run_folder
     from rl.train import train as run
     from rl.workers import WorkerError
@@ -102,7 +103,7 @@ def _run(config: Config, resume: Path | None) -> None:
     again = f"{_command('sieve')} train --resume {folder}"
     try:
         outcome = run(config, folder, resume is not None, console)
-    except WorkerError as error:
+    except (WorkerError, UnreadableRolloutsError) as error:
         _fail(f"{error}\nthe run folder is {folder}; if it has a checkpoint, go on with: {again}", FAILURE)
     except KeyboardInterrupt:
         _fail(f"stopped at once; if {folder} has a checkpoint, go on with: {again}", FAILURE)

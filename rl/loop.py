@@ -1,10 +1,8 @@
 """The online loop: one controller; the workers do the work.
 
-prompts ──> engines ──rollouts──> MPRM ──step scores──> credit ──advantages──> learner
-              │  ^                 ^                                              │
-  continuations  │                 └──── every few steps ──── buffer              │
-              │  └──────────────────────── new weights ────────── ^ ──────────────┘
-              └──> Monte-Carlo step counts ──────────────────────-┘
+prompts -> engines -> rollouts -> MPRM -> step scores -> credit -> advantages -> learner -> new weights -> engines
+              |                    ^
+              +-> continuations -> step counts -> buffer, every few steps
 """
 
 from __future__ import annotations

@@ -10,6 +10,10 @@ from rewards.seeds import derive_seed
 from rewards.verifiers import Verifier
 
 
+class UnreadableRolloutsError(RuntimeError):
+    """The policy writes nothing that a model could read back."""
+
+
 def rollout_requests(prompts: Sequence[Prompt], samples: int, *seed: object) -> list[SamplingRequest]:
     """``samples`` whole answers for each prompt; ``seed`` and the prompt's id decide them."""
     return [SamplingRequest(prompt, n=samples, seed=derive_seed(*seed, prompt.id)) for prompt in prompts]
@@ -25,6 +29,9 @@ def make_rollouts(
     """The engines' answers as records: decoded, cut into steps, and verified. Groups count up from ``first_group``.
 
     A completion in which the model wrote an image placeholder is dropped: no model could read it back.
+
+    Raises:
+        UnreadableRolloutsError: Nothing is left.
     """
     rollouts = []
     for group, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=first_group):
@@ -46,4 +53,6 @@ def make_rollouts(
                     policy_version=sample.policy_version,
                 )
             )
+    if not rollouts:
+        raise UnreadableRolloutsError(f"the policy wrote image placeholders into all answers to {len(prompts)} prompts")
     return rollouts
