@@ -23,7 +23,7 @@ app = typer.Typer(
     help="""Online reinforcement learning for vision-language reasoning, with a process reward model that learns from
     the rollouts worth learning from.
 
-    Start with `sieve train configs/quickstart.yaml`: about ten minutes on a laptop, no GPU needed. Watch it with
+    Start with `sieve train configs/quickstart.yaml`: about five minutes on a laptop, no GPU needed. Watch it with
     `tensorboard --logdir runs`.
 
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
@@ -38,18 +38,22 @@ def train(
         str | None, typer.Argument(metavar="CONFIG.yaml", help="The experiment. Not needed with --resume.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Changes, for example learner.samples=16.")
+        list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example learner.samples=16.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and placement.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print every key with its value, and who runs where.")
+    ] = False,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on from the newest checkpoint of a run folder.")
     ] = None,
 ) -> None:
     """Train a policy and its reward model together.
 
-    Examples: `sieve train configs/quickstart.yaml seed=1`,
-    `sieve train configs/quickstart.yaml learner.credit=outcome`,
-    `sieve train --resume runs/quickstart-20261121-101500 steps=200`.
+    Examples:
+
+    * `sieve train configs/quickstart.yaml seed=1`
+    * `sieve train configs/quickstart.yaml learner.credit=outcome`
+    * `sieve train --resume runs/quickstart-20261121-101500 steps=200`
     """
     from rl.config import ConfigError, load_config
 

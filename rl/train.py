@@ -54,8 +54,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     with PeakMemory() as memory, _stop_on_signal(console) as stopped:
         try:
             parts = make_parts(config)
-            if not resume:
-                _make_run_folder(config, folder)
+            _keep_config(config, folder)
             progress = Progress.restore(folder, parts) if resume else Progress(folder)
             monitor = Monitor(folder, config, parts.encoder, console, progress.step)
             if not progress.start:
@@ -91,8 +90,8 @@ def choose_run_folder(config: Config) -> Path:
     return folder
 
 
-def _make_run_folder(config: Config, folder: Path) -> None:
-    """Make the folder, with the resolved configuration in it."""
+def _keep_config(config: Config, folder: Path) -> None:
+    """Make the folder, if it is not there yet, with the configuration as it now is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / CONFIG_FILE)

@@ -47,8 +47,9 @@ def test_one_pass_scores_each_step_as_if_nothing_came_after(
 ) -> None:
     prompts, rollouts = sampled
     model = MPRM(CHECKPOINT, encoder, hard)
+    model.train([with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)])
     for prompt, rollout, scores in zip(prompts[:6], rollouts[:6], model.score(prompts[:6], rollouts[:6]), strict=True):
-        assert scores.scores.shape == (len(rollout.steps),) and scores.mprm_version == 0
+        assert scores.scores.shape == (len(rollout.steps),) and scores.mprm_version == 1
         for position, span in enumerate(rollout.steps):
             cut = Rollout(
                 **{
@@ -58,6 +59,22 @@ def test_one_pass_scores_each_step_as_if_nothing_came_after(
                 }
             )
             assert model.score([prompt], [cut])[0].scores[-1] == pytest.approx(scores.scores[position], abs=1e-5)
+
+
+def test_the_likelihood_enters_with_its_weight(encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]) -> None:
+    """Against the sampler's own log-probabilities: the model's weights are frozen here, all but the likelihood's."""
+    prompts, rollouts = sampled
+    model, plain = (MPRM(CHECKPOINT, encoder, hard, likelihood=on, learning_rate=1e-12) for on in (True, False))
+    for with_it, without in zip(model.score(prompts, rollouts), plain.score(prompts, rollouts), strict=True):
+        assert np.array_equal(with_it.scores, without.scores), "it starts at 0"
+    lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
+    weight = [model.train(lessons)["likelihood_weight"] for _ in range(3)][-1]
+    assert abs(weight) > 0.01
+    scored = zip(rollouts, model.score(prompts, rollouts), plain.score(prompts, rollouts), strict=True)
+    for rollout, with_it, without in scored:
+        odds = [np.log(entry.scores / (1 - entry.scores)) for entry in (with_it, without)]
+        so_far = [sum(rollout.logprobs[: span.end]) for span in rollout.steps]
+        assert odds[0] - odds[1] == pytest.approx(weight * np.array(so_far), abs=1e-4)
 
 
 def test_it_learns_labels_and_leaves_out_missing_steps(
