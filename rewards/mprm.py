@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText
 
+from rewards.backbone import device, load_model, load_weights
 from rewards.encoding import Batch, Encoder
 from rewards.labels import LabelRule
 from rewards.optimizer_files import load_optimizer, save_optimizer
@@ -64,10 +64,8 @@ class MPRM:
         trust_remote_code: bool = False,
     ) -> None:
         torch.set_num_threads(threads)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = AutoModelForImageTextToText.from_pretrained(
-            checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-        ).to(self._device)
+        self._device = device()
+        self._model = load_model(checkpoint, dtype, trust_remote_code)
         self._encoder, self._label_rule, self._batch_size = encoder, label_rule, batch_size
         self._signs = torch.tensor([_single_token(encoder, "+"), _single_token(encoder, "-")], device=self._device)
         self._likelihood_weight = torch.nn.Parameter(torch.zeros((), device=self._device), requires_grad=likelihood)
@@ -137,8 +135,7 @@ class MPRM:
 
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
-        loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=self._model.dtype)
-        self._model.load_state_dict(loaded.state_dict())
+        load_weights(self._model, folder)
         extra = load_optimizer(self._optimizer, self._trained, folder)
         self.version = extra["version"]
         with torch.no_grad():

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoModelForImageTextToText
 from trl import import_utils as trl_imports
 
+from rewards.backbone import load_model, load_weights
 from rewards.encoding import Encoder
 from rewards.optimizer_files import load_optimizer, save_optimizer
 from rewards.records import Experience, Prompt
@@ -59,9 +59,6 @@ class PolicyLearner:
         trust_remote_code: bool = False,
         seed: int = 0,
     ) -> None:
-        model = AutoModelForImageTextToText.from_pretrained(
-            checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-        )
         arguments = GRPOConfig(
             output_dir=tempfile.gettempdir(),
             loss_type=loss,
@@ -81,7 +78,7 @@ class PolicyLearner:
             seed=seed,
         )
         self._trainer = GRPOTrainer(
-            model=model,
+            model=load_model(checkpoint, dtype, trust_remote_code),
             args=arguments,
             # The trainer insists on a data set and a reward; the loop brings its own.
             train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
@@ -155,8 +152,7 @@ class PolicyLearner:
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
         model = self._accelerator.unwrap_model(self._model)
-        loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=model.dtype)
-        model.load_state_dict(loaded.state_dict())
+        load_weights(model, folder)
         self.version = load_optimizer(self._optimizer.optimizer, model, folder)["version"]
 
     def _loss_inputs(self, experiences: Sequence[Experience], tokens: torch.Tensor) -> dict[str, object]:

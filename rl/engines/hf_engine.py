@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from transformers import AutoModelForImageTextToText, GenerationConfig
+from transformers import GenerationConfig
 
+from rewards.backbone import device, load_model
 from rewards.encoding import Encoder
 from rewards.records import Completion, SamplingRequest
 from rewards.seeds import derive_seed
@@ -37,11 +38,8 @@ class HfEngine:
         trust_remote_code: bool = False,
     ) -> None:
         torch.set_num_threads(threads)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = AutoModelForImageTextToText.from_pretrained(
-            checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-        )
-        self._model.to(self._device).eval()
+        self._device = device()
+        self._model = load_model(checkpoint, dtype, trust_remote_code).eval()
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code)
         self._temperature, self._max_tokens, self._batch_size = temperature, max_completion_tokens, batch_size
         self.version = 0
