@@ -13,10 +13,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 from urllib.request import urlopen
 
 DEADLINE = 60.0
-PAGE = "?darkMode=false&_smoothingWeight=0#timeseries"
+SHOWN = (
+    "policy/accuracy$",
+    "mprm/auc_within_kind$",
+    "mprm/loss",
+    "reward/outcome",
+    "reward/mprm_gap",
+    "selection/size",
+)
+PAGE = f"?darkMode=false&smoothing=0.6&tagFilter={quote('|'.join(SHOWN))}#timeseries"
 
 
 def main() -> None:
@@ -40,7 +49,7 @@ def main() -> None:
         wait_for(address)
         with tempfile.TemporaryDirectory() as profile:
             flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-            flags += [f"--user-data-dir={profile}", f"--window-size={arguments.size}", "--virtual-time-budget=20000"]
+            flags += [f"--user-data-dir={profile}", f"--window-size={arguments.size}", "--virtual-time-budget=60000"]
             shot = f"--screenshot={arguments.picture.absolute()}"
             subprocess.run([chromium, *flags, shot, address + arguments.page], check=True, stderr=subprocess.DEVNULL)
     finally:

@@ -149,6 +149,7 @@ def start_ray(config: Config) -> None:
     Raises:
         ConfigError: The cluster is too small for the placement.
     """
+    # A worker that reserves no GPU may use one that is there: the quickstart's file serves both kinds of machine.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
     there = ray.cluster_resources()
