@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -173,16 +174,11 @@ def test_a_dead_worker_stops_the_run_with_its_cause(tmp_path: Path) -> None:
     for line in process.stdout:
         if line.startswith("step 3/"):
             break
-    victims = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "raylet"], capture_output=True, text=True, check=False
-    )
-    children = subprocess.run(
-        ["pgrep", "-P", victims.stdout.split()[0], "-f", "ray::"], capture_output=True, text=True, check=False
-    ).stdout.split()
+    children = [child for child in psutil.Process(process.pid).children(recursive=True) if "ray::" in child.name()]
     assert children, "Ray's workers run under its raylet"
     began = time.monotonic()
     for child in children:
-        os.kill(int(child), signal.SIGKILL)
+        child.kill()
     process.stdout.read()
     message = process.stderr.read()
     assert process.wait(timeout=60) == 1
