@@ -25,7 +25,7 @@ SHOWN = (
     "reward/mprm_gap",
     "selection/size",
 )
-PAGE = f"?darkMode=false&smoothing=0.6&tagFilter={quote('|'.join(SHOWN))}#timeseries"
+PAGE = f"#scalars&tagFilter={quote('|'.join(SHOWN), safe='')}&_smoothingWeight=0"
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--page", default=PAGE, help="what comes after the address")
-    parser.add_argument("--size", default="1500,1150", help="pixels: width,height")
+    parser.add_argument("--size", default="1500,800", help="pixels: width,height")
     arguments = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -49,7 +49,7 @@ def main() -> None:
         wait_for(address)
         with tempfile.TemporaryDirectory() as profile:
             flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-            flags += [f"--user-data-dir={profile}", f"--window-size={arguments.size}", "--virtual-time-budget=60000"]
+            flags += [f"--user-data-dir={profile}", f"--window-size={arguments.size}", "--virtual-time-budget=20000"]
             shot = f"--screenshot={arguments.picture.absolute()}"
             subprocess.run([chromium, *flags, shot, address + arguments.page], check=True, stderr=subprocess.DEVNULL)
     finally:
