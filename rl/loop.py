@@ -83,7 +83,7 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             loading = parts.engines.load_weights(parts.learner.start("weights"), progress.engine_version)
         with clock("teach"):
             taught = lesson.result() if lesson else {}
-        progress.count(annotated, completions)
+        progress.count(completions)
 
         # 8. What happened is written down.
         monitor.step(

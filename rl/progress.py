@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rewards.records import Annotated, Completion, Prompt
+from rewards.records import Completion, Prompt
 from rl.config import Config
 from rl.experiment import Parts
 from rl.tasks.task import Task
@@ -66,7 +66,7 @@ class Progress:
     start: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def count(self, annotated: Sequence[Annotated], completions: Sequence[Sequence[Completion]]) -> None:
+    def count(self, completions: Sequence[Sequence[Completion]]) -> None:
         """Add a step's annotation to the bill."""
         self.continuations += sum(len(samples) for samples in completions)
         self.tokens += sum(len(completion.token_ids) for samples in completions for completion in samples)
