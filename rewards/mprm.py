@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from rewards.backbone import device, load_model, load_weights
+from rewards.complexity import feature_entropy, image_features
 from rewards.encoding import Batch, Encoder
 from rewards.labels import LabelRule
 from rewards.optimizer_files import load_optimizer, save_optimizer
@@ -91,6 +92,21 @@ class MPRM:
             for logits in self._step_logits(prompts[chunk], rollouts[chunk]):
                 scores.append(StepScores(torch.sigmoid(logits).double().cpu().numpy(), self.version))
         return scores
+
+    @torch.inference_mode()
+    def image_entropy(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """The feature entropy of each prompt's images (B,), in [0, 1]; 0 without any. Equal prompts are computed once.
+
+        See `rewards.complexity`.
+        """
+        self._model.eval()
+        entropy: dict[str, float] = {}
+        for prompt in prompts:
+            if prompt.id not in entropy:
+                batch = self._encoder.batch([prompt], [()])
+                images = {name: tensor.to(self._device) for name, tensor in batch.images.items()}
+                entropy[prompt.id] = feature_entropy(image_features(self._model, images)) if prompt.images else 0.0
+        return np.array([entropy[prompt.id] for prompt in prompts])
 
     def train(self, samples: Sequence[Annotated], max_grad_norm: float = 1.0) -> dict[str, float]:
         """One update: a pass over the samples, an optimizer step a batch; cross-entropy at the labelled step ends.

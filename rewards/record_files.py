@@ -1,11 +1,12 @@
-"""Rollouts, their counts and their prompts as Parquet: two tables, so that an image is stored once however many
-rollouts answer it."""
+"""Annotated rollouts as one Parquet table: a row a rollout; a prompt's images are in the first of its rows alone."""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,95 +15,114 @@ from PIL import Image
 
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
 
-ROLLOUTS, PROMPTS = "rollouts.parquet", "prompts.parquet"
-
-PROMPT_SCHEMA = pa.schema(
-    {"id": pa.string(), "source": pa.string(), "question": pa.string(), "answer": pa.string()}
-    | {"images": pa.list_(pa.binary())}
-)
-ROLLOUT_SCHEMA = pa.schema(
-    {"prompt_id": pa.string(), "source": pa.string(), "group": pa.int64(), "token_ids": pa.list_(pa.int64())}
+SCHEMA = pa.schema(
+    {"prompt_id": pa.string(), "prompt_source": pa.string(), "question": pa.string(), "answer": pa.string()}
+    | {"images": pa.list_(pa.binary()), "source": pa.string(), "group": pa.int64(), "token_ids": pa.list_(pa.int64())}
     | {"logprobs": pa.list_(pa.float64()), "text": pa.string(), "step_starts": pa.list_(pa.int64())}
     | {"step_ends": pa.list_(pa.int64()), "outcome": pa.float64(), "finish_reason": pa.string()}
-    | {"policy_version": pa.int64(), "correct": pa.list_(pa.int64()), "sampled": pa.list_(pa.int64())}
+    | {"policy_version": pa.int64(), "correct": pa.list_(pa.float64()), "sampled": pa.list_(pa.float64())}
     | {"counts_version": pa.int64()}
 )
 
 
-def write_rollouts(
-    folder: Path, rollouts: Sequence[Rollout], prompts: Sequence[Prompt], counts: Sequence[StepCounts] | None = None
-) -> None:
-    """Write rollouts and the prompts that they answer; ``counts``, where they exist, in the same rows."""
-    folder.mkdir(parents=True, exist_ok=True)
-    unique = {prompt.id: prompt for prompt in prompts}
-    prompt_rows = [
-        {
-            "id": p.id,
-            "source": p.source,
-            "question": p.question,
-            "answer": p.answer,
-            "images": [_png(i) for i in p.images],
-        }
-        for p in unique.values()
-    ]
-    rows = [
-        {
-            "prompt_id": rollout.prompt_id,
-            "source": rollout.source,
-            "group": rollout.group,
-            "token_ids": list(rollout.token_ids),
-            "logprobs": list(rollout.logprobs),
-            "text": rollout.text,
-            "step_starts": [span.start for span in rollout.steps],
-            "step_ends": [span.end for span in rollout.steps],
-            "outcome": rollout.outcome,
-            "finish_reason": rollout.finish_reason,
-            "policy_version": rollout.policy_version,
-            "correct": None if counts is None else counts[index].correct.tolist(),
-            "sampled": None if counts is None else counts[index].sampled.tolist(),
-            "counts_version": None if counts is None else counts[index].policy_version,
-        }
-        for index, rollout in enumerate(rollouts)
-    ]
-    pq.write_table(pa.Table.from_pylist(prompt_rows, PROMPT_SCHEMA), folder / PROMPTS)
-    pq.write_table(pa.Table.from_pylist(rows, ROLLOUT_SCHEMA), folder / ROLLOUTS)
+def annotated_table(entries: Sequence[Annotated]) -> pa.Table:
+    """Annotated rollouts with their prompts and images (as PNG), a row each, in order."""
+    stored: set[str] = set()
+    rows = []
+    for entry in entries:
+        rows.append(_row(entry, with_images=entry.prompt.id not in stored))
+        stored.add(entry.prompt.id)
+    return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def read_rollouts(folder: Path) -> tuple[list[Rollout], list[Prompt], list[StepCounts | None]]:
-    """What `write_rollouts` wrote: rollouts, the prompt of each, and the counts of each or None."""
-    prompts = {
-        row["id"]: Prompt(row["id"], row["source"], row["question"], tuple(map(_image, row["images"])), row["answer"])
-        for row in pq.read_table(folder / PROMPTS, schema=PROMPT_SCHEMA).to_pylist()
+def annotated_rollouts(table: pa.Table) -> list[Annotated]:
+    """What `annotated_table` was made of; rows of one prompt share its record."""
+    prompts: dict[str, Prompt] = {}
+    return [_annotated(row, prompts) for row in table.select(SCHEMA.names).to_pylist()]
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file with checksums, under a temporary name that is renamed once all of it is on the disk.
+
+    Whatever happens meanwhile, ``path`` holds either what it held before or the whole new table.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        pq.write_table(table, file, write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_table(path: Path, schema: pa.Schema, kind: str) -> pa.Table:
+    """Read what `write_table` wrote.
+
+    Args:
+        path: The file.
+        schema: The columns it must have, with these types.
+        kind: What the file is said to be, for messages.
+
+    Raises:
+        ValueError: It is missing, truncated, damaged, or something else; names the file and the reason.
+    """
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        there = {field.name: field.type for field in table.schema}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; it should hold {kind}") from None
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: holds no {kind}: truncated, damaged or not Parquet: {reason}") from None
+    for field in schema:
+        if there.get(field.name) != field.type:
+            raise ValueError(f"{path}: holds no {kind}: it has no column {field.name!r} of type {field.type}")
+    return table
+
+
+def _row(entry: Annotated, with_images: bool) -> dict[str, Any]:
+    prompt, rollout, counts = entry.prompt, entry.rollout, entry.counts
+    return {
+        "prompt_id": prompt.id,
+        "prompt_source": prompt.source,
+        "question": prompt.question,
+        "answer": prompt.answer,
+        "images": [_png(image) for image in prompt.images] if with_images else None,
+        "source": rollout.source,
+        "group": rollout.group,
+        "token_ids": list(rollout.token_ids),
+        "logprobs": list(rollout.logprobs),
+        "text": rollout.text,
+        "step_starts": [span.start for span in rollout.steps],
+        "step_ends": [span.end for span in rollout.steps],
+        "outcome": rollout.outcome,
+        "finish_reason": rollout.finish_reason,
+        "policy_version": rollout.policy_version,
+        "correct": counts.correct.tolist(),
+        "sampled": counts.sampled.tolist(),
+        "counts_version": counts.policy_version,
     }
-    rollouts: list[Rollout] = []
-    counts: list[StepCounts | None] = []
-    for row in pq.read_table(folder / ROLLOUTS, schema=ROLLOUT_SCHEMA).to_pylist():
-        correct, sampled, counts_version = row.pop("correct"), row.pop("sampled"), row.pop("counts_version")
-        spans = tuple(StepSpan(*pair) for pair in zip(row.pop("step_starts"), row.pop("step_ends"), strict=True))
-        tokens, logprobs = tuple(row.pop("token_ids")), tuple(row.pop("logprobs"))
-        rollouts.append(Rollout(**row, token_ids=tokens, logprobs=logprobs, steps=spans))
-        counts.append(
-            None
-            if correct is None
-            else StepCounts(np.array(correct, np.int64), np.array(sampled, np.int64), counts_version)
-        )
-    return rollouts, [prompts[rollout.prompt_id] for rollout in rollouts], counts
 
 
-def write_annotated(folder: Path, entries: Sequence[Annotated]) -> None:
-    """Write annotated rollouts; see `write_rollouts`."""
-    write_rollouts(
-        folder, [e.rollout for e in entries], [e.prompt for e in entries], [entry.counts for entry in entries]
+def _annotated(row: dict[str, Any], prompts: dict[str, Prompt]) -> Annotated:
+    name = row["prompt_id"]
+    if row["images"] is not None:
+        images = tuple(map(_image, row["images"]))
+        prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
+    rollout = Rollout(
+        prompt_id=name,
+        source=row["source"],
+        group=row["group"],
+        token_ids=tuple(row["token_ids"]),
+        logprobs=tuple(row["logprobs"]),
+        text=row["text"],
+        steps=tuple(StepSpan(*pair) for pair in zip(row["step_starts"], row["step_ends"], strict=True)),
+        outcome=row["outcome"],
+        finish_reason=row["finish_reason"],
+        policy_version=row["policy_version"],
     )
-
-
-def read_annotated(folder: Path) -> list[Annotated]:
-    """What `write_annotated` wrote."""
-    return [
-        Annotated(prompt, rollout, counts)
-        for rollout, prompt, counts in zip(*read_rollouts(folder), strict=True)
-        if counts is not None
-    ]
+    correct, sampled = np.array(row["correct"], dtype=float), np.array(row["sampled"], dtype=float)
+    return Annotated(prompts[name], rollout, StepCounts(correct, sampled, row["counts_version"]))
 
 
 def _png(image: Image.Image) -> bytes:

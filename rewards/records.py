@@ -103,8 +103,9 @@ class StepCounts:
     """Monte-Carlo evidence for the steps of one rollout.
 
     Attributes:
-        correct: Continuations from the end of each step that reached the right answer (K,), integers.
-        sampled: Continuations that finished (K,), integers; 0 means missing, never wrong.
+        correct: Continuations from the end of each step that reached the right answer (K,). Whole numbers, unless the
+            annotator adds evidence with a weight; see `rewards.annotator`.
+        sampled: Continuations that finished (K,), likewise; 0 means missing, never wrong.
         policy_version: The weights that sampled the continuations.
     """
 

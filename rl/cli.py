@@ -89,6 +89,85 @@ def make_policy(
     build(folder, seed=seed)
 
 
+@app.command()
+def select(
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="ANNOTATIONS...", help="JSON-lines files; a folder stands for its *.jsonl."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="Where the records go.")] = None,
+    selector: Annotated[str, typer.Option(help="What makes a rollout informative, or package.module:Name.")] = "bis",
+    ratio: Annotated[float, typer.Option(help="Share of each file to choose, above 0 and at most 1.")] = 0.1,
+    alpha: Annotated[float, typer.Option(help="BIS's alpha: larger ones for smaller ratios.")] = 0.2,
+    counts: Annotated[
+        bool, typer.Option("--counts", help="Score num_mc_correct of num_mc_total, not score; total 0 is missing.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken line.")] = False,
+    format: Annotated[str, typer.Option(help="jsonl or parquet.")] = "jsonl",
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw what was chosen.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; all CPUs unless given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of selectors that choose at random.")] = 0,
+) -> None:
+    """Choose the most informative rollouts of an annotated corpus in VisualPRM400K's format.
+
+    Example: `sieve select annotations/ --selector bis --ratio 0.1 --alpha 0.2 -o chosen.jsonl`
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
+    from rl.select_command import Options, SelectionError, run
+
+    try:
+        run(Options(annotations or [], output, selector, ratio, alpha, counts, strict, format, plot, workers, seed))
+    except SelectionError as error:
+        _fail(str(error), USER_ERROR)
+    except BrokenProcessPool:
+        _fail("a worker process died, perhaps for want of memory; nothing was written", FAILURE)
+    except OSError as error:
+        _fail(f"{error}; nothing was written", FAILURE)
+    except KeyboardInterrupt:
+        _fail("stopped; nothing was written", FAILURE)
+
+
+@app.command()
+def annotate(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Task, policy, engine, seed and budget.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example learner.samples=4.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT.jsonl", help="The corpus.")] = None,
+    prompts: Annotated[int | None, typer.Option(metavar="N", help="How many prompts; needed.")] = None,
+    split: Annotated[str, typer.Option(help="train or heldout.")] = "train",
+    first: Annotated[int, typer.Option(metavar="INDEX", help="The task's prompt to begin with.")] = 0,
+) -> None:
+    """Sample a policy's rollouts, label their steps, and write them in VisualPRM400K's format.
+
+    `learner.samples` rollouts a prompt, all of them labelled as the section `annotation` says (its `share` is for
+    training alone); a rollout without any label, as of those that a triage passes over, is not written. Images go to
+    `OUT_images/`, their paths, relative to OUT's folder, into the records; of a prompt without an image `image` is
+    null, and `sieve select` leaves it out.
+
+    The same command goes on where it was stopped or killed; with more `--prompts` it makes the corpus longer.
+    `OUT.jsonl.progress` says what is there.
+
+    Example: `sieve annotate configs/quickstart.yaml --prompts 400 -o corpus.jsonl`
+    """
+    from rl.workers import WORKER_ENVIRONMENT
+
+    os.environ.update(WORKER_ENVIRONMENT)
+    from rl.annotate_command import run
+    from rl.config import ConfigError
+
+    again = "what is written stays; the same command goes on"
+    try:
+        run(config, overrides or [], output, prompts, split, first, _command("sieve"))
+    except ConfigError as error:
+        _fail(str(error), USER_ERROR)
+    except (RuntimeError, OSError) as error:
+        _fail(f"{' '.join(str(error).split())}; {again}", FAILURE)
+    except KeyboardInterrupt:
+        _fail(f"stopped; {again}", FAILURE)
+
+
 def main() -> None:
     """Entry point of the ``sieve`` command."""
     app()
@@ -101,13 +180,14 @@ def _run(config: Config, resume: Path | None) -> None:
     from rl.train import choose_run_folder
     from rl.train import train as run
     from rl.workers import WorkerError
+    from selection.selectors import SelectorError
 
     console = Console()
     folder = resume or choose_run_folder(config)
     again = f"{_command('sieve')} train --resume {folder}"
     try:
         outcome = run(config, folder, resume is not None, console)
-    except (WorkerError, UnreadableRolloutsError) as error:
+    except (WorkerError, UnreadableRolloutsError, SelectorError) as error:
         _fail(f"{error}\nthe run folder is {folder}; if it has a checkpoint, go on with: {again}", FAILURE)
     except KeyboardInterrupt:
         _fail(f"stopped at once; if {folder} has a checkpoint, go on with: {again}", FAILURE)
@@ -120,6 +200,8 @@ def _run(config: Config, resume: Path | None) -> None:
 def _print_summary(console: Console, folder: Path, summary: dict[str, Any]) -> None:
     policy, mprm, bill = summary["policy"], summary["mprm"], summary["annotation"]
     start, end = policy["accuracy_start"], policy["accuracy_end"]
+    share = bill["tokens"] / max(bill["fixed_tokens"], 1)
+    saved = f" ({share:.0%} of what the fixed budget takes)" if share < 0.995 else ""
     lines = ["", f"policy   held-out accuracy {start:.3f} -> {end:.3f} ({100 * (end - start):+.1f} points)"]
     if mprm["auc_end"] is not None:
         lines.append(
@@ -127,8 +209,8 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, Any]) -> N
             f"         over all steps {mprm['auc_plain_end']:.3f}; step index alone {mprm['auc_index_only_end']:.3f}"
         )
     lines += [
-        f"labels   {bill['continuations']:,} continuations, {bill['tokens']:,} tokens; "
-        f"kept {summary['selection']['kept']:,} of {summary['selection']['seen']:,} annotated rollouts",
+        f"labels   {bill['continuations']:,} continuations, {bill['tokens']:,} tokens{saved}; "
+        f"the buffer keeps {summary['selection']['kept']:,} of {summary['selection']['seen']:,} annotated rollouts",
         f"took     {summary['wall_seconds'] / 60:.1f} minutes, {summary['peak_memory_gib']:.1f} GiB at most",
         f"written  {folder}",
         "",

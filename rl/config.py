@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from selection.bis_posterior import PRIOR, THRESHOLD
+
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -134,24 +136,69 @@ class AnnotationConfig(_Section):
     """Monte-Carlo step labels."""
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Share of each step's rollouts that is annotated."""
+    """Share of each step's rollouts that is annotated; with `triage`, that is looked at."""
     continuations: Count = 8
-    """Continuations sampled from the end of each written step."""
+    """N: most continuations sampled from the end of each written step."""
+    budget: Literal["fixed", "first_success", "sequential", "triage"] = "fixed"
+    """`fixed` (always N), `first_success` (until one is right), `sequential` (until it is sure enough whether the
+    success rate is above `threshold`), or `triage` (probe all rollouts, then label the most promising ones)."""
+    first_error: Literal["ignore", "stop", "search"] = "ignore"
+    """`ignore` labels every step; `stop` leaves out the steps after a first one without success; `search` finds that
+    step by binary search, assuming that errors are never repaired."""
+    error: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Of `sequential`: the chance of a wrong decision at which a step is settled."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Of `sequential`: the success rate above which a step counts as right."""
+    prior: tuple[Positive, Positive] = (0.5, 2.5)
+    """Of `sequential`: a and b of the Beta prior of a step's success rate."""
+    outcome_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """What a rollout's own outcome counts at each of its steps, in continuations; 0 for nothing."""
+    share_prefixes: bool = False
+    """Whether rollouts of one group that begin alike share the counts of what they have in common, sampled once."""
+    probe: Annotated[int, Field(ge=0)] = 2
+    """Of `triage`: continuations a step that every rollout gets before the choice; 0 to choose without."""
+    triage_ratio: Share = 0.25
+    """Of `triage`: share of the rollouts of each source that is labelled."""
+    triage_by: Literal["counts", "mprm"] = "counts"
+    """Of `triage`: whether the choice rests on probe and outcomes alone, or on the MPRM's step scores as well."""
+    triage_policy: Literal["fixed", "first_success", "sequential"] = "fixed"
+    """Of `triage`: how the chosen rollouts are labelled."""
+
+    @field_validator("probe")
+    @classmethod
+    def _leaves_something_to_label(cls, value: int, info: ValidationInfo) -> int:
+        most = info.data.get("continuations")
+        if info.data.get("budget") == "triage" and most is not None and value > most:
+            raise ValueError(f"input should be at most annotation.continuations, {most}")
+        return value
 
 
 class SelectionConfig(_Section):
     """The streaming buffer: which annotated rollouts the MPRM learns from."""
 
-    selector: Literal["bis", "random"] = "bis"
-    """`bis` (Balanced-Information Score) or `random`."""
+    selector: str = "bis"
+    """`bis` (Balanced-Information Score), `bis_posterior`, `bis_visual`, `random`, `mixed`, `reliable`, `low_mc`,
+    `hard` (the MPRM's loss), `uncertain` (its entropy), or `package.module:Name` of your own."""
     alpha: Annotated[float, Field(ge=0)] = 0.05
     """BIS: weight of reliability where labels are not mixed; the paper uses 0.05 at ratio 0.25 and 0.2 at 0.1."""
+    prior: tuple[Positive, Positive] = PRIOR
+    """Of `bis_posterior`: a and b of the Beta prior of a step's success rate."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = THRESHOLD
+    """Of `bis_posterior`: the success rate above which a step is truly positive."""
+    visual_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of `bis_visual`: how much the entropy of the image's features counts; 0 for `bis`."""
     keep_ratio: Share = 0.5
     """Share of each source's rollouts to keep."""
     capacity: Count = 2048
-    """Most rollouts held."""
-    window: Count = 1000
-    """Recent scores of each source that the keep ratio refers to."""
+    """Most rollouts held, those in reserve included."""
+    half_life: Annotated[float, Field(ge=0)] = 0
+    """Policy steps after which a rollout's score counts half; 0 for never."""
+    max_all_negative: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Largest share of a source's kept rollouts that may have no positive step; 1 for no limit."""
+    draw: Literal["uniform", "proportional", "top"] = "uniform"
+    """Which kept rollouts an update of the MPRM takes: any, by chance in proportion to the score, or the best ones."""
+    fresh: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of an update's rollouts that it has not seen yet, the rest being replayed; null for no difference."""
 
 
 class MPRMConfig(_Section):
@@ -169,6 +216,12 @@ class MPRMConfig(_Section):
     """Label rule: `hard` (1 if any continuation was right), `soft` (share of right ones), or `package.module:name`."""
     likelihood: bool = True
     """Whether scores also use how likely the MPRM finds the text; costs the logits of every answer token."""
+    warm_start: tuple[str, ...] = ()
+    """Annotation files in VisualPRM400K's format, or folders of `*.jsonl`, to learn from before the first policy step."""
+    warm_start_images: str | None = None
+    """The folder that their image paths are relative to; null for each file's own folder."""
+    warm_start_epochs: Count = 1
+    """Passes over them."""
     learning_rate: Positive = 1e-4
     """Of AdamW, constant."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rewards.budgets import Budget, make_budget
 from rewards.credit import CREDIT_RULES, CreditRule
 from rewards.encoding import Encoder
 from rewards.labels import LABEL_RULES
@@ -18,19 +19,27 @@ from rl.extension import resolve
 from rl.staleness import StalenessGate
 from rl.tasks.task import Task
 from rl.workers import EnginePool, Worker, start_ray
-from selection.buffer import StreamingBuffer
+from selection.buffer import BufferSettings, StreamingBuffer
+from selection.prediction import predicted_balanced_information
+from selection.selectors import NEED_COMPLEXITY, SELECTORS, Selector, SelectorSettings, make_selector
 
 SHIPPED_POLICY = Path(__file__).parent / "policy" / "grid_policy"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the loop works with: plain objects here, and three kinds of workers elsewhere."""
+    """What the loop works with: plain objects here, and three kinds of workers elsewhere.
+
+    ``looks_at_images`` says whether the selector wants to know the entropy of the images' features.
+    """
 
     task: Task
     encoder: Encoder
     verifier: Verifier
     credit: CreditRule
+    budget: Budget
+    selector: Selector
+    looks_at_images: bool
     buffer: StreamingBuffer
     gate: StalenessGate
     engines: EnginePool
@@ -93,6 +102,7 @@ def make_parts(config: Config) -> Parts:
     verifier = resolve("task.verifier", config.task.verifier, VERIFIERS)
     credit = resolve("learner.credit", config.learner.credit, CREDIT_RULES)
     resolve("mprm.label", config.mprm.label, LABEL_RULES)
+    selector = make_configured_selector(config)
     encoder = make_encoder(config)
     start_ray(config)
     engine, learner, mprm = config.engine, config.learner, config.mprm
@@ -108,6 +118,9 @@ def make_parts(config: Config) -> Parts:
         encoder=encoder,
         verifier=verifier,
         credit=credit,
+        budget=make_configured_budget(config),
+        selector=selector,
+        looks_at_images=config.selection.selector in NEED_COMPLEXITY or getattr(selector, "looks_at_images", False),
         buffer=make_buffer(config),
         gate=StalenessGate(config.max_staleness),
     )
@@ -116,13 +129,48 @@ def make_parts(config: Config) -> Parts:
 def make_buffer(config: Config) -> StreamingBuffer:
     """An empty streaming buffer."""
     selection = config.selection
-    return StreamingBuffer(
-        selection.selector,
+    settings = BufferSettings(
         keep_ratio=selection.keep_ratio,
         capacity=selection.capacity,
-        alpha=selection.alpha,
-        window=selection.window,
-        seed=derive_seed(config.seed, "buffer"),
+        half_life=selection.half_life,
+        max_all_negative=selection.max_all_negative,
+        draw=selection.draw,
+        fresh=selection.fresh,
+    )
+    return StreamingBuffer(settings, seed=derive_seed(config.seed, "buffer"))
+
+
+def make_configured_selector(config: Config) -> Selector:
+    """The selector that the configuration names; a class of the user's is made without arguments.
+
+    Raises:
+        ConfigError: There is no such selector.
+    """
+    selection = config.selection
+    settings = SelectorSettings(selection.alpha, selection.prior, selection.threshold, selection.visual_weight)
+    builtin = {name: make_selector(name, settings) for name in SELECTORS}
+    selector = resolve("selection.selector", selection.selector, builtin)
+    return selector() if isinstance(selector, type) else selector
+
+
+def make_configured_budget(config: Config) -> Budget:
+    """What labelling the steps of a batch of rollouts may cost. A triage ranks them by their predicted BIS."""
+    annotation = config.annotation
+    return make_budget(
+        annotation.budget,
+        annotation.continuations,
+        first_error=annotation.first_error,
+        error=annotation.error,
+        threshold=annotation.threshold,
+        prior=annotation.prior,
+        outcome_weight=annotation.outcome_weight,
+        share_prefixes=annotation.share_prefixes,
+        triage_policy=annotation.triage_policy,
+        triage_ratio=annotation.triage_ratio,
+        probe=annotation.probe,
+        rank=partial(
+            predicted_balanced_information, continuations=annotation.continuations, alpha=config.selection.alpha
+        ),
     )
 
 

@@ -7,20 +7,22 @@ prompts -> engines -> rollouts -> MPRM -> step scores -> credit -> advantages ->
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rewards.annotator import continuation_requests, count_correct
-from rewards.records import Annotated, Experience, StepScores
+from rewards.annotator import Annotation
+from rewards.records import Annotated, Experience, Prompt, Rollout, StepScores
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.evaluation import evaluate
 from rl.experiment import Parts
-from rl.metrics import StageClock, annotation_metrics, group, reward_metrics
+from rl.metrics import StageClock, annotation_metrics, group, reward_metrics, selection_metrics
 from rl.monitor import Monitor
 from rl.progress import Batch, Progress, is_due
 from rl.rollouts import make_rollouts, rollout_requests
+from selection.candidates import gather_candidates
+from selection.selectors import apply_selector
 
 
 def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop: Callable[[], bool]) -> None:
@@ -28,6 +30,7 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
 
     Raises:
         WorkerError: A worker died, raised, or did not answer in time.
+        SelectorError: The user's selector failed.
     """
     while progress.step < config.steps and not stop():
         step, clock = progress.step, StageClock()
@@ -56,19 +59,27 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
         update = parts.learner.start("step", experiences)
 
         # 4. … while the engines continue some rollouts from each of their steps, and then sample what comes next.
-        chosen = _choose(config, step, len(rollouts))
-        asked, continued = [prompts[i] for i in chosen], [rollouts[i] for i in chosen]
-        requests = continuation_requests(continued, asked, config.annotation.continuations, config.seed)
-        continuations = parts.engines.sample(requests)
+        chosen = _choose(config, step, rollouts)
+        annotation = _annotation(config, parts, prompts, rollouts, scores, chosen)
+        continuations = parts.engines.sample(annotation.requests())
+        looked_at = [prompts[i] for i in chosen]
+        entropy = parts.mprm.start("image_entropy", looked_at) if parts.looks_at_images else None
         _ask(config, parts, progress, last=step + config.max_staleness)
 
         # 5. The counts label the steps, and the buffer keeps the informative rollouts.
         with clock("annotate"):
-            completions = continuations.result()
-            counts = count_correct(continued, asked, completions, parts.encoder.decode, parts.verifier)
-            annotated = [Annotated(*entry) for entry in zip(asked, continued, counts, strict=True)]
+            annotation.receive(continuations.result())
+            while requests := annotation.requests():
+                annotation.receive(parts.engines.sample(requests).result())
+            counts = annotation.counts()
         with clock("select"):
-            selection = parts.buffer.offer(annotated)
+            annotated = [Annotated(prompts[i], rollouts[i], count) for i, count in zip(chosen, counts, strict=True)]
+            generator = np.random.default_rng(derive_seed(config.seed, "select", step))
+            candidates = gather_candidates(
+                annotated, [scores[i] for i in chosen], entropy.result() if entropy else None, generator
+            )
+            informative = apply_selector(f"selection.selector {config.selection.selector}", parts.selector, candidates)
+            offered = parts.buffer.offer(annotated, informative)
 
         # 6. Every few steps the MPRM trains on what the buffer kept.
         with clock("teach"):
@@ -83,7 +94,8 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             loading = parts.engines.load_weights(parts.learner.start("weights"), progress.engine_version)
         with clock("teach"):
             taught = lesson.result() if lesson else {}
-        progress.count(completions)
+        bill = annotation.bill(clock.seconds("annotate"))
+        progress.count(bill)
 
         # 8. What happened is written down.
         monitor.step(
@@ -92,11 +104,14 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             | {"perf/staleness": float(staleness), "perf/prompts_asked": float(progress.cursor)}
             | {"reward/dropped": float(dropped)}
             | reward_metrics(rollouts, scores, counts, chosen)
-            | annotation_metrics(completions)
+            | annotation_metrics(bill, counts)
             | group("policy", policy)
-            | group("selection", selection | parts.buffer.shares())
+            | selection_metrics(candidates, informative, parts.buffer)
+            | group("selection", offered)
             | group("mprm", taught),
         )
+        monitor.distribution(progress.step, "selection/scores_offered", informative)
+        monitor.distribution(progress.step, "selection/scores_kept", parts.buffer.kept_scores())
         monitor.samples(progress.step, prompts, rollouts, scores)
         with clock("sync"):
             for answer in loading:
@@ -118,8 +133,32 @@ def _ask(config: Config, parts: Parts, progress: Progress, last: int) -> None:
         progress.asked += 1
 
 
-def _choose(config: Config, step: int, rollouts: int) -> list[int]:
-    """The places of the rollouts to annotate: a random share of them, in order."""
+def _choose(config: Config, step: int, rollouts: Sequence[Rollout]) -> list[int]:
+    """The places of the rollouts to annotate: a random share of those that have steps, in order."""
     generator = np.random.default_rng(derive_seed(config.seed, "annotate", step))
-    size = int(np.ceil(rollouts * config.annotation.share))
-    return sorted(generator.choice(rollouts, size=size, replace=False).tolist())
+    size = int(np.ceil(len(rollouts) * config.annotation.share))
+    chosen = generator.choice(len(rollouts), size=size, replace=False).tolist()
+    return sorted(place for place in chosen if rollouts[place].steps)
+
+
+def _annotation(
+    config: Config,
+    parts: Parts,
+    prompts: Sequence[Prompt],
+    rollouts: Sequence[Rollout],
+    scores: Sequence[StepScores],
+    chosen: Sequence[int],
+) -> Annotation:
+    """The labelling of the chosen rollouts; the others of their groups are evidence by their outcomes."""
+    by_mprm = config.annotation.budget == "triage" and config.annotation.triage_by == "mprm"
+    others = sorted(set(range(len(rollouts))) - set(chosen))
+    return Annotation(
+        [rollouts[i] for i in chosen],
+        [prompts[i] for i in chosen],
+        parts.budget,
+        parts.encoder.decode,
+        parts.verifier,
+        config.seed,
+        scores=[scores[i] for i in chosen] if by_mprm else None,
+        siblings=[rollouts[i] for i in others],
+    )

@@ -9,7 +9,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rewards.records import Completion, Rollout, StepCounts, StepScores
+from rewards.annotator import Bill
+from rewards.records import Rollout, StepCounts, StepScores
+from selection.bis import step_statistics
+from selection.buffer import StreamingBuffer
+from selection.candidates import Candidates
 
 METRICS: dict[str, tuple[str, str, str]] = {
     # name: (what it is, what healthy looks like, what to do when it is not)
@@ -68,16 +72,40 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "mprm/positive": ("positive targets it was taught", "0.3 to 0.9", "see the selector"),
     "mprm/likelihood_weight": ("weight of the text's likelihood in the scores", "settles above 0", "nothing"),
     "annotation/continuations": ("Monte-Carlo continuations of this step", "as configured", "nothing"),
-    "annotation/tokens": ("their tokens", "steady", "the bill: lower `annotation.share` or `continuations`"),
+    "annotation/tokens": ("their tokens", "steady", "the bill: try `annotation.budget`, or lower `annotation.share`"),
     "annotation/truncated": ("continuations cut off, and so left out", "below 0.05", "raise the length limit"),
-    "selection/kept": ("offered rollouts that were kept", "about `selection.keep_ratio`", "wait for the first window"),
-    "selection/score": ("mean score of the offered rollouts", "any", "nothing"),
+    "annotation/rounds": ("times the engines were asked", "a few", "`first_error: ignore` asks in fewer rounds"),
+    "annotation/seconds": ("seconds the loop waited for them", "below the learner's", "lower `annotation.share`"),
+    "annotation/saved_continuations": ("continuations that `fixed` would take on top", "most of them", "nothing"),
+    "annotation/saved_tokens": ("their tokens, estimated", "as above", "nothing"),
+    "annotation/saved_seconds": ("the time for them, at the same speed", "as above", "nothing"),
+    "annotation/labelled": ("annotated rollouts with a labelled step", "1, or `annotation.triage_ratio`", "nothing"),
+    "selection/seen": ("rollouts offered so far", "grows evenly", "nothing"),
+    "selection/kept": ("offered rollouts that were kept", "around `selection.keep_ratio`", "a `selection.half_life`"),
+    "selection/left": (
+        "kept rollouts that are no more: `outranked`, pushed out by `capacity`, over the `all_negative` limit; and "
+        "those `replaced` because the same tokens were offered again",
+        "about as many as are kept, later on",
+        "raise `selection.capacity` if that is the reason",
+    ),
+    "selection/score": (
+        "mean score of the offered rollouts; `scores_offered` and `scores_kept` are histograms",
+        "any",
+        "nothing",
+    ),
     "selection/mixture": ("mean p (1 - p) of the offered rollouts", "above 0.05", "too easy or too hard a task"),
     "selection/reliability": ("mean reliability R of the offered rollouts", "above 0.5", "more continuations"),
     "selection/all_negative": ("offered rollouts with no positive step", "below 0.3", "too hard a task"),
-    "selection/size": ("rollouts in the buffer", "grows to `selection.capacity`", "nothing"),
-    "selection/threshold": ("lowest score that is kept, averaged over sources", "settles", "nothing"),
-    "selection/share": ("share of the buffer that each source has", "as the prompts", "nothing"),
+    "selection/size": ("rollouts that an update of the MPRM may draw", "grows to `selection.capacity`", "nothing"),
+    "selection/held": ("the same, and those in reserve", "at most `selection.capacity`", "nothing"),
+    "selection/threshold": ("lowest kept score, decayed, averaged over sources", "settles", "nothing"),
+    "selection/age": ("policy steps since the kept rollouts were written, mean", "settles", "a `selection.half_life`"),
+    "selection/kept_all_negative": (
+        "kept rollouts with no positive step",
+        "below `selection.max_all_negative`",
+        "try `bis_posterior`, or a lower limit",
+    ),
+    "selection/share": ("share of the kept rollouts that each source has", "as the prompts", "nothing"),
     "perf/step_seconds": ("seconds of the whole policy step", "steady", "see the stages below"),
     "perf/rollout_seconds": ("waiting for fresh rollouts", "near 0 with `max_staleness` 1", "more engines"),
     "perf/score_seconds": ("the MPRM scoring", "small", "a GPU for the MPRM"),
@@ -112,6 +140,10 @@ class StageClock:
             yield
         finally:
             self._seconds[stage] += time.perf_counter() - start
+
+    def seconds(self, stage: str) -> float:
+        """Seconds spent in a stage so far."""
+        return self._seconds[stage]
 
     def metrics(self) -> dict[str, float]:
         """``perf/STAGE_seconds`` for each stage, and ``perf/step_seconds`` since the clock was made."""
@@ -151,14 +183,32 @@ def reward_metrics(
     }
 
 
-def annotation_metrics(completions: Sequence[Sequence[Completion]]) -> dict[str, float]:
-    """What a step's Monte-Carlo labels cost."""
-    flat = [completion for samples in completions for completion in samples]
+def annotation_metrics(bill: Bill, counts: Sequence[StepCounts]) -> dict[str, float]:
+    """What a step's Monte-Carlo labels cost, and what was got for it."""
     return {
-        "annotation/continuations": float(len(flat)),
-        "annotation/tokens": float(sum(len(completion.token_ids) for completion in flat)),
-        "annotation/truncated": _mean([completion.finish_reason == "length" for completion in flat]),
+        "annotation/continuations": float(bill.continuations),
+        "annotation/tokens": float(bill.tokens),
+        "annotation/truncated": bill.truncated / bill.continuations if bill.continuations else float("nan"),
+        "annotation/rounds": float(bill.rounds),
+        "annotation/seconds": bill.seconds,
+        "annotation/saved_continuations": float(bill.saved_continuations),
+        "annotation/saved_tokens": bill.saved_tokens,
+        "annotation/saved_seconds": bill.saved_seconds,
+        "annotation/labelled": _mean([bool(entry.sampled.any()) for entry in counts]),
     }
+
+
+def selection_metrics(candidates: Candidates, scores: np.ndarray, buffer: StreamingBuffer) -> dict[str, float]:
+    """What was offered to the buffer, and what it holds now; means over the rollouts with a labelled step."""
+    statistics = step_statistics(candidates)
+    labelled = statistics.labelled > 0
+    return {
+        "selection/seen": float(buffer.seen),
+        "selection/score": _mean(scores[~np.isnan(scores)]),
+        "selection/mixture": _mean(statistics.mixture[labelled]),
+        "selection/reliability": _mean(statistics.reliability[labelled]),
+        "selection/all_negative": _mean(statistics.all_negative[labelled]),
+    } | group("selection", buffer.statistics())
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

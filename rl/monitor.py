@@ -46,6 +46,12 @@ class Monitor:
         self._write(step, metrics)
         self._console.step(step, self._config.steps, metrics)
 
+    def distribution(self, step: int, name: str, values: np.ndarray) -> None:
+        """Record a histogram of the finite ones among the values, if there are any."""
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            self._writer.add_histogram(name, finite, step)
+
     def evaluation(self, step: int, evaluation: Evaluation) -> dict[str, float]:
         """Record a held-out evaluation; gives its metrics back."""
         metrics = evaluation.metrics()

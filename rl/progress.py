@@ -7,17 +7,18 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rewards.annotator import Bill
 from rewards.records import Completion, Prompt
-from rl.config import Config
+from rl.config import Config, ConfigError
 from rl.experiment import Parts
 from rl.tasks.task import Task
 from rl.workers import Pending
+from selection.buffer_files import load_buffer, save_buffer
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, BUFFER_FILE = "checkpoints", "buffer.parquet"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Progress:
         cursor: Training prompts handed out.
         upcoming: Batches asked for and not yet trained on, in order.
         continuations, tokens: Monte-Carlo continuations so far, and their tokens.
+        fixed_tokens: The tokens that the `fixed` budget would have taken, estimated.
         start: Metrics of the evaluation before the first step.
         seconds: Wall-clock seconds spent in earlier sittings.
     """
@@ -63,13 +65,15 @@ class Progress:
     upcoming: deque[Batch] = field(default_factory=deque)
     continuations: int = 0
     tokens: int = 0
+    fixed_tokens: float = 0.0
     start: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def count(self, completions: Sequence[Sequence[Completion]]) -> None:
+    def count(self, bill: Bill) -> None:
         """Add a step's annotation to the bill."""
-        self.continuations += sum(len(samples) for samples in completions)
-        self.tokens += sum(len(completion.token_ids) for samples in completions for completion in samples)
+        self.continuations += bill.continuations
+        self.tokens += bill.tokens
+        self.fixed_tokens += bill.fixed_tokens
 
     def save(self, config: Config, parts: Parts) -> Path:
         """Write ``checkpoints/step-N`` under a temporary name, rename it, and delete the oldest ones beyond the limit.
@@ -84,7 +88,7 @@ class Progress:
             parts.learner.start("save", (partial / "policy").absolute()),
             parts.mprm.start("save", (partial / "mprm").absolute()),
         ]
-        parts.buffer.save(partial / "buffer")
+        save_buffer(parts.buffer.state(), partial / BUFFER_FILE)
         (partial / "progress.json").write_text(json.dumps(self._state()))
         for answer in saving:
             answer.result()
@@ -96,10 +100,17 @@ class Progress:
 
     @classmethod
     def restore(cls, folder: Path, parts: Parts) -> Progress:
-        """Go on from the newest checkpoint of a run folder: puts the state back into the parts, too."""
+        """Go on from the newest checkpoint of a run folder: puts the state back into the parts, too.
+
+        Raises:
+            ConfigError: Its buffer is damaged or something else.
+        """
         newest = checkpoints(folder)[-1].absolute()
+        try:
+            parts.buffer.restore(load_buffer(newest / BUFFER_FILE))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         loading = [parts.learner.start("load", newest / "policy"), parts.mprm.start("load", newest / "mprm")]
-        parts.buffer.restore(newest / "buffer")
         state = json.loads((newest / "progress.json").read_text())
         upcoming = deque(_restored_batch(entry, parts.task) for entry in state.pop("upcoming"))
         for answer in loading:

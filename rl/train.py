@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +24,7 @@ from rl.loop import run
 from rl.memory import PeakMemory
 from rl.monitor import Monitor
 from rl.progress import Progress, checkpoints
+from rl.warm_start import find_records, warm_start
 
 CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
 
@@ -50,6 +52,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
         WorkerError: A worker died, raised, or did not answer in time.
     """
     began = time.perf_counter()
+    # A resumed run's MPRM has had its warm start.
+    records = None if resume else find_records(config)
     console.say(f"starting {config.engine.count} {config.engine.kind} engine(s), learner and reward model …")
     with PeakMemory() as memory, _stop_on_signal(console) as stopped:
         try:
@@ -57,6 +61,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
             _keep_config(config, folder)
             progress = Progress.restore(folder, parts) if resume else Progress(folder)
             monitor = Monitor(folder, config, parts.encoder, console, progress.step)
+            if records is not None:
+                warm_start(config, records, parts.encoder, partial(parts.mprm.start, "train"), console)
             if not progress.start:
                 progress.start = monitor.evaluation(0, evaluate(config, parts))
             sitting = progress.seconds
@@ -70,7 +76,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
             finally:
                 monitor.close()
             progress.seconds = sitting + time.perf_counter() - began
-            summary = _summary(progress, end, parts.buffer.seen, parts.buffer.kept, memory.gib)
+            summary = _summary(progress, end, parts.buffer.seen, len(parts.buffer), memory.gib)
             (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
             return Outcome(folder, progress.step, summary)
         finally:
@@ -125,7 +131,11 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
             "auc_plain_end": end.get("mprm/auc_plain"),
             "auc_index_only_end": end.get("mprm/auc_index_only"),
         },
-        "annotation": {"continuations": progress.continuations, "tokens": progress.tokens},
+        "annotation": {
+            "continuations": progress.continuations,
+            "tokens": progress.tokens,
+            "fixed_tokens": round(progress.fixed_tokens),
+        },
         "selection": {"seen": seen, "kept": kept},
     }
 

@@ -2,172 +2,301 @@
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_left, insort
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from rewards.record_files import read_annotated, write_annotated
 from rewards.records import Annotated
-from selection.bis import step_statistics
-from selection.selectors import make_selector
+from selection.rows import BufferState, Rows, identity, no_rows, place_in_source
+
+DRAWS = ("uniform", "proportional", "top")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One buffer entry: the rollout and the score it was kept for."""
+class BufferSettings:
+    """What a buffer keeps, and what it gives.
 
-    annotated: Annotated
-    score: float
+    Attributes:
+        keep_ratio: rho, the share of each source to keep, in (0, 1].
+        capacity: Most rollouts held, the reserve included.
+        half_life: Policy versions after which a score counts half; 0 for never.
+        max_all_negative: Largest share of a source's kept rollouts that have no positive step, in [0, 1].
+        draw: ``uniform``, ``proportional`` to the decayed score, or ``top`` (highest decayed score first).
+        fresh: Share of a draw to take from rollouts never drawn before, in [0, 1]; None to make no difference.
+    """
+
+    keep_ratio: float
+    capacity: int
+    half_life: float = 0.0
+    max_all_negative: float = 1.0
+    draw: Literal["uniform", "proportional", "top"] = "uniform"
+    fresh: float | None = None
 
 
 class StreamingBuffer:
-    """Keeps about the top ``keep_ratio`` of each source of a stream, and never more than ``capacity`` rollouts.
+    """Keeps the top ``keep_ratio`` of each source of a stream, and never holds more than ``capacity`` rollouts.
 
-    The online counterpart of "the top rho of each source file" (published BIS): an offered rollout is kept if its score
-    lies among the top ``keep_ratio`` of the last ``window`` scores of its own source, itself included. Equal scores,
-    which small counts make common, are told apart at random, so that a source whose scores are all equal still keeps
-    its share. When the buffer is full, the entry with the lowest score leaves, the oldest first among equals.
+    The online counterpart of "the top rho of each source file" (published BIS). After every `offer`, with m rollouts of
+    a source seen so far, the *kept* ones are the best max(1, int(rho m)) of that source: by score, and among equals the
+    earlier first, as a stable sort of a file would have it. The last one's score is the source's running threshold.
+    What room is left holds a *reserve*, the next best of each source, which moves up as m grows; it is never drawn.
 
-    >>> buffer = StreamingBuffer("bis", keep_ratio=0.5, capacity=100, alpha=0.05, window=1000, seed=0)
+    Guaranteed:
+        - At most ``capacity`` rollouts are held, after every offer.
+        - No rollout (prompt and tokens) is held twice: one offered again takes the place of the earlier one.
+        - Of a source's kept rollouts at most the share ``max_all_negative`` has no positive step.
+        - Nothing leaves before ``capacity`` rollouts are held. From then on a rollout leaves only if it ranks below the
+          best capacity / m of its source, m being all that was seen. So while rho m fits the capacity, the kept set is
+          the offline top rho of everything seen, but for rollouts whose rank has risen since they left. On a stationary
+          stream of 100,000 rollouts, with a capacity of rho times that, the two agree (a test asks for 95 % and finds
+          more than 99). Once rho m has outgrown the capacity, the buffer holds the best ``capacity``, in fair shares.
+
+    *Freshness.* With a half-life h, a score s of policy version v counts s 2^((v - now) / h), and so does each rollout
+    in m: the kept set is the top rho of a stream that is forgotten at that rate. Ranking by log2(s) + v / h is the same
+    at any time ("forward decay", Cormode et al. 2009), so nothing is ever rescored. Among equals the newer goes first.
+
+    >>> buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=100), seed=0)
     >>> len(buffer), buffer.seen
     (0, 0)
 
     Args:
-        selector: Name of the selector that scores rollouts; see `selection.selectors`.
-        keep_ratio: Share of each source to keep, in (0, 1].
-        capacity: Most rollouts held.
-        alpha: BIS's alpha.
-        window: Scores remembered for each source.
-        seed: Of the tie-breaking and of `draw`.
+        settings: What to keep and what to give.
+        seed: Of the draws.
 
     Attributes:
-        seen, kept, evicted: Rollouts offered, kept at the time of their offer, and pushed out later.
+        seen: Rollouts offered.
+        entered: Of these, how many were kept at the end of their own offer.
+        left: Rollouts that were kept and are no more, by reason: ``outranked`` (better ones came, or the source's share
+            shrank), ``capacity``, ``all_negative`` (the cap); and all that were ``replaced``, kept or not.
     """
 
-    def __init__(self, selector: str, keep_ratio: float, capacity: int, alpha: float, window: int, seed: int) -> None:
-        self._selector = make_selector(selector, alpha)
-        self._keep_ratio, self._capacity, self._window = keep_ratio, capacity, window
+    def __init__(self, settings: BufferSettings, seed: int) -> None:
+        self.settings = settings
+        self.seen = self.entered = 0
+        self.left: Counter[str] = Counter()
         self._generator = np.random.default_rng(seed)
-        self._entries: list[Kept] = []
-        self._recent: dict[str, _RecentScores] = {}
-        self.seen = self.kept = self.evicted = 0
+        self._sources: dict[str, int] = {}
+        self._mass = np.zeros(0)  # rollouts seen of each source, discounted by age
+        self._now = 0
+        self._rows = no_rows()
+        self._kept = np.zeros(0, dtype=bool)
+        self._held: dict[tuple[str, tuple[int, ...]], int] = {}  # what is held: its place in the stream
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """Rollouts kept, the reserve not counted."""
+        return int(self._kept.sum())
 
-    def offer(self, batch: Sequence[Annotated]) -> dict[str, float]:
-        """Show the buffer freshly annotated rollouts, in stream order; it keeps what is informative.
+    @property
+    def held(self) -> int:
+        """Rollouts in memory, the reserve included."""
+        return len(self._rows)
+
+    def offer(self, batch: Sequence[Annotated], scores: np.ndarray) -> dict[str, float]:
+        """Show the buffer freshly annotated rollouts, in stream order, with a selector's scores (B,); NaN is not kept.
 
         Returns:
-            Statistics of the batch: ``kept`` share, and over its labelled rollouts the mean ``score``, ``mixture``,
-            ``reliability`` and ``all_negative`` share, beside the buffer's ``size`` and the ``threshold`` averaged over
-            sources.
+            What the offer did: the ``kept`` share of the batch, and how many rollouts ``left/REASON``.
+
+        Raises:
+            ValueError: A score is negative or infinite, naming the rollout; nothing of the batch is taken then.
         """
-        counts = [entry.counts for entry in batch]
-        scores = self._selector(counts, self._generator)
-        kept_before = self.kept
-        for entry, score in zip(batch, scores, strict=True):
-            self._offer_one(entry, float(score))
-        self._evict()
-        statistics = step_statistics(counts)
-        labelled = statistics.labelled > 0
-        return {
-            "kept": (self.kept - kept_before) / max(len(batch), 1),
-            "score": _mean(scores),
-            "mixture": _mean(statistics.mixture[labelled]),
-            "reliability": _mean(statistics.reliability[labelled]),
-            "all_negative": _mean(statistics.all_negative[labelled]),
-            "size": float(len(self)),
-            "threshold": _mean([recent.threshold(self._keep_ratio) for recent in self._recent.values()]),
-        }
+        _check(batch, scores)
+        before, left = self._rows.arrival[self._kept], Counter(self.left)
+        scored = np.flatnonzero(~np.isnan(scores))
+        arriving = self._arriving([batch[place] for place in scored], scores[scored], self.seen + scored)
+        self._grow_mass(arriving)
+        replaced = self._forget_replaced(arriving)
+        first, self.seen = self.seen, self.seen + len(batch)
+        self._settle(self._rows.join(arriving), replaced)
+
+        kept = self._rows.arrival[self._kept]
+        entered = int((kept >= first).sum())
+        self.entered += entered
+        self._count_left(np.setdiff1d(before, kept, assume_unique=True), replaced)
+        reasons = {f"left/{reason}": float(self.left[reason] - left[reason]) for reason in sorted(self.left)}
+        return {"kept": entered / max(len(batch), 1)} | reasons
 
     def draw(self, size: int) -> list[Annotated]:
-        """``size`` kept rollouts for an MPRM update, uniformly and without repeats; all of them if there are fewer."""
-        chosen = self._generator.permutation(len(self._entries))[:size]
-        return [self._entries[index].annotated for index in chosen]
+        """``size`` kept rollouts for an MPRM update, without repeats and in random order; all if there are fewer.
 
-    def shares(self) -> dict[str, float]:
-        """The share of each source among the kept rollouts, as ``share/SOURCE``."""
-        sources = Counter(entry.annotated.rollout.source for entry in self._entries)
-        return {f"share/{source}": count / len(self) for source, count in sorted(sources.items())}
+        ``settings.draw`` says who goes first, ``settings.fresh`` which share comes from those never drawn before (where
+        one kind runs short the other fills up).
+        """
+        places = np.flatnonzero(self._kept)
+        order = places[np.argsort(-self._urgency(places), kind="stable")]
+        if self.settings.fresh is not None:
+            fresh = self._rows.drawn[order] == 0
+            wanted = np.where(fresh, self.settings.fresh, 1 - self.settings.fresh) * size
+            place_in_kind = np.where(fresh, np.cumsum(fresh), np.cumsum(~fresh))
+            order = order[np.argsort(place_in_kind > np.round(wanted), kind="stable")]
+        chosen = self._generator.permutation(order[:size])
+        self._rows.drawn[chosen] += 1
+        return list(self._rows.entry[chosen])
 
-    def save(self, folder: Path) -> None:
-        """Write everything that the buffer's future depends on: Parquet for the rollouts, JSON for the rest."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_annotated(folder, [entry.annotated for entry in self._entries])
-        state = {
-            "scores": [entry.score for entry in self._entries],
-            "recent": {source: list(recent.in_order) for source, recent in self._recent.items()},
-            "generator": self._generator.bit_generator.state,
-            "counters": [self.seen, self.kept, self.evicted],
+    def statistics(self) -> dict[str, float]:
+        """The kept set as it stands: ``size``, ``held``, ``threshold`` (the lowest kept score, decayed, averaged over
+        sources), mean ``age`` in policy versions, the ``all_negative`` share, and each source's ``share/SOURCE``."""
+        rows = self._rows.take(self._kept)
+        per_source = np.bincount(rows.source, minlength=len(self._sources))
+        present = np.flatnonzero(per_source)
+        decayed = self._decayed(rows)
+        lowest = [decayed[rows.source == source].min() for source in present]
+        counts = {
+            f"share/{name}": per_source[number] / max(len(rows), 1) for name, number in sorted(self._sources.items())
         }
-        (folder / "buffer.json").write_text(json.dumps(state))
+        return {
+            "size": float(len(rows)),
+            "held": float(self.held),
+            "threshold": _mean(lowest),
+            "age": _mean(self._now - rows.version),
+            "kept_all_negative": _mean(rows.negative),
+        } | {name: float(share) for name, share in counts.items()}
 
-    def restore(self, folder: Path) -> None:
-        """Become the buffer that `save` wrote."""
-        state = json.loads((folder / "buffer.json").read_text())
-        annotated = read_annotated(folder)
-        self._entries = [Kept(entry, score) for entry, score in zip(annotated, state["scores"], strict=True)]
-        self._recent = {}
-        for source, scores in state["recent"].items():
-            self._recent[source] = _RecentScores(self._window)
-            for score in scores:
-                self._recent[source].add(tuple(score))
-        self._generator.bit_generator.state = state["generator"]
-        self.seen, self.kept, self.evicted = state["counters"]
+    def kept_scores(self) -> np.ndarray:
+        """The decayed scores of the kept rollouts, in no particular order."""
+        return self._decayed(self._rows.take(self._kept))
 
-    def _offer_one(self, entry: Annotated, score: float) -> None:
-        self.seen += 1
-        if np.isnan(score):
-            return
-        recent = self._recent.setdefault(entry.rollout.source, _RecentScores(self._window))
-        ranked = (score, float(self._generator.random()))
-        recent.add(ranked)
-        if recent.rank(ranked) < self._keep_ratio:
-            self._entries.append(Kept(entry, score))
-            self.kept += 1
+    def state(self) -> BufferState:
+        """Everything that the buffer's future depends on, settings apart."""
+        return BufferState(
+            replace(self._rows, drawn=self._rows.drawn.copy()),
+            {name: float(self._mass[number]) for name, number in self._sources.items()},
+            self._now,
+            {"seen": self.seen, "entered": self.entered} | {f"left/{k}": v for k, v in self.left.items()},
+            self._generator.bit_generator.state,
+        )
 
-    def _evict(self) -> None:
-        surplus = len(self._entries) - self._capacity
-        if surplus <= 0:
-            return
-        lowest = sorted(range(len(self._entries)), key=lambda index: self._entries[index].score)[:surplus]
-        leaving = set(lowest)
-        self._entries = [entry for index, entry in enumerate(self._entries) if index not in leaving]
-        self.evicted += surplus
+    def restore(self, state: BufferState) -> None:
+        """Become the buffer that had this state; settings may have changed since."""
+        self._sources = {name: number for number, name in enumerate(state.mass)}
+        self._mass, self._now = np.array(list(state.mass.values())), state.now
+        counters = dict(state.counters)
+        self.seen, self.entered = counters.pop("seen"), counters.pop("entered")
+        self.left = Counter({name.removeprefix("left/"): count for name, count in counters.items()})
+        self._generator.bit_generator.state = state.generator
+        self._held = {
+            identity(entry): int(place) for entry, place in zip(state.rows.entry, state.rows.arrival, strict=True)
+        }
+        self._settle(state.rows, set())
+
+    def _arriving(self, batch: Sequence[Annotated], scores: np.ndarray, arrival: np.ndarray) -> Rows:
+        for entry in batch:
+            self._sources.setdefault(entry.rollout.source, len(self._sources))
+        rows = no_rows(len(batch))
+        rows.entry[:] = batch
+        return replace(
+            rows,
+            source=np.array([self._sources[entry.rollout.source] for entry in batch], dtype=np.int64),
+            score=scores.astype(float),
+            version=np.array([entry.rollout.policy_version for entry in batch], dtype=np.int64),
+            negative=np.array([not entry.counts.correct.any() for entry in batch], dtype=bool),
+            arrival=arrival,
+        )
+
+    def _grow_mass(self, arriving: Rows) -> None:
+        """Count the newcomers into their sources, after discounting what came before if the policy has moved on."""
+        now = max(self._now, int(arriving.version.max(initial=0)))
+        self._mass = np.concatenate([self._mass, np.zeros(len(self._sources) - len(self._mass))])
+        self._mass = self._mass * self._decay(now - self._now)
+        self._now = now
+        self._mass += np.bincount(arriving.source, self._decay(now - arriving.version), minlength=len(self._mass))
+
+    def _forget_replaced(self, arriving: Rows) -> set[int]:
+        """Note the newcomers as held; the places in the stream of the equal rollouts that they replace."""
+        replaced = set()
+        for entry, place in zip(arriving.entry, arriving.arrival.tolist(), strict=True):
+            key = identity(entry)
+            if key in self._held:
+                replaced.add(self._held[key])
+            self._held[key] = place
+        return replaced
+
+    def _settle(self, rows: Rows, replaced: set[int]) -> None:
+        """Sort the rows, drop what is replaced or does not fit, and mark what is kept."""
+        if replaced:
+            rows = rows.take(~np.isin(rows.arrival, list(replaced)))
+        tie = rows.arrival if not self.settings.half_life else -rows.arrival
+        rows = rows.take(np.lexsort((tie, -self._priority(rows), rows.source)))
+        if len(rows) > self.settings.capacity:
+            staying = np.zeros(len(rows), dtype=bool)
+            staying[np.argpartition(self._depth(rows), self.settings.capacity - 1)[: self.settings.capacity]] = True
+            for entry in rows.entry[~staying]:
+                del self._held[identity(entry)]
+            rows = rows.take(staying)
+        self._rows = rows
+        self._kept = self._choose(rows)
+
+    def _choose(self, rows: Rows) -> np.ndarray:
+        """Which rows are kept (n,): the first ones of each source, not too many of them all-negative."""
+        cap = self.settings.max_all_negative
+        target = np.maximum(1, np.floor(self.settings.keep_ratio * self._mass + 1e-9))
+        most_negative = np.floor(cap * target + 1e-9)
+        if cap < 1:
+            # Where positive rollouts are too few to fill the target, negative ones must not become the larger part.
+            positive = np.bincount(rows.source, ~rows.negative, minlength=len(target))
+            most_negative = np.minimum(most_negative, np.floor(cap / (1 - cap) * positive + 1e-9))
+        allowed = ~rows.negative | (place_in_source(rows, rows.negative) <= most_negative[rows.source])
+        return allowed & (place_in_source(rows, allowed) <= target[rows.source])
+
+    def _depth(self, rows: Rows) -> np.ndarray:
+        """The share of its source that ranks at or above each row (n,): the capacity goes to the smallest ones."""
+        mass = np.maximum(self._mass, np.finfo(float).tiny)[rows.source]
+        depth = place_in_source(rows, np.ones(len(rows), dtype=bool)) / mass
+        if self.settings.max_all_negative < 1:
+            cap = max(self.settings.max_all_negative, np.finfo(float).eps)
+            among_negative = place_in_source(rows, rows.negative) / (mass * cap)
+            depth = np.where(rows.negative, np.maximum(depth, among_negative), depth)
+        return depth
+
+    def _priority(self, rows: Rows) -> np.ndarray:
+        """What rows are ranked by (n,), the same at any time."""
+        if not self.settings.half_life:
+            return rows.score
+        with np.errstate(divide="ignore"):
+            return np.log2(rows.score) + rows.version / self.settings.half_life
+
+    def _urgency(self, places: np.ndarray) -> np.ndarray:
+        """Who goes first in a draw: higher is earlier (k,)."""
+        if self.settings.draw == "uniform":
+            return self._generator.random(len(places))
+        decayed = self._decayed(self._rows.take(places))
+        if self.settings.draw == "top":
+            return decayed
+        with np.errstate(divide="ignore"):
+            # The k largest of log weight plus Gumbel noise are a weighted sample without replacement.
+            return np.log(decayed) + self._generator.gumbel(size=len(places))
+
+    def _decay(self, age: np.ndarray | int) -> np.ndarray:
+        half_life = self.settings.half_life
+        return np.exp2(-np.asarray(age) / half_life) if half_life else np.ones_like(age, dtype=float)
+
+    def _decayed(self, rows: Rows) -> np.ndarray:
+        return rows.score * self._decay(self._now - rows.version)
+
+    def _count_left(self, gone: np.ndarray, replaced: set[int]) -> None:
+        held = np.isin(gone, self._rows.arrival)
+        over_cap = self._rows.arrival[self._rows.negative & ~self._kept] if self.settings.max_all_negative < 1 else []
+        capped = np.isin(gone, over_cap)
+        again = np.isin(gone, list(replaced))
+        self.left["replaced"] += len(replaced)
+        self.left["capacity"] += int((~held & ~again).sum())
+        self.left["all_negative"] += int((held & capped).sum())
+        self.left["outranked"] += int((held & ~capped).sum())
 
 
-class _RecentScores:
-    """The last ``window`` (score, tie-breaker) pairs of one source, in order of arrival and in order of size."""
-
-    def __init__(self, window: int) -> None:
-        self.in_order: deque[tuple[float, ...]] = deque()
-        self._window = window
-        self._sorted: list[tuple[float, ...]] = []
-
-    def add(self, ranked: tuple[float, ...]) -> None:
-        if len(self.in_order) == self._window:
-            oldest = self.in_order.popleft()
-            del self._sorted[bisect_left(self._sorted, oldest)]
-        self.in_order.append(ranked)
-        insort(self._sorted, ranked)
-
-    def rank(self, ranked: tuple[float, ...]) -> float:
-        """The share of remembered scores above this one, in [0, 1)."""
-        return (len(self._sorted) - bisect_left(self._sorted, ranked) - 1) / len(self._sorted)
-
-    def threshold(self, keep_ratio: float) -> float:
-        """The lowest score that would be kept now."""
-        return self._sorted[-ceil(len(self._sorted) * keep_ratio)][0]
+def _check(batch: Sequence[Annotated], scores: np.ndarray) -> None:
+    wrong = (scores < 0) | np.isinf(scores)
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        rollout = batch[place].rollout
+        raise ValueError(
+            f"rollout {place} of the batch (prompt {rollout.prompt_id!r}, group {rollout.group}): the selector's score "
+            f"is {scores[place]:g}; allowed is a number from 0 on, or NaN for a rollout that is not to be kept"
+        )
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
-    finite = np.asarray(values, dtype=float)
-    finite = finite[~np.isnan(finite)]
-    return float(finite.mean()) if len(finite) else float("nan")
+    return float(np.mean(values)) if len(values) else float("nan")

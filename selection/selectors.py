@@ -1,32 +1,162 @@
-"""Selectors: which annotated rollouts are worth learning from. One function each, step counts in, scores out."""
+"""Selectors: which annotated rollouts are worth learning from. One pure function each, candidates in, scores out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from rewards.records import StepCounts
 from selection.bis import balanced_information, step_statistics
+from selection.bis_posterior import PRIOR, THRESHOLD, posterior_balanced_information
+from selection.candidates import Candidates
 
-Selector = Callable[[Sequence[StepCounts], np.random.Generator], np.ndarray]
-"""``(counts of B rollouts, random generator) -> scores (B,)``: higher is more worth keeping, NaN is not to be kept."""
+Selector = Callable[[Candidates], np.ndarray]
+"""``candidates -> scores (B,)``, from 0 on: higher is more worth keeping, NaN is not to be kept at any ratio."""
+
+SMALLEST_PROBABILITY = 1e-6  # keeps the loss of a step finite where the MPRM is sure and wrong
 
 
-def make_selector(name: str, alpha: float) -> Selector:
-    """The selector of that name; ``alpha`` is BIS's weight of reliability without mixture.
+class SelectorError(Exception):
+    """A selector failed, or gave back something that is no scores; the message says which and why, in one line."""
+
+
+@dataclass(frozen=True)
+class SelectorSettings:
+    """What the built-in selectors can be told.
+
+    Attributes:
+        alpha: BIS: the weight of reliability where labels are not mixed.
+        prior: ``bis_posterior``: a and b of the Beta prior of a step's success rate.
+        threshold: ``bis_posterior``: the success rate above which a step is truly positive.
+        visual_weight: ``bis_visual``: how much the images' entropy counts.
+    """
+
+    alpha: float = 0.05
+    prior: tuple[float, float] = PRIOR
+    threshold: float = THRESHOLD
+    visual_weight: float = 1.0
+
+
+def make_selector(name: str, settings: SelectorSettings) -> Selector:
+    """The built-in selector of that name.
 
     Raises:
-        KeyError: No selector has that name.
+        KeyError: There is none.
     """
-    selectors: dict[str, Selector] = {
-        "bis": lambda counts, generator: balanced_information(step_statistics(counts), alpha),
-        "random": _random,
-    }
-    return selectors[name]
+    formula = SELECTORS[name]
+    return lambda candidates: formula(candidates, settings)
 
 
-def _random(counts: Sequence[StepCounts], generator: np.random.Generator) -> np.ndarray:
+def apply_selector(name: str, selector: Selector, candidates: Candidates) -> np.ndarray:
+    """The selector's scores (B,), numbers or NaN; whatever a user's selector does, there is one line about it.
+
+    Raises:
+        SelectorError: It raised, or did not return one number a rollout; ``name`` says which selector.
+    """
+    try:
+        scores = np.asarray(selector(candidates), dtype=float)
+    except Exception as error:  # a selector of the user's can fail in any way
+        reason = " ".join(str(error).split())
+        raise SelectorError(f"{name} failed: {type(error).__name__}: {reason}") from error
+    if scores.shape != (len(candidates),):
+        raise SelectorError(f"{name} returned an array of shape {scores.shape}; {(len(candidates),)} is needed")
+    return scores
+
+
+def bis(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """The published score: `selection.bis`."""
+    return balanced_information(step_statistics(candidates), settings.alpha)
+
+
+def bis_posterior(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """The score under a posterior of each step's success rate: `selection.bis_posterior`."""
+    return posterior_balanced_information(candidates, settings.alpha, settings.prior, settings.threshold)
+
+
+def bis_visual(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """BIS times 1 + w H, with the entropy H of the images' features in [0, 1]; weight w = 0 is ``bis``.
+
+    A factor and no further term: labels that tell nothing apart do not teach more because the picture is rich.
+
+    Raises:
+        ValueError: The images' entropy is not known.
+    """
+    if candidates.complexity is None:
+        raise ValueError("bis_visual needs the entropy of each rollout's images")
+    return bis(candidates, settings) * (1 + settings.visual_weight * candidates.complexity)
+
+
+def mixed(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """Label mixture p (1 - p) alone."""
+    statistics = step_statistics(candidates)
+    return np.where(statistics.labelled > 0, statistics.mixture, np.nan)
+
+
+def reliable(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """Label reliability R alone."""
+    statistics = step_statistics(candidates)
+    return np.where(statistics.labelled > 0, statistics.reliability, np.nan)
+
+
+def low_mc(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """One minus the mean Monte-Carlo score: what the policy finds hard."""
+    statistics = step_statistics(candidates)
+    return np.where(statistics.labelled > 0, 1 - statistics.mean_score, np.nan)
+
+
+def hard(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """Hard mining: the MPRM's mean cross-entropy on the rollout's hard labels, nats a step.
+
+    Raises:
+        ValueError: The MPRM's scores are not known.
+    """
+    score = np.clip(_known_scores(candidates, "hard"), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    loss = -np.where(candidates.correct > 0, np.log(score), np.log1p(-score))
+    return _mean_over_labelled(candidates, loss)
+
+
+def uncertain(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+    """The mean entropy of the MPRM's step scores, nats a step.
+
+    Raises:
+        ValueError: The MPRM's scores are not known.
+    """
+    score = np.clip(_known_scores(candidates, "uncertain"), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    entropy = -(score * np.log(score) + (1 - score) * np.log1p(-score))
+    return _mean_over_labelled(candidates, entropy)
+
+
+def random(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
     """A uniform score: the comparison every other selector has to beat at the same keep ratio."""
-    labelled = step_statistics(counts).labelled
-    return np.where(labelled > 0, generator.random(len(counts)), np.nan)
+    labelled = candidates.per_rollout(candidates.sampled > 0)
+    return np.where(labelled > 0, candidates.generator.random(len(candidates)), np.nan)
+
+
+def _known_scores(candidates: Candidates, name: str) -> np.ndarray:
+    if candidates.step_scores is None:
+        raise ValueError(f"{name} needs the MPRM's score of every step")
+    return candidates.step_scores
+
+
+def _mean_over_labelled(candidates: Candidates, values: np.ndarray) -> np.ndarray:
+    labelled = candidates.per_rollout(candidates.sampled > 0)
+    total = candidates.per_rollout(np.where(candidates.sampled > 0, values, 0))
+    return np.where(labelled > 0, total / np.maximum(labelled, 1), np.nan)
+
+
+SELECTORS: dict[str, Callable[[Candidates, SelectorSettings], np.ndarray]] = {
+    "bis": bis,
+    "bis_posterior": bis_posterior,
+    "bis_visual": bis_visual,
+    "random": random,
+    "mixed": mixed,
+    "reliable": reliable,
+    "low_mc": low_mc,
+    "hard": hard,
+    "uncertain": uncertain,
+}
+# What a selector needs beyond step scores that anybody could have written down.
+NEED_COUNTS = {"bis_posterior"}
+NEED_STEP_SCORES = {"hard", "uncertain"}
+NEED_COMPLEXITY = {"bis_visual"}

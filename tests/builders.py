@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from rewards.records import Annotated, Completion, Prompt, Rollout, StepCounts, StepSpan
+from selection.candidates import Candidates
 
 
 def an_image(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (3, 2)) -> Image.Image:
@@ -56,6 +57,13 @@ def a_rollout(
 def some_counts(correct: Sequence[int], sampled: Sequence[int] | int = 8, version: int = 0) -> StepCounts:
     each = [sampled] * len(correct) if isinstance(sampled, int) else list(sampled)
     return StepCounts(np.array(correct, dtype=np.int64), np.array(each, dtype=np.int64), version)
+
+
+def some_candidates(counts: Sequence[StepCounts]) -> Candidates:
+    """What selectors see of rollouts with these counts; rollouts without a step are let through."""
+    ends = [np.zeros(0), *(entry.correct for entry in counts)], [np.zeros(0), *(entry.sampled for entry in counts)]
+    lengths = np.array([len(entry.sampled) for entry in counts], dtype=np.int64)
+    return Candidates(lengths, np.concatenate(ends[0]).astype(float), np.concatenate(ends[1]).astype(float))
 
 
 def an_annotated(correct: Sequence[int], sampled: Sequence[int] | int = 8, source: str = "total") -> Annotated:

@@ -7,12 +7,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rewards.record_files import PROMPTS, read_annotated, read_rollouts, write_annotated, write_rollouts
+from rewards.record_files import SCHEMA, annotated_rollouts, annotated_table, read_table, write_table
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
 from tests.builders import a_prompt, a_rollout, an_annotated, an_image, some_counts
 
@@ -69,9 +68,7 @@ def assert_same_prompt(found: Prompt, expected: Prompt) -> None:
     ]
 
 
-def assert_same_counts(found: StepCounts | None, expected: StepCounts) -> None:
-    assert found is not None
-    assert found.correct.dtype == found.sampled.dtype == np.int64
+def assert_same_counts(found: StepCounts, expected: StepCounts) -> None:
     assert (found.correct.tolist(), found.sampled.tolist()) == (expected.correct.tolist(), expected.sampled.tolist())
     assert found.policy_version == expected.policy_version
 
@@ -80,8 +77,8 @@ def assert_same_counts(found: StepCounts | None, expected: StepCounts) -> None:
 @given(batches())
 def test_what_is_read_is_what_was_written(batch: list[Annotated]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        write_annotated(Path(folder), batch)
-        found = read_annotated(Path(folder))
+        write_table(annotated_table(batch), Path(folder) / "rollouts.parquet")
+        found = annotated_rollouts(read_table(Path(folder) / "rollouts.parquet", SCHEMA, "rollouts"))
     assert len(found) == len(batch)
     for entry, expected in zip(found, batch, strict=True):
         assert entry.rollout == expected.rollout  # every field, floats exactly
@@ -89,35 +86,30 @@ def test_what_is_read_is_what_was_written(batch: list[Annotated]) -> None:
         assert_same_counts(entry.counts, expected.counts)
 
 
-def test_rollouts_without_counts(tmp_path: Path) -> None:
-    rollouts, prompts = [a_rollout([1, 1]), a_rollout([])], [a_prompt(), a_prompt()]
-    write_rollouts(tmp_path, rollouts, prompts)
-    found, of_each, counts = read_rollouts(tmp_path)
-    assert found == rollouts
-    assert [prompt.id for prompt in of_each] == ["prompt", "prompt"]
-    assert counts == [None, None]
-    assert read_annotated(tmp_path) == []
+def test_fractional_counts() -> None:
+    entry = Annotated(a_prompt(), a_rollout([1]), StepCounts(np.array([2.25]), np.array([8.5]), 0))
+    (found,) = annotated_rollouts(annotated_table([entry]))
+    assert (found.counts.correct.tolist(), found.counts.sampled.tolist()) == ([2.25], [8.5])
 
 
-def test_an_image_is_stored_once(tmp_path: Path) -> None:
-    write_annotated(tmp_path, [an_annotated([1]) for _ in range(5)])
-    assert pq.read_table(tmp_path / PROMPTS).num_rows == 1
+def test_images_are_in_the_first_row_of_their_prompt_alone() -> None:
+    table = annotated_table([an_annotated([1]) for _ in range(5)])
+    assert table.column("images").null_count == 4
+    found = annotated_rollouts(table)
+    assert len({id(entry.prompt) for entry in found}) == 1 and len(found[4].prompt.images) == 1
 
 
-def test_images_of_other_modes_come_back_as_rgb(tmp_path: Path) -> None:
+def test_images_of_other_modes_come_back_as_rgb() -> None:
     grey = an_image().convert("L")
-    write_rollouts(tmp_path, [a_rollout()], [a_prompt(images=[grey])])
-    (image,) = read_rollouts(tmp_path)[1][0].images
+    table = annotated_table([Annotated(a_prompt(images=[grey]), a_rollout([1]), some_counts([1]))])
+    (image,) = annotated_rollouts(table)[0].prompt.images
     assert (image.mode, image.tobytes()) == ("RGB", grey.convert("RGB").tobytes())
 
 
-def test_writing_again_replaces(tmp_path: Path) -> None:
-    write_annotated(tmp_path / "new" / "folder", [an_annotated([1, 0]), an_annotated([2])])
-    write_annotated(tmp_path / "new" / "folder", [an_annotated([3])])
-    (entry,) = read_annotated(tmp_path / "new" / "folder")
+def test_writing_again_replaces_and_leaves_nothing_else_behind(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lr=0.1" / "rollouts.parquet"  # a folder's name is no column
+    write_table(annotated_table([an_annotated([1, 0]), an_annotated([2])]), path)
+    write_table(annotated_table([an_annotated([3])]), path)
+    (entry,) = annotated_rollouts(read_table(path, SCHEMA, "rollouts"))
     assert entry.counts.correct.tolist() == [3]
-
-
-def test_a_folder_whose_name_looks_like_a_partition_adds_no_column(tmp_path: Path) -> None:
-    write_annotated(tmp_path / "lr=0.1", [an_annotated([1])])
-    assert len(read_annotated(tmp_path / "lr=0.1")) == 1
+    assert list(path.parent.iterdir()) == [path]

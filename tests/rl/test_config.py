@@ -117,7 +117,14 @@ WRONG: list[tuple[str, list[str]]] = [
     # not among the allowed
     ("engine: {kind: sglang}", ["engine.kind: 'sglang' is not allowed", "'vllm' or 'hf'"]),
     ("learner: {loss: ppo}", ["learner.loss: 'ppo' is not allowed", "'grpo'", "'dapo'"]),
-    ("selection: {selector: Bis}", ["selection.selector: 'Bis' is not allowed", "'bis' or 'random'"]),
+    ("selection: {half_life: -1}", ["selection.half_life: -1 is not allowed", "greater than or equal to 0"]),
+    ("selection: {fresh: 1.5}", ["selection.fresh: 1.5 is not allowed", "less than or equal to 1"]),
+    ("selection: {draw: best}", ["selection.draw: 'best' is not allowed", "'uniform', 'proportional' or 'top'"]),
+    ("selection: {prior: [0, 1]}", ["selection.prior.0: 0 is not allowed", "greater than 0"]),
+    ("selection: {max_all_negative: 2}", ["selection.max_all_negative: 2 is not allowed"]),
+    ("annotation: {budget: free}", ["annotation.budget: 'free' is not allowed", "'first_success'"]),
+    ("annotation: {budget: triage, probe: 9}", ["annotation.probe: 9 is not allowed", "continuations, 8"]),
+    ("annotation: {error: 0.5}", ["annotation.error: 0.5 is not allowed", "less than 0.5"]),
     ("policy: {dtype: float16}", ["policy.dtype: 'float16' is not allowed", "'float32' or 'bfloat16'"]),
     # regular expressions
     ("task: {step_separator: '('}", ["task.step_separator: '(' is not allowed", "regular expression"]),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs" / "smoke.yaml"
 SIEVE = Path(sys.executable).parent / "sieve"
-STOCHASTIC = ("perf/",)
+TIMED = ("perf/", "annotation/seconds", "annotation/saved_seconds")
 
 
 def sieve(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -43,7 +43,7 @@ def metrics(run: Path) -> dict[int, dict[str, float]]:
     merged: dict[int, dict[str, float]] = {}
     for line in (run / "metrics.jsonl").read_text().splitlines():
         values = json.loads(line)
-        kept = {name: value for name, value in values.items() if not name.startswith(STOCHASTIC)}
+        kept = {name: value for name, value in values.items() if not name.startswith(TIMED)}
         merged.setdefault(values["step"], {}).update(kept)
     return merged
 
@@ -64,6 +64,7 @@ def test_a_run_leaves_everything_behind(finished: tuple[Path, subprocess.Complet
     assert 0 <= summary["mprm"]["auc_start"] <= 1 and 0 <= summary["mprm"]["auc_end"] <= 1
     assert summary["annotation"]["continuations"] > 0
     assert summary["annotation"]["tokens"] > summary["annotation"]["continuations"]
+    assert summary["annotation"]["fixed_tokens"] == summary["annotation"]["tokens"]
     assert summary["selection"]["seen"] == 4 * 8
     assert 0 < summary["selection"]["kept"] < summary["selection"]["seen"]
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-2", "step-4"]
@@ -145,9 +146,21 @@ def test_true_step_labels_reach_nothing_but_the_evaluation(tmp_path: Path) -> No
 
 
 def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> None:
-    """With max_staleness 1 a checkpoint holds the next batch, sampled by weights that are gone after it."""
+    """With max_staleness 1 a checkpoint holds the next batch, sampled by weights that are gone after it.
+
+    Everything that selection and annotation can do is switched on: labels in rounds, a user's selector that looks at
+    images and scores, scores that fade, draws that remember who was drawn.
+    """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = ["engine.kind=hf", "max_staleness=1", "evaluation.prompts=4"]
+    options += ["annotation.share=1", "annotation.budget=triage", "annotation.triage_ratio=0.5", "annotation.probe=1"]
+    options += [
+        "annotation.triage_policy=first_success",
+        "annotation.first_error=search",
+        "annotation.outcome_weight=1",
+    ]
+    options += ["annotation.share_prefixes=true", "selection.selector=tests.rl.own_selector:LongAndFull"]
+    options += ["selection.half_life=2", "selection.capacity=12", "selection.draw=proportional", "selection.fresh=0.5"]
     assert sieve("train", SMOKE, f"output_dir={whole}", "steps=3", "checkpoint_every=0", *options).returncode == 0
     assert sieve("train", SMOKE, f"output_dir={cut}", "steps=3", "checkpoint_every=2", *options).returncode == 0
     (cut / "summary.json").unlink()
@@ -195,6 +208,7 @@ def test_a_dead_worker_stops_the_run_with_its_cause(tmp_path: Path) -> None:
         (["train", SMOKE, "task.verifier=psychic"], ["task.verifier", "'psychic'", "exact"]),
         (["train", SMOKE, "engine.count=1000"], ["1001 CPUs", "engine.count"]),
         (["train", SMOKE, "policy.checkpoint=/nowhere/at/all"], ["policy.checkpoint", "/nowhere/at/all"]),
+        (["train", SMOKE, "selection.selector=best"], ["selection.selector", "'best'", "bis_posterior", "low_mc"]),
         (["train"], ["configs/quickstart.yaml", "--resume"]),
         (["train", "--resume", "/nowhere/at/all"], ["--resume", "/nowhere/at/all", "config.yaml"]),
     ],

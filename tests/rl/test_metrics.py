@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 
 import rl
-from rewards.records import StepScores
+from rewards.annotator import Bill
+from rewards.records import Annotated, StepScores
 from rl import metrics
-from rl.metrics import METRICS, StageClock, annotation_metrics, group, reward_metrics
-from selection.buffer import StreamingBuffer
-from tests.builders import a_completion, a_rollout, an_annotated, some_counts
+from rl.metrics import METRICS, StageClock, annotation_metrics, group, reward_metrics, selection_metrics
+from selection.buffer import BufferSettings, StreamingBuffer
+from selection.candidates import gather_candidates
+from selection.selectors import SelectorSettings, make_selector
+from tests.builders import a_prompt, a_rollout, an_annotated, some_counts
 
 GROUPS = ("policy", "reward", "mprm", "annotation", "selection", "perf")
 
@@ -94,18 +98,47 @@ def test_what_cannot_be_said_is_nan_and_not_zero() -> None:
     assert isnan(reward_metrics(rollouts[1:], [scored()], [], [])["reward/mprm"])
 
 
+A_BILL = Bill(continuations=4, tokens=6, truncated=1, rounds=2, seconds=3.0, fixed_continuations=16, fixed_tokens=30.0)
+
+
 def test_annotation_metrics_worked_by_hand() -> None:
-    completions = [
-        [a_completion((1, 2, 3)), a_completion((1,), "length")],
-        [],
-        [a_completion(()), a_completion((4, 5))],
-    ]
-    assert annotation_metrics(completions) == {
+    assert annotation_metrics(A_BILL, [some_counts([1, 0]), some_counts([0, 0], 0)]) == {
         "annotation/continuations": 4.0,
         "annotation/tokens": 6.0,
         "annotation/truncated": 0.25,
+        "annotation/rounds": 2.0,
+        "annotation/seconds": 3.0,
+        "annotation/saved_continuations": 12.0,
+        "annotation/saved_tokens": 24.0,
+        "annotation/saved_seconds": 12.0,
+        "annotation/labelled": 0.5,
     }
-    assert isnan(annotation_metrics([])["annotation/truncated"])
+    assert isnan(annotation_metrics(replace(A_BILL, continuations=0), [])["annotation/truncated"])
+
+
+def test_selection_metrics_worked_by_hand() -> None:
+    """BIS with alpha 1: (1/4 + 1) 1/2, 1 and 1/4; the unlabelled rollout is in no mean."""
+    batch = [
+        Annotated(a_prompt(), a_rollout([1, 1], tokens=[place]), some_counts(correct, sampled))
+        for place, (correct, sampled) in enumerate((([4, 0], 8), ([0, 0], 8), ([2, 2], 8), ([0, 0], 0)))
+    ]
+    candidates = gather_candidates(batch)
+    scores = make_selector("bis", SelectorSettings(alpha=1))(candidates)
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.7, capacity=10), seed=0)
+    buffer.offer(batch, scores)
+    assert selection_metrics(candidates, scores, buffer) == {
+        "selection/seen": 4.0,
+        "selection/score": pytest.approx((0.625 + 1.0 + 0.25) / 3),
+        "selection/mixture": pytest.approx(0.25 / 3),
+        "selection/reliability": pytest.approx((0.5 + 1.0 + 0.25) / 3),
+        "selection/all_negative": pytest.approx(1 / 3),
+        "selection/size": 2.0,
+        "selection/held": 3.0,
+        "selection/threshold": pytest.approx(0.625),
+        "selection/age": 0.0,
+        "selection/kept_all_negative": 0.5,
+        "selection/share/total": 1.0,
+    }
 
 
 def test_every_documented_metric_is_there_once_and_fully() -> None:
@@ -124,15 +157,18 @@ def test_every_documented_metric_is_there_once_and_fully() -> None:
 
 
 def test_every_metric_that_is_made_is_documented() -> None:
-    buffer = StreamingBuffer("bis", keep_ratio=1.0, capacity=4, alpha=0.05, window=10, seed=0)
-    offered = buffer.offer([an_annotated([1, 0])])
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=1.0, capacity=4), seed=0)
+    batch, scores = [an_annotated([1, 0])], np.ones(1)
     made = {
         *reward_metrics([a_rollout([1])], [scored(0.5)], [], []),
-        *annotation_metrics([]),
-        *group("selection", offered),
+        *annotation_metrics(A_BILL, []),
+        *group("selection", buffer.offer(batch, scores)),
+        *selection_metrics(gather_candidates(batch), scores, buffer),
     }
-    assert made <= set(METRICS)
-    assert {name.partition("/")[0] for name in buffer.shares()} == {"share"} and "selection/share" in METRICS
+    families = {"/".join(name.split("/")[:2]) for name in made}
+    assert families <= set(METRICS)
+    deeper = {"/".join(name.split("/")[:2]) for name in made if name.count("/") > 1}
+    assert deeper == {"selection/share", "selection/left"}
 
 
 def test_every_stage_of_the_loop_is_documented() -> None:

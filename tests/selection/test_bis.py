@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from rewards.records import StepCounts
 from selection.bis import balanced_information, step_statistics
-from selection.selectors import make_selector
-from tests.builders import some_counts
+from tests.builders import some_candidates, some_counts
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -21,7 +20,7 @@ ROLLOUTS = st.lists(st.lists(STEP, max_size=6), max_size=8)
 
 
 def scores(rollouts: list[StepCounts], alpha: float = 0.05) -> list[float]:
-    return balanced_information(step_statistics(rollouts), alpha).tolist()
+    return balanced_information(step_statistics(some_candidates(rollouts)), alpha).tolist()
 
 
 def plain(steps: list[tuple[int, int]], alpha: float) -> float | None:
@@ -44,7 +43,7 @@ def test_bis_is_its_formula(rollouts: list[list[tuple[int, int]]], alpha: float)
     expected = [plain(steps, alpha) for steps in rollouts]
     assert [None if isnan(score) else pytest.approx(score, abs=1e-12) for score in found] == expected
     assert all(0 <= score <= 0.25 + alpha + 1e-12 for score in found if not isnan(score))
-    statistics = step_statistics(counts)
+    statistics = step_statistics(some_candidates(counts))
     assert statistics.labelled.tolist() == [sum(n > 0 for _, n in steps) for steps in rollouts]
     assert statistics.all_negative.tolist() == [
         any(n for _, n in steps) and not any(c for c, _ in steps) for steps in rollouts
@@ -100,37 +99,9 @@ def test_hazard_a_half_mixed_rollout_needs_reliable_labels_to_win(alpha: float) 
 def test_hazard_few_samples_inflate_reliability(samples: int, published: float) -> None:
     """E[K / N | K > 0] = r / (1 - (1 - r)^N), here at r = 0.05."""
     r, chances = 0.05, [comb(samples, k) * 0.05**k * 0.95 ** (samples - k) for k in range(samples + 1)]
-    reliability = step_statistics([some_counts([k], samples) for k in range(1, samples + 1)]).reliability
+    reliability = step_statistics(
+        some_candidates([some_counts([k], samples) for k in range(1, samples + 1)])
+    ).reliability
     expected = float(reliability @ chances[1:] / sum(chances[1:]))
     assert expected == pytest.approx(r / (1 - (1 - r) ** samples))
     assert expected == pytest.approx(published, abs=0.005)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        (some_counts([9], 8), "counts [9] of [8]"),
-        (some_counts([-1], 8), "counts [-1] of [8]"),
-        (some_counts([1], 0), "counts [1] of [0]"),
-        (StepCounts(np.array([1, 2]), np.array([8]), 0), "(2,) correct counts beside (1,) sampled counts"),
-        (StepCounts(np.ones((1, 2)), np.ones((1, 2)), 0), "(1, 2)"),
-        (StepCounts(np.array([np.nan]), np.array([8]), 0), "not a number"),
-        (StepCounts(np.array([1]), np.array([np.inf]), 0), "not a number"),
-    ],
-)
-def test_counts_that_cannot_be_are_named(wrong: StepCounts, told: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        step_statistics([some_counts([1]), some_counts([]), wrong])
-    assert str(caught.value).startswith("rollout 2: ")
-    assert told in str(caught.value)
-
-
-def test_selectors_by_name() -> None:
-    counts = [some_counts([8, 0]), some_counts([]), some_counts([0, 0])]
-    generator = np.random.default_rng(0)
-    assert make_selector("bis", 0.05)(counts, generator) == pytest.approx([0.30, np.nan, 0.05], nan_ok=True)
-    assert make_selector("bis", 0.2)(counts, generator)[2] == 0.2
-    first, missing, last = make_selector("random", 0.05)(counts, generator)
-    assert isnan(missing) and 0 <= first < 1 and 0 <= last < 1 and first != last
-    with pytest.raises(KeyError):
-        make_selector("best", 0.05)

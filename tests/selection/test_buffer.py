@@ -1,223 +1,285 @@
-"""The streaming buffer: its share of every source, its order of leaving, and its memory of itself."""
+"""The streaming buffer: what it guarantees, on streams whose best rollouts are known."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from math import isnan
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rewards.records import Annotated
-from selection.buffer import StreamingBuffer
+from selection.buffer import BufferSettings, StreamingBuffer
+from selection.candidates import gather_candidates
+from selection.selectors import SelectorSettings, make_selector
 from tests.builders import a_prompt, a_rollout, some_counts
 
-
-def a_buffer(
-    selector: str = "bis", keep_ratio: float = 0.25, capacity: int = 10_000, window: int = 200, seed: int = 0
-) -> StreamingBuffer:
-    return StreamingBuffer(selector, keep_ratio, capacity, alpha=1.0, window=window, seed=seed)
+EVERYTHING = BufferSettings(keep_ratio=1.0, capacity=1000)
 
 
-def entry(name: int, value: int, source: str = "total", sampled: int = 1000) -> Annotated:
-    """A rollout numbered ``name``; one positive step and alpha 1 make its BIS ``value / sampled``."""
-    rollout = a_rollout([2], group=name, source=source)
-    return Annotated(a_prompt(source=source), rollout, some_counts([value], sampled))
+def entry(name: int, source: str = "total", *, positive: bool = True, version: int = 0) -> Annotated:
+    """A rollout numbered ``name``, different from every other one."""
+    rollout = a_rollout([1], group=name, source=source, version=version, tokens=[name])
+    return Annotated(a_prompt(source=source), rollout, some_counts([int(positive)]))
 
 
-def names(entries: Sequence[Annotated]) -> list[int]:
-    return sorted(found.rollout.group for found in entries)
+def offer(buffer: StreamingBuffer, scores: Sequence[float], first: int = 0, **options: object) -> dict[str, float]:
+    return buffer.offer([entry(first + i, **options) for i in range(len(scores))], np.array(scores))  # type: ignore[arg-type]
 
 
 def kept(buffer: StreamingBuffer) -> list[int]:
-    return names(buffer.draw(len(buffer)))
+    """The numbers of the kept rollouts, read from the buffer's state so that nothing is drawn."""
+    copy = StreamingBuffer(replace(buffer.settings, draw="uniform", fresh=None), seed=0)
+    copy.restore(buffer.state())
+    return sorted(found.rollout.group for found in copy.draw(len(copy)))
 
 
-def a_stream(length: int, seed: int = 0, sources: Sequence[str] = ("a", "b")) -> list[list[Annotated]]:
-    """Batches of ten with few different scores, and now and then a rollout without labels."""
-    generator = np.random.default_rng(seed)
-    rollouts = [
-        entry(i, int(value), sources[i % len(sources)], sampled=4 if i % 9 else 0) if i % 9 else entry(i, 0, sampled=0)
-        for i, value in enumerate(generator.integers(1, 5, length))
-    ]
-    return [rollouts[i : i + 10] for i in range(0, length, 10)]
+def offline(scores: np.ndarray, sources: np.ndarray, keep_ratio: float) -> set[int]:
+    """The published rule on the whole corpus: the top share of each source, equal scores in their order."""
+    chosen: set[int] = set()
+    for source in set(sources.tolist()):
+        places = np.flatnonzero(sources == source)
+        best = sorted(places.tolist(), key=lambda place: -scores[place])
+        chosen.update(best[: max(1, int(len(places) * keep_ratio))])
+    return chosen
 
 
-@pytest.mark.parametrize("selector", ["bis", "random"])
-@pytest.mark.parametrize("keep_ratio", [0.1, 0.25, 0.5])
-def test_every_source_keeps_its_share_of_a_stationary_stream(selector: str, keep_ratio: float) -> None:
-    """Sources of very different scores and sizes: the hardest still keeps ``keep_ratio`` of its own."""
-    generator = np.random.default_rng(1)
-    ranges, sizes = (
-        {"low": (1, 40), "middle": (300, 600), "high": (900, 1000)},
-        {"low": 500, "middle": 1000, "high": 250},
-    )
+def run(buffer: StreamingBuffer, stream: Sequence[Annotated], scores: np.ndarray, batch: int) -> None:
+    for start in range(0, len(stream), batch):
+        buffer.offer(stream[start : start + batch], scores[start : start + batch])
+        assert buffer.held <= buffer.settings.capacity
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from("abc")), min_size=1, max_size=60),
+    st.sampled_from([0.1, 0.3, 0.5, 1.0]),
+    st.integers(1, 25),
+)
+def test_with_room_enough_it_is_the_published_rule_at_every_moment(
+    stream: list[tuple[int, str]], keep_ratio: float, batch: int
+) -> None:
+    """Few different scores, so that most decisions are between equals."""
+    scores = np.array([score / 5 for score, _ in stream])
+    sources = np.array([source for _, source in stream])
+    buffer = StreamingBuffer(BufferSettings(keep_ratio, capacity=60), seed=0)
+    for start in range(0, len(stream), batch):
+        end = start + batch
+        buffer.offer([entry(i, sources[i]) for i in range(start, min(end, len(stream)))], scores[start:end])
+        assert set(kept(buffer)) == offline(scores[:end], sources[:end], keep_ratio)
+
+
+@pytest.fixture(scope="module")
+def long_stream() -> tuple[list[Annotated], np.ndarray, np.ndarray]:
+    """100,000 rollouts of VisualPRM400K's kind, from four sources of different size, with their BIS (many equal)."""
+    generator = np.random.default_rng(0)
+    size = 100_000
+    sources = generator.choice(["a", "b", "c", "d"], size, p=[0.4, 0.3, 0.2, 0.1])
+    first_wrong = np.where(generator.random(size) < 0.1, generator.integers(0, 6, size), 6)
+    right = np.where(np.arange(6) < first_wrong[:, None], generator.binomial(16, 0.9, (size, 6)), 0)
+    prompts = {source: a_prompt(source=source) for source in "abcd"}
     stream = [
-        entry(i, int(generator.integers(*ranges[source])), source)
-        for i, source in enumerate(
-            generator.permutation([s for s, size in sizes.items() for _ in range(size)]).tolist()
-        )
+        Annotated(prompts[s], a_rollout([1], group=i, source=s, tokens=[i]), some_counts(right[i], 16))
+        for i, s in enumerate(sources.tolist())
     ]
-    buffer = a_buffer(selector, keep_ratio)
-    for start in range(0, len(stream), 25):
-        buffer.offer(stream[start : start + 25])
-    found = Counter(item.rollout.source for item in buffer.draw(len(buffer)))
-    for source, size in sizes.items():
-        assert found[source] / size == pytest.approx(keep_ratio, abs=3.5 * (keep_ratio / size) ** 0.5)
-    assert buffer.kept == len(buffer) == sum(found.values())
-    assert buffer.seen == len(stream)
-    assert buffer.shares() == {f"share/{source}": found[source] / len(buffer) for source in sorted(found)}
+    return stream, make_selector("bis", SelectorSettings(alpha=0.2))(gather_candidates(stream)), sources
 
 
-def test_the_kept_are_the_best_of_what_was_seen_so_far() -> None:
-    """Slow and plain, without ties: kept if fewer than keep_ratio of the window's scores are higher."""
-    values = (np.random.default_rng(2).permutation(300) + 1).tolist()
-    buffer = a_buffer(keep_ratio=0.3, window=50)
-    buffer.offer([entry(i, value) for i, value in enumerate(values)])
-    expected = []
-    for i, value in enumerate(values):
-        window = values[max(0, i - 49) : i + 1]
-        if sum(other > value for other in window) / len(window) < 0.3:
-            expected.append(i)
-    assert kept(buffer) == expected
+@pytest.mark.parametrize("scored_by", ["bis", "chance"])
+def test_a_long_stationary_stream_keeps_the_offline_top(
+    long_stream: tuple[list[Annotated], np.ndarray, np.ndarray], scored_by: str
+) -> None:
+    """The guarantee: the offline top tenth of 100,000 rollouts, with no more room than that tenth."""
+    stream, scores, sources = long_stream
+    if scored_by == "chance":
+        scores = np.random.default_rng(1).random(len(stream))
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.1, capacity=10_000), seed=0)
+    run(buffer, stream, scores, batch=500)
+    expected = offline(scores, sources, 0.1)
+    overlap = len(expected & set(kept(buffer))) / len(expected)
+    assert overlap > 0.99
+    assert buffer.held == 10_000
 
 
-def test_equal_scores_keep_their_share_and_not_only_the_first_ones() -> None:
-    buffer = a_buffer(keep_ratio=0.25)
-    buffer.offer([entry(i, 500) for i in range(2000)])
-    found = kept(buffer)
-    assert len(found) / 2000 == pytest.approx(0.25, abs=0.04)
-    quarters = np.histogram(found, bins=4, range=(0, 2000))[0]
-    assert quarters == pytest.approx(500 / 4 * np.ones(4), abs=45)
+def test_a_small_buffer_holds_the_best_of_a_long_stream_in_fair_shares(
+    long_stream: tuple[list[Annotated], np.ndarray, np.ndarray],
+) -> None:
+    stream, scores, sources = long_stream
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.1, capacity=1000), seed=0)
+    run(buffer, stream, scores, batch=500)
+    found = set(kept(buffer))
+    assert len(found) == len(buffer) == 1000
+    assert len(found & offline(scores, sources, 0.011)) / 1000 > 0.95
+    shares = Counter(sources[sorted(found)].tolist())
+    assert [shares[s] / 1000 for s in "abcd"] == pytest.approx([0.4, 0.3, 0.2, 0.1], abs=0.01)
 
 
-def test_among_few_values_the_higher_one_goes_first() -> None:
-    """Half the rollouts score high, half low: a quarter kept is high ones only, three quarters is all of them."""
-    stream = [entry(i, 900 if i % 2 else 100) for i in range(1000)]
-    for keep_ratio, high, low in ((0.25, 0.5, 0.0), (0.75, 1.0, 0.5)):
-        buffer = a_buffer(keep_ratio=keep_ratio)
-        buffer.offer(stream)
-        late = [name for name in kept(buffer) if name >= 200]
-        assert sum(name % 2 for name in late) / 400 == pytest.approx(high, abs=0.08)
-        assert sum(1 - name % 2 for name in late) / 400 == pytest.approx(low, abs=0.08)
-
-
-def test_the_window_forgets() -> None:
-    """After the scores have fallen for good, the source keeps its share again once the window has passed."""
-    buffer = a_buffer(keep_ratio=0.5, window=100)
-    buffer.offer([entry(i, 900) for i in range(300)])
-    during = buffer.offer([entry(i, 100 + i % 50) for i in range(300, 350)])
-    buffer.offer([entry(i, 100 + i % 50) for i in range(350, 400)])
-    after = buffer.offer([entry(i, 100 + i % 50) for i in range(400, 600)])
-    assert during["kept"] == 0
-    assert after["kept"] == pytest.approx(0.5, abs=0.08)
-
-
-def test_a_full_buffer_loses_the_lowest_and_among_equals_the_oldest() -> None:
-    buffer = a_buffer(keep_ratio=1.0, capacity=3)
-    buffer.offer([entry(0, 500), entry(1, 300)])
+def test_a_full_buffer_loses_what_ranks_lowest_in_its_source() -> None:
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=1.0, capacity=3), seed=0)
+    offer(buffer, [0.5, 0.3])
     assert kept(buffer) == [0, 1]
-    buffer.offer([entry(2, 300), entry(3, 300)])
-    assert kept(buffer) == [0, 2, 3]  # 1, 2 and 3 are equal: the oldest leaves
-    buffer.offer([entry(4, 100)])
-    assert kept(buffer) == [0, 2, 3]  # the newcomer is the lowest
-    buffer.offer([entry(5, 400), entry(6, 200), entry(7, 600), entry(8, 300)])
-    assert kept(buffer) == [0, 5, 7]
-    assert (buffer.seen, buffer.kept, buffer.evicted, len(buffer)) == (9, 9, 6, 3)
+    said = offer(buffer, [0.3, 0.4], first=2)
+    assert kept(buffer) == [0, 1, 3]  # 1 and 2 are equal: the earlier one stays
+    assert (said["kept"], said["left/capacity"]) == (0.5, 0)
+    said = offer(buffer, [0.9, 0.8], first=4)
+    assert kept(buffer) == [0, 4, 5]
+    assert (said["kept"], said["left/capacity"], buffer.left["capacity"]) == (1.0, 2, 2)
+    assert (buffer.seen, buffer.entered, buffer.held) == (6, 5, 3)
 
 
-def test_the_random_selector_does_not_look_at_scores() -> None:
-    buffer = a_buffer("random", keep_ratio=0.5)
-    buffer.offer([entry(i, 900 if i % 2 else 100) for i in range(1000)])
-    assert np.mean([name % 2 for name in kept(buffer)]) == pytest.approx(0.5, abs=0.07)
+def test_the_reserve_moves_up_as_the_stream_grows() -> None:
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=10), seed=0)
+    offer(buffer, [0.9, 0.8])
+    assert (kept(buffer), buffer.held) == ([0], 2)
+    offer(buffer, [0.1, 0.1], first=2)
+    assert kept(buffer) == [0, 1]
 
 
-@pytest.mark.parametrize("selector", ["bis", "random"])
-def test_what_has_no_labels_is_seen_and_never_kept(selector: str) -> None:
-    buffer = a_buffer(selector, keep_ratio=1.0)
-    statistics = buffer.offer([entry(0, 0, sampled=0), entry(1, 5), entry(2, 0, sampled=0)])
-    assert kept(buffer) == [1]
-    assert buffer.seen == 3
-    assert statistics["kept"] == pytest.approx(1 / 3)
+def test_the_same_rollout_is_held_once_with_its_newest_evidence() -> None:
+    buffer = StreamingBuffer(EVERYTHING, seed=0)
+    offer(buffer, [0.5, 0.6])
+    again = replace(entry(0), counts=some_counts([7]))
+    said = buffer.offer([again, entry(2), again], np.array([0.2, 0.3, 0.4]))
+    assert kept(buffer) == [0, 1, 2]
+    assert said["left/replaced"] == 2  # the one held before, and its twin in the batch
+    assert sorted(buffer.kept_scores().tolist()) == [0.3, 0.4, 0.6]
+    held = {found.rollout.group: found.counts.correct.tolist() for found in buffer.draw(3)}
+    assert held[0] == [7]
 
 
-def test_statistics_of_a_batch_worked_by_hand() -> None:
-    """Scores (1/4 + 1) 1/2, 1 and 1/4; the unlabelled rollout is in no mean but the kept share."""
-    prompt, rollout = a_prompt(), a_rollout([1, 1])
-    batch = [
-        Annotated(prompt, rollout, some_counts(correct, sampled))
-        for correct, sampled in (([4, 0], 8), ([0, 0], 8), ([2, 2], 8), ([0, 0], 0))
-    ]
-    statistics = a_buffer(keep_ratio=1.0, capacity=2).offer(batch)
-    assert statistics == {
-        "kept": 0.75,
-        "score": pytest.approx((0.625 + 1.0 + 0.25) / 3),
-        "mixture": pytest.approx(0.25 / 3),
-        "reliability": pytest.approx((0.5 + 1.0 + 0.25) / 3),
-        "all_negative": pytest.approx(1 / 3),
-        "size": 2.0,
-        "threshold": pytest.approx(0.25),
-    }
+def test_equal_tokens_of_another_prompt_are_another_rollout() -> None:
+    buffer = StreamingBuffer(EVERYTHING, seed=0)
+    twin = entry(0)
+    other = replace(twin, rollout=replace(twin.rollout, prompt_id="another", group=1))
+    buffer.offer([twin, other], np.array([0.5, 0.5]))
+    assert len(buffer) == 2
 
 
-@pytest.mark.parametrize(("scores", "threshold"), [([1, 2], 2), ([1, 2, 3], 2), ([4, 3, 2, 1], 3), ([5], 5)])
-def test_the_threshold_is_the_lowest_score_among_the_top_half(scores: list[int], threshold: int) -> None:
-    statistics = a_buffer(keep_ratio=0.5).offer([entry(i, score) for i, score in enumerate(scores)])
-    assert statistics["threshold"] == pytest.approx(threshold / 1000)
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=50),
+    st.sampled_from([0.0, 0.2, 0.5]),
+    st.sampled_from([0.3, 1.0]),
+    st.integers(5, 50),
+)
+def test_all_negative_rollouts_never_exceed_their_share(
+    stream: list[tuple[int, bool]], cap: float, keep_ratio: float, capacity: int
+) -> None:
+    buffer = StreamingBuffer(BufferSettings(keep_ratio, capacity, max_all_negative=cap), seed=0)
+    for i, (score, positive) in enumerate(stream):
+        buffer.offer([entry(i, positive=positive)], np.array([score / 10]))
+        negative = [not stream[name][1] for name in kept(buffer)]
+        assert sum(negative) <= cap * len(negative) + 1e-9
+    if not cap and any(positive for _, positive in stream):
+        assert len(buffer) > 0
 
 
-def test_an_empty_batch_changes_nothing() -> None:
-    buffer = a_buffer()
-    statistics = buffer.offer([])
-    assert (statistics["kept"], statistics["size"]) == (0, 0)
-    assert all(isnan(statistics[name]) for name in ("score", "mixture", "reliability", "all_negative", "threshold"))
-    assert (buffer.draw(3), buffer.shares()) == ([], {})
+def test_the_cap_lets_the_next_best_positive_ones_in() -> None:
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=100, max_all_negative=0.25), seed=0)
+    offer(buffer, [0.9] * 8, positive=False)
+    assert len(buffer) == 0  # a quarter of nothing
+    said = offer(buffer, [0.1 + i / 100 for i in range(8)], first=8)
+    assert kept(buffer) == [0, 1, 10, 11, 12, 13, 14, 15]
+    assert said["kept"] == 6 / 8
+    assert buffer.statistics()["kept_all_negative"] == 0.25
 
 
-def test_draws_are_uniform_and_without_repeats() -> None:
-    buffer = a_buffer(keep_ratio=1.0)
-    buffer.offer([entry(i, i + 1) for i in range(5)])
-    drawn = [names(buffer.draw(2)) for _ in range(2000)]
+def test_a_score_counts_half_after_a_half_life() -> None:
+    options = BufferSettings(keep_ratio=1.0, capacity=2, half_life=10)
+    buffer = StreamingBuffer(options, seed=0)
+    offer(buffer, [0.8, 0.5], version=0)
+    offer(buffer, [0.3], first=2, version=10)
+    assert kept(buffer) == [0, 2]  # 0.4, 0.25 and 0.3 by now
+    assert sorted(buffer.kept_scores().tolist()) == pytest.approx([0.3, 0.4])
+    assert buffer.statistics()["age"] == 5
+    assert buffer.statistics()["threshold"] == pytest.approx(0.3)
+    without = StreamingBuffer(replace(options, half_life=0), seed=0)
+    offer(without, [0.8, 0.5], version=0)
+    offer(without, [0.3], first=2, version=10)
+    assert kept(without) == [0, 1]
+
+
+def test_a_forgetful_buffer_holds_a_share_of_the_remembered_stream() -> None:
+    """With half-life h and n rollouts a version the remembered stream is n / (1 - 2^(-1/h)); here 10 / 0.067 = 149."""
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=10_000, half_life=10), seed=0)
+    generator = np.random.default_rng(0)
+    for version in range(150):
+        offer(buffer, generator.uniform(0.2, 0.3, 10).tolist(), first=10 * version, version=version)
+    assert len(buffer) == pytest.approx(0.5 * 10 / (1 - 2**-0.1), abs=2)
+    assert buffer.statistics()["age"] < 10
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=40), st.sampled_from([1, 5.0]))
+def test_freshness_against_scores_decayed_one_by_one(stream: list[tuple[int, int]], half_life: float) -> None:
+    buffer = StreamingBuffer(BufferSettings(0.4, capacity=100, half_life=half_life), seed=0)
+    versions = np.cumsum([step for _, step in stream])
+    for i, (score, _) in enumerate(stream):
+        buffer.offer([entry(i, version=int(versions[i]))], np.array([score / 10 + i / 1e6]))
+    weight = 2 ** -((versions[-1] - versions) / half_life)
+    now = np.array([score / 10 + i / 1e6 for i, (score, _) in enumerate(stream)]) * weight
+    size = max(1, int(0.4 * weight.sum() + 1e-9))
+    assert set(kept(buffer)) == set(np.argsort(-now)[:size].tolist())
+
+
+def test_uniform_draws_are_uniform_and_without_repeats() -> None:
+    buffer = StreamingBuffer(EVERYTHING, seed=0)
+    offer(buffer, [0.1, 0.2, 0.3, 0.4, 0.5])
+    drawn = [sorted(found.rollout.group for found in buffer.draw(2)) for _ in range(2000)]
     assert all(first < second for first, second in drawn)
     counts = Counter(name for pair in drawn for name in pair)
     assert [counts[name] for name in range(5)] == pytest.approx([800] * 5, abs=90)
-    assert names(buffer.draw(99)) == [0, 1, 2, 3, 4]
-    assert len(buffer) == 5
+    assert len(buffer.draw(99)) == len(buffer) == 5
 
 
-def run(buffer: StreamingBuffer, batches: list[list[Annotated]]) -> list:
-    """All that the buffer says, draws included: what a training run would see of it."""
-    said = []
-    for batch in batches:
-        statistics = buffer.offer(batch)
-        drawn = [found.rollout.group for found in buffer.draw(3)]
-        said.append((json.dumps(statistics), drawn, buffer.seen, buffer.kept, buffer.evicted, buffer.shares()))
-    return said
+def test_draws_by_priority() -> None:
+    top = StreamingBuffer(replace(EVERYTHING, draw="top"), seed=0)
+    offer(top, [0.1, 0.5, 0.3, 0.4])
+    assert sorted(found.rollout.group for found in top.draw(2)) == [1, 3]
+    proportional = StreamingBuffer(replace(EVERYTHING, draw="proportional"), seed=0)
+    offer(proportional, [0.1, 0.2, 0.0, 0.7])
+    counts = Counter(found.rollout.group for _ in range(4000) for found in proportional.draw(1))
+    assert [counts[name] / 4000 for name in range(4)] == pytest.approx([0.1, 0.2, 0.0, 0.7], abs=0.03)
 
 
-@pytest.mark.parametrize("selector", ["bis", "random"])
-def test_the_same_seed_gives_the_same_buffer(selector: str) -> None:
-    stream = a_stream(200)
-    first = run(a_buffer(selector, capacity=30), stream)
-    assert run(a_buffer(selector, capacity=30), stream) == first
-    assert run(a_buffer(selector, capacity=30, seed=1), stream) != first
+def test_a_draw_mixes_fresh_and_replayed_rollouts() -> None:
+    buffer = StreamingBuffer(replace(EVERYTHING, fresh=0.75, draw="top"), seed=0)
+    offer(buffer, [0.9, 0.8, 0.7, 0.6])
+    assert len(buffer.draw(4)) == 4  # nothing to replay yet: fresh ones fill up
+    offer(buffer, [0.1, 0.2, 0.3, 0.4], first=4)
+    assert sorted(found.rollout.group for found in buffer.draw(4)) == [0, 5, 6, 7]
+    assert sorted(found.rollout.group for found in buffer.draw(4)) == [0, 1, 2, 4]  # one fresh one was left
 
 
-@pytest.mark.parametrize("selector", ["bis", "random"])
-@pytest.mark.parametrize("stop", [0, 1, 12])
-def test_a_restored_buffer_has_the_future_it_would_have_had(selector: str, stop: int, tmp_path: Path) -> None:
-    stream = a_stream(250)
-    # Small enough that the window slides and entries leave, before the stop and after it.
-    uninterrupted = a_buffer(selector, keep_ratio=0.5, capacity=20, window=30)
-    run(uninterrupted, stream[:stop])
-    uninterrupted.save(tmp_path / "buffer")
-    restored = a_buffer(selector, keep_ratio=0.5, capacity=20, window=30, seed=99)
-    restored.offer(a_stream(20, seed=5)[0])  # whatever it held before is gone
-    restored.restore(tmp_path / "buffer")
-    assert len(restored) == len(uninterrupted)
-    expected = run(uninterrupted, stream[stop:])
-    assert run(restored, stream[stop:]) == expected
-    assert uninterrupted.evicted > 0
+def test_rollouts_without_a_score_are_seen_and_not_kept() -> None:
+    buffer = StreamingBuffer(EVERYTHING, seed=0)
+    said = offer(buffer, [np.nan, 0.5, np.nan])
+    assert (kept(buffer), buffer.seen, said["kept"]) == ([1], 3, pytest.approx(1 / 3))
+    assert buffer.offer([], np.zeros(0))["kept"] == 0
+    assert StreamingBuffer(EVERYTHING, seed=0).draw(3) == []
+
+
+@pytest.mark.parametrize("score", [-0.1, np.inf, -np.inf])
+def test_a_score_that_cannot_be_is_refused_by_the_rollouts_name(score: float) -> None:
+    buffer = StreamingBuffer(EVERYTHING, seed=0)
+    with pytest.raises(ValueError, match=r"rollout 1 of the batch \(prompt 'prompt', group 1\): .* allowed is"):
+        offer(buffer, [0.5, score])
+    assert (buffer.seen, len(buffer)) == (0, 0)
+
+
+def test_statistics_worked_by_hand() -> None:
+    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=100), seed=0)
+    offer(buffer, [0.9, 0.7, 0.5, 0.1], source="a")
+    offer(buffer, [0.4, 0.2], first=4, source="b", version=3, positive=False)
+    assert buffer.statistics() == {
+        "size": 3,
+        "held": 6,
+        "threshold": pytest.approx((0.7 + 0.4) / 2),
+        "age": 2,
+        "kept_all_negative": pytest.approx(1 / 3),
+        "share/a": pytest.approx(2 / 3),
+        "share/b": pytest.approx(1 / 3),
+    }

@@ -1,0 +1,238 @@
+"""VisualPRM400K's record format (arXiv 2503.10291): one annotated rollout a line, written from and read into ours.
+
+    {"image": "images/7.png", "question": …, "question_orig": …, "answer": …, "response": …, "num_mc_sequences": 16,
+     "steps_with_score": [{"step": …, "score": 0.75, "num_mc_correct": 12, "num_mc_total": 16}, …]}
+
+``image`` is a path; a list of paths where there are several images, and null where there is none. A step with
+``num_mc_total`` 0 is missing, whatever its score says: the format writes 0.0 there. Counts are whole numbers, unless
+the annotator added evidence with a weight; then they are written as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, isfinite, nan
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from rewards.encoding import Encoder
+from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
+
+PLACEHOLDER = "<image>"
+"""Where VisualPRM's own chat template puts an image; no part of the question."""
+
+
+class UnusableRecordError(ValueError):
+    """A line is no record that a reward model can learn from; the message says why."""
+
+
+@dataclass(frozen=True)
+class ScoredStep:
+    """One step: its text, and how many of the finished continuations from its end were right; 0 of 0 is missing."""
+
+    text: str
+    correct: float
+    sampled: float
+
+    @property
+    def score(self) -> float:
+        """The Monte-Carlo score, correct / sampled; 0.0 for a missing step, as the format has it."""
+        return self.correct / self.sampled if self.sampled else 0.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One rollout with its labels.
+
+    Attributes:
+        images: Paths, relative to a folder that the record does not name.
+        question: What was asked.
+        answer: The reference answer.
+        response: The whole rollout.
+        continuations: Most continuations of one step.
+        steps: Its written steps, in order.
+    """
+
+    images: tuple[str, ...]
+    question: str
+    answer: str
+    response: str
+    continuations: int
+    steps: tuple[ScoredStep, ...]
+
+
+def make_record(
+    entry: Annotated, images: Sequence[str], continuations: int, decode: Callable[[Sequence[int]], str]
+) -> Record:
+    """The record of an annotated rollout whose images were saved at the paths ``images``."""
+    rollout, counts = entry.rollout, entry.counts
+    texts = [decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+    steps = zip(texts, counts.correct.tolist(), counts.sampled.tolist(), strict=True)
+    return Record(
+        images=tuple(images),
+        question=entry.prompt.question,
+        answer=entry.prompt.answer,
+        response=rollout.text,
+        continuations=continuations,
+        steps=tuple(ScoredStep(*step) for step in steps),
+    )
+
+
+def format_record(record: Record) -> str:
+    """The record as a line of JSON, with its line break; characters outside ASCII stay as they are."""
+    images: str | list[str] | None = list(record.images) if len(record.images) > 1 else None
+    steps = [
+        {
+            "step": step.text,
+            "score": step.score,
+            "num_mc_correct": _whole(step.correct),
+            "num_mc_total": _whole(step.sampled),
+        }
+        for step in record.steps
+    ]
+    content = {
+        "image": record.images[0] if len(record.images) == 1 else images,
+        "question": record.question,
+        "question_orig": record.question,
+        "answer": record.answer,
+        "response": record.response,
+        "num_mc_sequences": record.continuations,
+        "steps_with_score": steps,
+    }
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def parse_record(line: bytes) -> Record:
+    """What a line says. The question is ``question_orig``, or else ``question``.
+
+    A step's evidence is its counts, or, where it has none, its score s as s right of 1; with neither it is missing. A
+    numeric string counts as a number. What is not needed to learn from (answer, response) may be missing.
+
+    Raises:
+        UnusableRecordError: It is no such record, or has no image, no question, an empty step, evidence that cannot be,
+            or no step with evidence.
+    """
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UnusableRecordError(f"not JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UnusableRecordError("not a JSON object")
+    images = content.get("image")
+    images = images if isinstance(images, list) else [images]
+    if not images or not all(isinstance(image, str) and image for image in images):
+        raise UnusableRecordError("no image")
+    question = content.get("question_orig") or content.get("question")
+    if not isinstance(question, str):
+        raise UnusableRecordError("no question")
+    steps = content.get("steps_with_score")
+    if not isinstance(steps, list) or not steps:
+        raise UnusableRecordError("no steps")
+    parsed = tuple(_step(number, step) for number, step in enumerate(steps, start=1))
+    if not any(step.sampled for step in parsed):
+        raise UnusableRecordError("no step with a score")
+    asked = content.get("num_mc_sequences")
+    return Record(
+        images=tuple(images),
+        question=question,
+        answer=str(content.get("answer") or ""),
+        response=str(content.get("response") or ""),
+        continuations=asked if isinstance(asked, int) else round(max(step.sampled for step in parsed)),
+        steps=parsed,
+    )
+
+
+def as_annotated(
+    record: Record, name: str, images: Sequence[Image], encoder: Encoder, separator: str, closed: bool
+) -> Annotated:
+    """The record as something that the MPRM learns from.
+
+    Each step is tokenised on its own, with the separator after it, so that every step has its span whatever its text
+    holds. For text that the tokenizer knows, `Encoder.steps` finds the same spans in these tokens.
+
+    Args:
+        record: What `parse_record` gave.
+        name: Names it in messages, and is its prompt's id.
+        images: Its images, loaded.
+        encoder: Of the model that learns.
+        separator: Text between steps; see `separator_text`.
+        closed: Whether the last step ends with a separator, too, because an answer follows it.
+
+    Raises:
+        UnusableRecordError: The checkpoint has no tokens for a step, or its text stands for an image.
+    """
+    question = record.question.replace(PLACEHOLDER, "").strip()
+    ends = [separator] * (len(record.steps) - 1) + [separator if closed else ""]
+    pieces = [_tokens(encoder, step.text.strip() + end) for step, end in zip(record.steps, ends, strict=True)]
+    if not all(pieces):
+        raise UnusableRecordError("a step has no tokens in this vocabulary")
+    if not encoder.placeholders.isdisjoint(token for piece in (_tokens(encoder, question), *pieces) for token in piece):
+        raise UnusableRecordError("its text holds this checkpoint's image placeholder")
+    bounds = np.cumsum([0, *map(len, pieces)]).tolist()
+    tokens = tuple(token for piece in pieces for token in piece)
+    rollout = Rollout(
+        prompt_id=name,
+        source="",
+        group=0,
+        token_ids=tokens,
+        logprobs=(nan,) * len(tokens),
+        text=record.response,
+        steps=tuple(StepSpan(start, end) for start, end in pairwise(bounds)),
+        outcome=nan,
+        finish_reason="stop",
+        policy_version=-1,
+    )
+    counts = StepCounts(
+        np.array([step.correct for step in record.steps]), np.array([step.sampled for step in record.steps]), -1
+    )
+    return Annotated(Prompt(name, "", question, tuple(images), record.answer), rollout, counts)
+
+
+def separator_text(expression: str) -> str:
+    r"""A text that a step separator, a regular expression, matches: what to put between steps.
+
+    >>> separator_text(r"\n"), separator_text(r"\n\n"), separator_text(r"\s*###\s*"), separator_text(" -> ")
+    ('\n', '\n\n', '\n', ' -> ')
+    """
+    candidates = ("\n", "\n\n", expression)
+    return next((text for text in candidates if re.fullmatch(expression, text)), "\n")
+
+
+def _step(number: int, step: Any) -> ScoredStep:
+    if not isinstance(step, dict):
+        raise UnusableRecordError(f"step {number} is not an object")
+    text = step.get("step")
+    if not isinstance(text, str) or not text.strip():
+        raise UnusableRecordError(f"step {number} has no text")
+    try:
+        score, correct, sampled = (_number(step.get(key)) for key in ("score", "num_mc_correct", "num_mc_total"))
+    except (TypeError, ValueError, OverflowError):
+        raise UnusableRecordError(f"step {number} has a score or count that is no number") from None
+    if correct is None or sampled is None:
+        correct, sampled = (0.0, 0.0) if score is None else (score, 1.0)
+    if not 0 <= correct <= sampled < inf:
+        raise UnusableRecordError(f"step {number} has {correct:g} right of {sampled:g}")
+    return ScoredStep(text, correct, sampled)
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError("not finite")
+    return number
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+def _tokens(encoder: Encoder, text: str) -> list[int]:
+    return encoder.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,154 @@
+"""A file that grows by whole chunks, and can be gone on with after a kill at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rl.config import ConfigError
+
+JOURNAL_SUFFIX = ".progress"
+CHUNK = {"bytes", "digest", "note"}
+
+
+class ChunkedFile:
+    """Chunks of lines, and beside them a journal, ``NAME.progress``: JSON lines that say what made the file, and then,
+    for each chunk, how many bytes it has, their digest, and the caller's note.
+
+    A chunk is there once its line in the journal is; both are on the disk by then. What a killed process left of a
+    chunk after that is cut off by the next `append`. The journal's lock keeps a second process out.
+
+    Args:
+        path: The file. It and its journal are made where they are not there.
+        identity: What decides the file's content: JSON scalars by key.
+
+    Attributes:
+        notes: The notes of the chunks that are there.
+
+    Raises:
+        ConfigError: The file was made otherwise, by something else, was changed since, is being written by another
+            process, or cannot be written.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self._path, journal = path, path.with_name(path.name + JOURNAL_SUFFIX)
+        try:
+            _refuse_unknown(path, journal)
+            self._file, self._journal = _open(path), _open(journal)
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(self._file.fileno()).st_size == 0:
+                # There is nothing to go on with, and so nothing that another identity would spoil.
+                _write(self._journal, 0, _line(identity))
+                self._journal.seek(0)
+            heading, *lines = self._journal.read().splitlines(keepends=True)
+        except BlockingIOError:
+            raise ConfigError(f"{path} is being written by another process") from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+        _check_identity(path, _read(journal, 1, heading), identity)
+        # The last line may be half-written: then its chunk is not there yet.
+        chunks = [_read(journal, n, line, CHUNK) for n, line in enumerate(lines, start=2) if line.endswith(b"\n")]
+        self._sizes = self._intact(chunks)
+        self.notes = [chunk["note"] for chunk in chunks[: len(self._sizes)]]
+        self._ends = [len(heading)]
+        for line in lines[: len(self._sizes)]:
+            self._ends.append(self._ends[-1] + len(line))
+
+    @property
+    def rest(self) -> int:
+        """Bytes after the last whole chunk: what a killed process left, or somebody else's."""
+        return self._file.seek(0, os.SEEK_END) - sum(self._sizes)
+
+    def forget(self, chunks: int) -> None:
+        """Keep the first ``chunks`` chunks; the next `append` follows them."""
+        del self.notes[chunks:], self._sizes[chunks:], self._ends[chunks + 1 :]
+
+    def append(self, lines: bytes, note: Mapping[str, Any]) -> None:
+        """Write a chunk; when this returns it is on the disk.
+
+        Raises:
+            OSError: It could not be written. What was there before still is.
+        """
+        _write(self._journal, self._ends[-1], b"")
+        _write(self._file, sum(self._sizes), lines)
+        entry = _line({"bytes": len(lines), "digest": _digest(lines), "note": dict(note)})
+        _write(self._journal, self._ends[-1], entry)
+        self._sizes.append(len(lines))
+        self._ends.append(self._ends[-1] + len(entry))
+        self.notes.append(dict(note))
+
+    def close(self) -> None:
+        """Let another process write it."""
+        self._file.close()
+        self._journal.close()
+
+    def _intact(self, chunks: Sequence[dict[str, Any]]) -> list[int]:
+        """The sizes of the first chunks, as far as the file holds them whole."""
+        sizes: list[int] = []
+        for chunk in chunks:
+            content = self._file.read(chunk["bytes"])
+            if len(content) < chunk["bytes"]:
+                break
+            if _digest(content) != chunk["digest"]:
+                start = sum(sizes)
+                raise ConfigError(
+                    f"{self._path} was changed since it was written, in bytes {start} to {start + len(content)}; "
+                    "name another file with -o"
+                )
+            sizes.append(len(content))
+        return sizes
+
+
+def _refuse_unknown(path: Path, journal: Path) -> None:
+    """A file with content needs a journal that says what made it."""
+    if path.is_file() and path.stat().st_size > 0 and not (journal.exists() and b"\n" in journal.read_bytes()):
+        raise ConfigError(
+            f"{path} is there already, and no {journal.name} says what made it; name another file with -o"
+        )
+
+
+def _check_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key in {**wanted, **found}:
+        if found.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"{path} was made with {key} {json.dumps(found.get(key))}, and this is {json.dumps(wanted.get(key))}; "
+                "name another file with -o"
+            )
+
+
+def _open(path: Path) -> BinaryIO:
+    """For reading and writing, from the start, without cutting anything off."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+
+
+def _write(file: BinaryIO, position: int, content: bytes) -> None:
+    """Make ``content`` the end of the file, from ``position`` on, and wait until the disk has it."""
+    file.truncate(position)
+    file.seek(position)
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
+
+
+def _read(journal: Path, number: int, line: bytes, keys: Set[str] = frozenset()) -> dict[str, Any]:
+    """A line of the journal: an object with at least these keys."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not keys <= content.keys():
+        raise ConfigError(f"{journal}:{number}: is no line of such a journal; name another file with -o")
+    return content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

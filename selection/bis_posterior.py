@@ -1,0 +1,80 @@
+"""BIS under a posterior of every step's success rate: what the score would be worth, given how little was sampled.
+
+Published BIS takes correct / sampled for the success rate r_j of step j and a single success for the label "right".
+With few samples both are guesses. Here r_j has the prior Beta(a, b); k of n right continuations make it
+
+    r_j | k, n  ~  Beta(a + k, b + n - k)          independent across steps, given the counts.
+
+A step is *truly* positive if r_j > tau, with probability
+
+    pi_j  = P(r_j > tau | k, n)        = 1 - I_tau(a + k, b + n - k)
+
+(I is the regularised incomplete beta function), and the success that a truly positive step has to show is
+
+    rho_j = E[r_j 1(r_j > tau) | k, n] = (a + k) / (a + b + n) * (1 - I_tau(a + k + 1, b + n - k)),
+
+since r times the Beta(x, y) density is x / (x + y) times the Beta(x + 1, y) density.
+
+*Mixture.* Labels teach by contrast: p (1 - p) is the share of pairs of steps that the labels tell apart,
+
+    p (1 - p) = (1 / m^2) * #{(i, j): y_i = 1, y_j = 0}                              of m labelled steps.
+
+Such a pair teaches the right thing only if step i is truly positive and step j truly is not. By independence that has
+probability pi_i (1 - pi_j), so the expected number of pairs that teach the right thing is a product of two sums:
+
+    M = (1 / m^2) * (sum of pi_i over y_i = 1) * (sum of 1 - pi_j over y_j = 0).
+
+*Reliability.* R, the mean score of the positive steps, becomes the mean of rho_j over them. For an all-negative rollout
+the published R is 1, certainty; here it is the mean of 1 - pi_j, the probability that its labels are true.
+
+    BIS_posterior = (M + alpha) R
+
+Consequences: 8 of 16 beats 2 of 4; with the sceptical default prior (mean 1/6) one lucky success in four is worth less
+than its 1/4; and five steps with 0 of 4 are worth about half as much as published, so that hopeless prompts no longer
+tie with the surest rollouts.
+
+*Limit.* Let n grow with k / n -> s_j, and s_j != tau. The posterior contracts to s_j, so pi_j -> 1(s_j > tau) and
+rho_j -> s_j 1(s_j > tau). If no score lies in (0, tau] the labels y_j are these indicators: M -> p (1 - p), R -> the
+mean score of the positive steps, or 1 if there are none, and the score tends to BIS.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import betainc
+
+from selection.candidates import Candidates
+
+PRIOR = (0.5, 2.5)
+THRESHOLD = 0.05
+
+
+def posterior_balanced_information(
+    candidates: Candidates, alpha: float, prior: tuple[float, float] = PRIOR, threshold: float = THRESHOLD
+) -> np.ndarray:
+    """The posterior score of each rollout (B,), in [0, 0.25 + alpha]; NaN for a rollout with no labelled step.
+
+    Args:
+        candidates: Step counts.
+        alpha: BIS's alpha.
+        prior: a and b, both positive.
+        threshold: tau, the success rate above which a step is truly positive, in [0, 1).
+    """
+    a, b = prior
+    right, wrong = candidates.correct, candidates.sampled - candidates.correct
+    labelled = candidates.sampled > 0
+    positive = candidates.correct > 0
+    truly_positive = 1 - betainc(a + right, b + wrong, threshold)
+    shown = (a + right) / (a + b + right + wrong) * (1 - betainc(a + right + 1, b + wrong, threshold))
+
+    steps = candidates.per_rollout(labelled)
+    positives = candidates.per_rollout(positive)
+    upheld = candidates.per_rollout(np.where(positive, truly_positive, 0))
+    refuted = candidates.per_rollout(np.where(labelled & ~positive, 1 - truly_positive, 0))
+    mixture = upheld * refuted / np.maximum(steps, 1) ** 2
+    reliability = np.where(
+        positives > 0,
+        candidates.per_rollout(np.where(positive, shown, 0)) / np.maximum(positives, 1),
+        refuted / np.maximum(steps, 1),
+    )
+    return np.where(steps > 0, (mixture + alpha) * reliability, np.nan)

@@ -1,0 +1,142 @@
+"""The offline tool: of a finished, annotated corpus, the most informative rollouts of every file.
+
+Selection is the published one (arXiv 2602.04145): of the m scorable rollouts of a file the top max(1, int(m * ratio)),
+the earlier ones first among equals, in file order; a chosen record that cannot be trained on is then left out.
+
+Every file is read twice: once whole, for the scores, and once at the chosen lines. Both times its parts are spread over
+worker processes and the results taken in order, so that nothing depends on the number of workers. What stays in memory
+is 24 bytes a rollout of the file being read, 24 a chosen rollout, and, for a plot, 13 a rollout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from selection.corpus import REMEMBERED, split
+from selection.offline_output import FORMATS, replacing
+from selection.offline_report import FileReport, Report
+from selection.offline_worker import Chosen, Scored, Scoring, SelectionError, convert_chosen, score_part
+from selection.plot import ScoredRollouts, plot_selection
+from selection.workers import workers
+
+CHOSEN_AT_A_TIME = 1024
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to select, and where to.
+
+    Attributes:
+        files: Annotation files, in output order.
+        scoring: How rollouts get their scores.
+        ratio: Share of each file's scorable rollouts to choose, in (0, 1].
+        output: Written under a temporary name beside it, then renamed.
+        format: One of `selection.offline_output.FORMATS`.
+        plot: A PNG to draw.
+        strict: Stop at the first broken line.
+        workers: Processes; 1 is this process alone.
+    """
+
+    files: tuple[Path, ...]
+    scoring: Scoring
+    ratio: float
+    output: Path
+    format: str = "jsonl"
+    plot: Path | None = None
+    strict: bool = False
+    workers: int = 1
+
+
+def select(selection: Selection) -> Report:
+    """Choose and write; if this raises, there is no new output.
+
+    Raises:
+        SelectionError: A broken line in strict mode, a selector that fails, or a file that changed while it was read.
+        BrokenProcessPool: A worker process died.
+        OSError: A file cannot be read or written.
+    """
+    output = FORMATS[selection.format]
+    score = partial(score_part, selection.scoring, selection.plot is not None)
+    convert = partial(convert_chosen, output.convert)
+    report = Report()
+    with replacing(selection.output) as temporary:
+        with output.open(temporary) as write, workers(selection.workers, (score, convert)) as run:
+            parts = (part for place, file in enumerate(selection.files) for part in split(file, place))
+            results = groupby(run(score, parts), key=lambda scored: scored.part.place)
+            choices = [_choose(selection, list(_accepted(selection, scored, report)), report) for _, scored in results]
+            tasks = (part for choice in choices for part in _portions(choice.chosen))
+            for converted in run(convert, tasks):
+                write(converted.pieces)
+                file = report.files[converted.chosen.place]
+                file.written += len(converted.pieces)
+                file.left_out.update(converted.left_out)
+        if selection.plot is not None:
+            shown = [choice.rollouts for choice in choices if choice.rollouts is not None]
+            with replacing(selection.plot) as picture:
+                plot_selection(picture, shown, selection.scoring.name, selection.ratio)
+    return report
+
+
+def top(scores: np.ndarray, ratio: float) -> np.ndarray:
+    """The places of the highest scores, in order of place: max(1, int(m * ratio)) of m, earlier ones among equals."""
+    count = max(1, int(len(scores) * ratio))
+    if np.isnan(scores).any():
+        # With such scores the order is an accident of the sort; the published one is Python's.
+        ranked = sorted(range(len(scores)), key=scores.tolist().__getitem__, reverse=True)
+        return np.sort(ranked[:count])
+    return np.sort(np.argsort(-scores, kind="stable")[:count])
+
+
+@dataclass(frozen=True)
+class _Choice:
+    chosen: Chosen
+    rollouts: ScoredRollouts | None
+
+
+def _accepted(selection: Selection, parts: Iterable[Scored], report: Report) -> Iterator[Scored]:
+    """The parts of one file as they come in; its report begins here, and strict mode stops here."""
+    file = FileReport(selection.files[len(report.files)])
+    report.files.append(file)
+    line_count = 0
+    for part in parts:
+        broken = [(file.file, line_count + line + 1, reason) for line, reason in part.broken]
+        if broken and selection.strict:
+            path, line, reason = broken[0]
+            raise SelectionError(f"{path}:{line}: {reason}; --strict stops at the first broken line")
+        report.broken += broken[: REMEMBERED - len(report.broken)]
+        file.broken += part.broken_count
+        file.read += part.records
+        file.not_scorable.update(part.not_scorable)
+        line_count += part.line_count
+        yield part
+
+
+def _choose(selection: Selection, parts: list[Scored], report: Report) -> _Choice:
+    file = report.files[-1]
+    first_lines = np.cumsum([1, *(part.line_count for part in parts)])
+    lines = np.concatenate([part.lines + first for part, first in zip(parts, first_lines, strict=False)])
+    offsets = np.concatenate([part.offsets for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    places = top(scores, selection.ratio) if len(scores) else np.zeros(0, dtype=np.int64)
+    file.scorable, file.chosen = len(scores), len(places)
+    chosen = Chosen(file.file, len(report.files) - 1, offsets[places], lines[places], scores[places])
+    if selection.plot is None:
+        return _Choice(chosen, None)
+    is_chosen = np.zeros(len(scores), dtype=bool)
+    is_chosen[places] = True
+    mixture, reliability = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("mixture", "reliability")
+    )
+    return _Choice(chosen, ScoredRollouts(scores.astype(np.float32), mixture, reliability, is_chosen))
+
+
+def _portions(chosen: Chosen) -> Iterator[Chosen]:
+    for start in range(0, len(chosen.offsets), CHOSEN_AT_A_TIME):
+        part = slice(start, start + CHOSEN_AT_A_TIME)
+        yield Chosen(chosen.file, chosen.place, chosen.offsets[part], chosen.lines[part], chosen.scores[part])

@@ -1,0 +1,85 @@
+"""The table behind the streaming buffer: one row a rollout, one numpy column a property."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rewards.records import Annotated
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The buffer's table: n rollouts, one column each (n,), sorted by source, then best first.
+
+    Attributes:
+        entry: The rollouts, `Annotated` objects.
+        source: Number of the source.
+        score: The selector's score at the time of the offer.
+        version: The policy version that wrote the rollout.
+        negative: No step is positive.
+        arrival: Place in the stream, from 0.
+        drawn: How often it was drawn.
+    """
+
+    entry: np.ndarray
+    source: np.ndarray
+    score: np.ndarray
+    version: np.ndarray
+    negative: np.ndarray
+    arrival: np.ndarray
+    drawn: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some rows, by place or by mask."""
+        return Rows(*(column[rows] for column in vars(self).values()))
+
+    def join(self, other: Rows) -> Rows:
+        """These rows, then the other ones."""
+        return Rows(*map(np.concatenate, zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class BufferState:
+    """What a buffer's future depends on, settings apart.
+
+    Attributes:
+        rows: The rollouts held.
+        mass: Rollouts seen of each source, discounted by age.
+        now: The newest policy version seen.
+        counters: Totals, by name.
+        generator: The random generator's state.
+    """
+
+    rows: Rows
+    mass: dict[str, float]
+    now: int
+    counters: dict[str, int]
+    generator: Mapping[str, Any]
+
+
+def no_rows(length: int = 0) -> Rows:
+    """``length`` blank rows."""
+    integers = [np.zeros(length, dtype=np.int64) for _ in range(4)]
+    source, version, arrival, drawn = integers
+    entry, score, negative = np.empty(length, dtype=object), np.zeros(length), np.zeros(length, dtype=bool)
+    return Rows(entry, source, score, version, negative, arrival, drawn)
+
+
+def identity(entry: Annotated) -> tuple[str, tuple[int, ...]]:
+    """What makes a rollout the same as another: its prompt and its tokens."""
+    return entry.rollout.prompt_id, entry.rollout.token_ids
+
+
+def place_in_source(rows: Rows, counted: np.ndarray) -> np.ndarray:
+    """Of each row (n,): how many counted rows of its source there are up to and with it; rows are sorted by source."""
+    running = np.cumsum(counted)
+    sizes = np.bincount(rows.source)
+    before = np.concatenate([[0], running])[np.cumsum(sizes) - sizes]
+    return running - before[rows.source]
