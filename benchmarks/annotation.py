@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import f1_score
@@ -135,33 +137,35 @@ def main() -> None:
 
 def cases(with_mprm: bool) -> list[Case]:
     """All rows."""
-    make = partial(make_budget, continuations=CONTINUATIONS)
-    free = {"outcome_weight": 1.0, "share_prefixes": True}
+    make: Callable[..., Budget] = partial(make_budget, continuations=CONTINUATIONS)
+    free: dict[str, Any] = {"outcome_weight": 1.0, "share_prefixes": True}
     found = [Case(f"`fixed` {n}", make_budget("fixed", n)) for n in (16, 8, 4)]
     found += [Case("`fixed` 16, shared prefixes", make("fixed", share_prefixes=True))]
-    found += [Case("`first_success`", make("first_success"))]
-    found += [Case("… own outcome", make("first_success", outcome_weight=1.0))]
-    found += [Case("… shared prefixes", make("first_success", share_prefixes=True))]
-    found += [Case("… own outcome, shared prefixes", make("first_success", **free))]
-    found += [Case("… stop at first error", make("first_success", first_error="stop"))]
-    found += [Case("… binary search", make("first_success", first_error="search"))]
-    found += [
-        Case("… binary search, own outcome, shared prefixes", make("first_success", first_error="search", **free))
-    ]
-    found += [Case("`sequential`", make("sequential"))]
-    found += [Case("… threshold 0.1, error 0.2", make("sequential", threshold=0.1, error=0.2))]
-    found += [Case("… own outcome, shared prefixes", make("sequential", **free))]
+    for name, settings in {
+        "": {},
+        ", own outcome": {"outcome_weight": 1.0},
+        ", shared prefixes": {"share_prefixes": True},
+        ", own outcome, shared prefixes": free,
+        ", stop at first error": {"first_error": "stop"},
+        ", binary search": {"first_error": "search"},
+        ", binary search, own outcome, shared prefixes": {"first_error": "search", **free},
+    }.items():
+        found += [Case(f"`first_success`{name}", make("first_success", **settings))]
+    for name, settings in {
+        "": {},
+        ", threshold 0.1, error 0.2": {"threshold": 0.1, "error": 0.2},
+        ", own outcome, shared prefixes": free,
+    }.items():
+        found += [Case(f"`sequential`{name}", make("sequential", **settings))]
     for ratio, alpha in ALPHAS.items():
         rank = partial(predicted_balanced_information, continuations=CONTINUATIONS, alpha=alpha)
         triage = partial(make, "triage", triage_ratio=ratio, rank=rank)
-        name = f"`triage` {100 * ratio:.0f} %"
-        found += [Case(f"{name}, probe {n}", triage(probe=n)) for n in (0, 1, 2)]
-        found += [
-            Case(f"{name}, probe {n}, shared prefixes", triage(probe=n, share_prefixes=True)) for n in (0, 1, 2, 4, 8)
-        ]
-        if with_mprm:
-            found += [Case(f"{name}, probe {n}, MPRM", triage(probe=n), uses_scores=True) for n in (0, 1)]
-            found += [Case(f"{name}, MPRM, shared prefixes", triage(probe=0, share_prefixes=True), uses_scores=True)]
+        for sharing, probes in ((False, (0, 1, 2)), (True, (0, 1, 2, 4, 8))):
+            for probe, scored in [*((n, False) for n in probes), *((n, True) for n in (0, 1) if with_mprm)]:
+                name = (
+                    f"`triage` {100 * ratio:.0f} %, probe {probe}" + ", MPRM" * scored + ", shared prefixes" * sharing
+                )
+                found += [Case(name, triage(probe=probe, share_prefixes=sharing), scored)]
     return found
 
 

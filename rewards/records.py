@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL.Image import Image
+
+if TYPE_CHECKING:  # selection reads records without ever seeing an image
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)

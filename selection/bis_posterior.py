@@ -25,13 +25,14 @@ probability pi_i (1 - pi_j), so the expected number of pairs that teach the righ
     M = (1 / m^2) * (sum of pi_i over y_i = 1) * (sum of 1 - pi_j over y_j = 0).
 
 *Reliability.* R, the mean score of the positive steps, becomes the mean of rho_j over them. For an all-negative rollout
-the published R is 1, certainty; here it is the mean of 1 - pi_j, the probability that its labels are true.
+the published R is 1. That holds only if all of its labels are true: if one step is truly positive, R is the mean score
+of such steps, which have shown none. So the expectation is the probability of the first case, the product of 1 - pi_j.
 
     BIS_posterior = (M + alpha) R
 
 Consequences: 8 of 16 beats 2 of 4; with the sceptical default prior (mean 1/6) one lucky success in four is worth less
-than its 1/4; and five steps with 0 of 4 are worth about half as much as published, so that hopeless prompts no longer
-tie with the surest rollouts.
+than its 1/4; and five steps with 0 of 4 are worth a tenth of what is published, with 0 of 16 four tenths: the rollouts of
+hopeless prompts no longer tie with the surest ones.
 
 *Limit.* Let n grow with k / n -> s_j, and s_j != tau. The posterior contracts to s_j, so pi_j -> 1(s_j > tau) and
 rho_j -> s_j 1(s_j > tau). If no score lies in (0, tau] the labels y_j are these indicators: M -> p (1 - p), R -> the
@@ -41,12 +42,12 @@ mean score of the positive steps, or 1 if there are none, and the score tends to
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import betainc
 
 from selection.candidates import Candidates
 
 PRIOR = (0.5, 2.5)
 THRESHOLD = 0.05
+ALMOST_1 = 1 - 1e-12  # keeps the logarithm of 1 - pi finite
 
 
 def posterior_balanced_information(
@@ -60,6 +61,8 @@ def posterior_balanced_information(
         prior: a and b, both positive.
         threshold: tau, the success rate above which a step is truly positive, in [0, 1).
     """
+    from scipy.special import betainc  # a third of a second, which those who select by other scores need not wait
+
     a, b = prior
     right, wrong = candidates.correct, candidates.sampled - candidates.correct
     labelled = candidates.sampled > 0
@@ -72,9 +75,8 @@ def posterior_balanced_information(
     upheld = candidates.per_rollout(np.where(positive, truly_positive, 0))
     refuted = candidates.per_rollout(np.where(labelled & ~positive, 1 - truly_positive, 0))
     mixture = upheld * refuted / np.maximum(steps, 1) ** 2
+    all_refuted = np.exp(candidates.per_rollout(np.where(labelled, np.log1p(-np.minimum(truly_positive, ALMOST_1)), 0)))
     reliability = np.where(
-        positives > 0,
-        candidates.per_rollout(np.where(positive, shown, 0)) / np.maximum(positives, 1),
-        refuted / np.maximum(steps, 1),
+        positives > 0, candidates.per_rollout(np.where(positive, shown, 0)) / np.maximum(positives, 1), all_refuted
     )
     return np.where(steps > 0, (mixture + alpha) * reliability, np.nan)

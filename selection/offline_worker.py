@@ -13,7 +13,7 @@ import numpy as np
 from selection.bis import step_statistics
 from selection.candidates import Candidates
 from selection.corpus import BlankLine, BrokenLine, Part, read_evidence
-from selection.selectors import Selector
+from selection.selectors import Selector, SelectorError, apply_selector
 from selection.training_records import LeftOut, TrainingRecord, training_record
 
 NO_SELECTOR_SCORE = "the selector gives it no score"
@@ -160,13 +160,6 @@ def _scores(scoring: Scoring, candidates: Candidates) -> np.ndarray:
     if len(candidates) == 0:
         return np.zeros(0)
     try:
-        scores = np.asarray(scoring.selector(candidates), dtype=float)
-    except Exception as error:  # a selector of the user's can fail in any way
-        reason = " ".join(str(error).split())
-        raise SelectionError(f"--selector {scoring.name} failed: {type(error).__name__}: {reason}") from error
-    if scores.shape != (len(candidates),):
-        raise SelectionError(
-            f"--selector {scoring.name} gave scores of shape {scores.shape} for {len(candidates)} rollouts; "
-            f"allowed is one score a rollout, ({len(candidates)},)"
-        )
-    return scores
+        return apply_selector(f"--selector {scoring.name}", scoring.selector, candidates)
+    except SelectorError as error:
+        raise SelectionError(str(error)) from error

@@ -60,7 +60,9 @@ def apply_selector(name: str, selector: Selector, candidates: Candidates) -> np.
         reason = " ".join(str(error).split())
         raise SelectorError(f"{name} failed: {type(error).__name__}: {reason}") from error
     if scores.shape != (len(candidates),):
-        raise SelectorError(f"{name} returned an array of shape {scores.shape}; {(len(candidates),)} is needed")
+        raise SelectorError(
+            f"{name} gave scores of shape {scores.shape} for {len(candidates)} rollouts; allowed is one score a rollout"
+        )
     return scores
 
 

@@ -88,6 +88,17 @@ def test_outcomes_that_count_are_evidence_for_the_search() -> None:
     assert annotation.counts()[0].correct.tolist() == [1, 1, 1, 1]
 
 
+def test_search_believes_its_own_success_against_a_failure_that_another_rollout_found() -> None:
+    """The first step in common fails for the short rollout; the long one has a success behind it and searches on."""
+    short, long = a_rollout([1, 1], tokens=(4, 5, 1)), a_rollout([1] * 5, tokens=(4, 6, 7, 8, 9, 1))
+    budget = make_budget("fixed", MOST, first_error="search", share_prefixes=True)
+    engine = SimulatedEngine(lambda request: float(request.prefix[1:2] == (6,)))
+    annotation = Annotation([short, long], [a_prompt()] * 2, budget, decode, exact, 0)
+    first, second = finish(annotation, engine).counts()
+    assert (first.correct.tolist(), first.sampled.tolist()) == ([0, 0], [MOST, 0])
+    assert (second.correct.tolist(), second.sampled.tolist()) == ([0, MOST, MOST, MOST, MOST], [MOST] * 5)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([0.0, 0.2, 1.0]), max_size=7), max_size=6),

@@ -188,12 +188,15 @@ def test_prompts_from_files_with_two_images_and_with_none(own_files: Callable[..
     tally = annotate(own_files(engine={"kind": "hf", "max_completion_tokens": 60}), Order(path, 8), Console())
     written = records(path)
     assert tally.prompts == 8 and tally.rollouts == len(written) > 0
-    images = [record["image"] for record in written]
-    assert ["own_images/000000-0.png", "own_images/000000-1.png"] in images and None in images
     assert all(record["question"] == "Count: red = ?" and record["answer"] == "0" for record in written)
-    for record in written:
-        if record["image"] is not None:
-            assert parse_record(json.dumps(record).encode()).images == tuple(record["image"])
+    without, pairs = [[r for r in written if (r["image"] is None) == empty] for empty in (True, False)]
+    assert without and pairs
+    for record in pairs:
+        first, second = record["image"]
+        assert first.startswith("own_images/") and (first[-6:], second) == ("-0.png", first.replace("-0.", "-1."))
+        assert parse_record(json.dumps(record).encode()).images == (first, second)
+        with Image.open(tmp_path / first) as image:
+            assert image.tobytes() == an_image(size=(84, 84)).tobytes()
 
 
 def test_rollouts_without_any_label_are_counted_and_not_written(tmp_path: Path) -> None:

@@ -153,7 +153,13 @@ def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> Non
     """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = ["engine.kind=hf", "max_staleness=1", "evaluation.prompts=4"]
-    options += ["annotation.share=1", "annotation.budget=triage", "annotation.triage_ratio=0.5", "annotation.probe=1"]
+    options += [
+        "annotation.share=1",
+        "annotation.budget=triage",
+        "annotation.triage_ratio=0.5",
+        "annotation.probe=1",
+        "annotation.continuations=2",
+    ]
     options += [
         "annotation.triage_policy=first_success",
         "annotation.first_error=search",

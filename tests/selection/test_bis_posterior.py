@@ -29,7 +29,7 @@ def by_integration(steps: list[tuple[int, int]], alpha: float, prior: tuple[floa
     shown = [quad(lambda r, rate=rate: r * rate.pdf(r), tau, 1)[0] for k, rate in labelled if k > 0]
     pairs = sum(p * (1 - q) for k, p in above for j, q in above if k > 0 and j == 0)
     negatives = [1 - q for k, q in above if k == 0]
-    reliability = np.mean(shown) if shown else np.mean(negatives)
+    reliability = np.mean(shown) if shown else np.prod(negatives)
     return float((pairs / len(labelled) ** 2 + alpha) * reliability)
 
 
@@ -62,8 +62,20 @@ def test_a_lucky_success_does_not_look_reliable() -> None:
 def test_all_negative_rollouts_no_longer_tie_with_the_surest_ones() -> None:
     for n in (2, 4, 8, 16):
         assert score([0] * 5, n) < score([n] * 5, n)
-    assert score([0] * 5, 4) < 0.6 * 0.05  # published: 0.05
+    assert score([0] * 5, 4) < 0.15 * 0.05 < score([0] * 5, 16) < 0.5 * 0.05  # published: 0.05
     assert score([0] * 5, 4) < score([0] * 5, 16) < score([0] * 5, 1000) <= 0.05
+
+
+def test_hopeless_prompts_do_not_fill_the_budget() -> None:
+    """A weak policy, 4 samples a step: half the prompts hopeless, a third solved surely, a sixth with a late error."""
+    generator = np.random.default_rng(0)
+    rates = np.repeat([[0.01] * 5, [0.9] * 5, [0.8, 0.8, 0.8, 0.03, 0.03]], [300, 200, 100], axis=0)
+    candidates = some_candidates([some_counts(row, 4) for row in generator.binomial(4, rates)])
+    published = balanced_information(step_statistics(candidates), 0.2)
+    posterior = posterior_balanced_information(candidates, 0.2)
+    hopeless = [np.mean(np.argsort(-scores, kind="stable")[:200] < 300) for scores in (published, posterior)]
+    assert hopeless[0] > 0.4
+    assert hopeless[1] < 0.05
 
 
 @settings(max_examples=50, deadline=None)

@@ -123,7 +123,7 @@ def test_a_users_selector_that_fails_is_told_in_one_line() -> None:
     batch = candidates([[(1, 8, 0.5)]])
     with pytest.raises(SelectorError, match=r"^mine failed: RuntimeError: no idea what is informative$"):
         apply_selector("mine", failing, batch)
-    with pytest.raises(SelectorError, match=r"^mine returned an array of shape \(2,\); \(1,\) is needed$"):
+    with pytest.raises(SelectorError, match=r"^mine gave scores of shape \(2,\) for 1 rollouts; allowed is"):
         apply_selector("mine", misshapen, batch)
     with pytest.raises(SelectorError, match=r"^mine failed: ValueError"):
         apply_selector("mine", lambda batch: ["high"], batch)  # type: ignore[arg-type, return-value]
