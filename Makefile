@@ -14,12 +14,13 @@ help:  ## what there is to make
 setup: $(STAMP)  ## install everything into .venv; does nothing when up to date
 
 # uv, where it is not there already, comes into the virtual environment itself: nothing outside this folder changes.
+# Byte code is compiled here, once: every Ray worker imports PyTorch and vLLM or Transformers, which takes half as long then.
 $(STAMP): requirements/$(EXTRA).txt pyproject.toml
 	@if command -v uv >/dev/null; then test -x $(BIN)/python || uv venv --python $(PYTHON) $(VENV); \
 	else test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }; fi
 	@echo "installing Sieve and its $(EXTRA) requirements into $(VENV) ..."
 	@uv=$$(command -v uv || echo $(BIN)/uv); \
-	$$uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/$(EXTRA).txt && \
+	$$uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -r requirements/$(EXTRA).txt && \
 	$$uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@rm -f $(VENV)/.installed-* && touch $@
 

@@ -24,6 +24,7 @@ from rl.console import Console
 from rl.engines.engine import Engine
 from rl.experiment import build_engine, make_configured_budget, make_encoder, make_task
 from rl.extension import resolve
+from rl.quiet import quiet_stderr
 from rl.rollouts import make_rollouts
 from rl.tasks.task import Split, Task
 
@@ -189,7 +190,8 @@ def _keep_whole_chunks(file: ChunkedFile, order: Order, chunks: Sequence[tuple[i
 
 def _engine(config: Config) -> Engine:
     try:
-        return build_engine(config)
+        with quiet_stderr():
+            return build_engine(config)
     except Exception as error:  # engines raise many kinds
         raise SamplingError(f"the engine cannot be built: {type(error).__name__}: {error}") from error
 

@@ -52,7 +52,8 @@ def summary(tally: Tally, order: Order, sieve: str) -> str:
     """What is in the corpus, what it took, and what to do with it."""
     left_out = f"; {tally.left_out:,} without any label left out" if tally.left_out else ""
     missing = f"; {tally.missing:,} of them without a label" if tally.missing else ""
-    saved = 1 - tally.tokens / tally.fixed_tokens if tally.fixed_tokens else 0.0
+    share = tally.tokens / tally.fixed_tokens if tally.fixed_tokens else 1.0
+    bargain = f" ({share:.0%} of what the fixed budget takes)" if share < 0.995 else ""
     mixed = tally.mixed / tally.rollouts if tally.rollouts else 0.0
     chosen = order.output.with_name(f"{order.output.stem}_chosen.jsonl")
     # Published selection reads the score alone, which is 0.0 for a missing step.
@@ -61,8 +62,7 @@ def summary(tally: Tally, order: Order, sieve: str) -> str:
         f"\ncorpus   {tally.prompts:,} prompts, {tally.rollouts:,} rollouts{left_out}\n"
         f"         {tally.steps:,} steps{missing}\n"
         f"         {100 * mixed:.1f} % of the rollouts have right and wrong steps\n"
-        f"labels   {tally.continuations:,} continuations, {tally.tokens:,} tokens; "
-        f"{100 * saved:.0f} % of the tokens saved against `fixed`\n"
+        f"labels   {tally.continuations:,} continuations, {tally.tokens:,} tokens{bargain}\n"
         f"         {tally.truncated:,} continuations were cut off, and left out\n"
         f"took     {tally.seconds / 60:.1f} minutes\n"
         f"written  {order.output}\n\n"

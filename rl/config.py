@@ -217,7 +217,7 @@ class MPRMConfig(_Section):
     likelihood: bool = True
     """Whether scores also use how likely the MPRM finds the text; costs the logits of every answer token."""
     warm_start: tuple[str, ...] = ()
-    """Annotation files in VisualPRM400K's format, or folders of `*.jsonl`, to learn from before the first policy step."""
+    """Annotation files in VisualPRM400K's format, or folders of `*.jsonl`, to learn from before the first step."""
     warm_start_images: str | None = None
     """The folder that their image paths are relative to; null for each file's own folder."""
     warm_start_epochs: Count = 1

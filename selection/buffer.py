@@ -12,7 +12,7 @@ import numpy as np
 from rewards.records import Annotated
 from selection.rows import BufferState, Rows, identity, no_rows, place_in_source
 
-DRAWS = ("uniform", "proportional", "top")
+REASONS = ("all_negative", "capacity", "outranked", "replaced")
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,17 @@ class StreamingBuffer:
     def __init__(self, settings: BufferSettings, seed: int) -> None:
         self.settings = settings
         self.seen = self.entered = 0
-        self.left: Counter[str] = Counter()
+        self.left = Counter(dict.fromkeys(REASONS, 0))
         self._generator = np.random.default_rng(seed)
         self._sources: dict[str, int] = {}
         self._mass = np.zeros(0)  # rollouts seen of each source, discounted by age
         self._now = 0
         self._rows = no_rows()
-        self._kept = np.zeros(0, dtype=bool)
         self._held: dict[tuple[str, tuple[int, ...]], int] = {}  # what is held: its place in the stream
 
     def __len__(self) -> int:
         """Rollouts kept, the reserve not counted."""
-        return int(self._kept.sum())
+        return int(self._rows.kept.sum())
 
     @property
     def held(self) -> int:
@@ -104,19 +103,15 @@ class StreamingBuffer:
             ValueError: A score is negative or infinite, naming the rollout; nothing of the batch is taken then.
         """
         _check(batch, scores)
-        before, left = self._rows.arrival[self._kept], Counter(self.left)
+        before = Counter(self.left)
         scored = np.flatnonzero(~np.isnan(scores))
         arriving = self._arriving([batch[place] for place in scored], scores[scored], self.seen + scored)
         self._grow_mass(arriving)
-        replaced = self._forget_replaced(arriving)
-        first, self.seen = self.seen, self.seen + len(batch)
-        self._settle(self._rows.join(arriving), replaced)
-
-        kept = self._rows.arrival[self._kept]
-        entered = int((kept >= first).sum())
+        self._arrange(self._join(arriving))
+        entered = int(self._rows.kept[self._rows.arrival >= self.seen].sum())
+        self.seen += len(batch)
         self.entered += entered
-        self._count_left(np.setdiff1d(before, kept, assume_unique=True), replaced)
-        reasons = {f"left/{reason}": float(self.left[reason] - left[reason]) for reason in sorted(self.left)}
+        reasons = {f"left/{reason}": float(self.left[reason] - before[reason]) for reason in REASONS}
         return {"kept": entered / max(len(batch), 1)} | reasons
 
     def draw(self, size: int) -> list[Annotated]:
@@ -125,7 +120,7 @@ class StreamingBuffer:
         ``settings.draw`` says who goes first, ``settings.fresh`` which share comes from those never drawn before (where
         one kind runs short the other fills up).
         """
-        places = np.flatnonzero(self._kept)
+        places = np.flatnonzero(self._rows.kept)
         order = places[np.argsort(-self._urgency(places), kind="stable")]
         if self.settings.fresh is not None:
             fresh = self._rows.drawn[order] == 0
@@ -139,7 +134,7 @@ class StreamingBuffer:
     def statistics(self) -> dict[str, float]:
         """The kept set as it stands: ``size``, ``held``, ``threshold`` (the lowest kept score, decayed, averaged over
         sources), mean ``age`` in policy versions, the ``all_negative`` share, and each source's ``share/SOURCE``."""
-        rows = self._rows.take(self._kept)
+        rows = self._rows.take(self._rows.kept)
         per_source = np.bincount(rows.source, minlength=len(self._sources))
         present = np.flatnonzero(per_source)
         decayed = self._decayed(rows)
@@ -157,7 +152,7 @@ class StreamingBuffer:
 
     def kept_scores(self) -> np.ndarray:
         """The decayed scores of the kept rollouts, in no particular order."""
-        return self._decayed(self._rows.take(self._kept))
+        return self._decayed(self._rows.take(self._rows.kept))
 
     def state(self) -> BufferState:
         """Everything that the buffer's future depends on, settings apart."""
@@ -165,7 +160,7 @@ class StreamingBuffer:
             replace(self._rows, drawn=self._rows.drawn.copy()),
             {name: float(self._mass[number]) for name, number in self._sources.items()},
             self._now,
-            {"seen": self.seen, "entered": self.entered} | {f"left/{k}": v for k, v in self.left.items()},
+            {"seen": self.seen, "entered": self.entered} | {f"left/{reason}": self.left[reason] for reason in REASONS},
             self._generator.bit_generator.state,
         )
 
@@ -173,14 +168,13 @@ class StreamingBuffer:
         """Become the buffer that had this state; settings may have changed since."""
         self._sources = {name: number for number, name in enumerate(state.mass)}
         self._mass, self._now = np.array(list(state.mass.values())), state.now
-        counters = dict(state.counters)
-        self.seen, self.entered = counters.pop("seen"), counters.pop("entered")
-        self.left = Counter({name.removeprefix("left/"): count for name, count in counters.items()})
+        self.seen, self.entered = state.counters["seen"], state.counters["entered"]
+        self.left = Counter({reason: state.counters[f"left/{reason}"] for reason in REASONS})
         self._generator.bit_generator.state = state.generator
-        self._held = {
-            identity(entry): int(place) for entry, place in zip(state.rows.entry, state.rows.arrival, strict=True)
-        }
-        self._settle(state.rows, set())
+        rows = state.rows
+        self._held = {identity(entry): place for entry, place in zip(rows.entry, rows.arrival.tolist(), strict=True)}
+        earlier_first = np.argsort(rows.arrival)
+        self._arrange(rows.take(earlier_first[::-1] if self.settings.half_life else earlier_first))
 
     def _arriving(self, batch: Sequence[Annotated], scores: np.ndarray, arrival: np.ndarray) -> Rows:
         for entry in batch:
@@ -192,7 +186,7 @@ class StreamingBuffer:
             source=np.array([self._sources[entry.rollout.source] for entry in batch], dtype=np.int64),
             score=scores.astype(float),
             version=np.array([entry.rollout.policy_version for entry in batch], dtype=np.int64),
-            negative=np.array([not entry.counts.correct.any() for entry in batch], dtype=bool),
+            negative=_all_negative(batch),
             arrival=arrival,
         )
 
@@ -204,30 +198,41 @@ class StreamingBuffer:
         self._now = now
         self._mass += np.bincount(arriving.source, self._decay(now - arriving.version), minlength=len(self._mass))
 
-    def _forget_replaced(self, arriving: Rows) -> set[int]:
-        """Note the newcomers as held; the places in the stream of the equal rollouts that they replace."""
-        replaced = set()
-        for entry, place in zip(arriving.entry, arriving.arrival.tolist(), strict=True):
-            key = identity(entry)
-            if key in self._held:
-                replaced.add(self._held[key])
-            self._held[key] = place
-        return replaced
+    def _join(self, arriving: Rows) -> Rows:
+        """The rows with the newcomers, without those that they replace; equal ones in the order that they rank in."""
+        keys = [identity(entry) for entry in arriving.entry]
+        newest = dict(zip(keys, arriving.arrival.tolist(), strict=True))
+        last_of_its_kind = np.array([newest[key] for key in keys], dtype=np.int64) == arriving.arrival
+        replaced = [self._held.pop(key) for key in newest.keys() & self._held.keys()]
+        self.left["replaced"] += len(replaced) + int((~last_of_its_kind).sum())
+        rows = self._rows.take(~np.isin(self._rows.arrival, replaced)) if replaced else self._rows
+        arriving = arriving.take(last_of_its_kind)
+        return arriving.take(slice(None, None, -1)).join(rows) if self.settings.half_life else rows.join(arriving)
 
-    def _settle(self, rows: Rows, replaced: set[int]) -> None:
-        """Sort the rows, drop what is replaced or does not fit, and mark what is kept."""
-        if replaced:
-            rows = rows.take(~np.isin(rows.arrival, list(replaced)))
-        tie = rows.arrival if not self.settings.half_life else -rows.arrival
-        rows = rows.take(np.lexsort((tie, -self._priority(rows), rows.source)))
+    def _arrange(self, rows: Rows) -> None:
+        """Sort the rows, let go of what does not fit, and mark what is kept."""
+        rows = rows.take(np.lexsort((-self._priority(rows), rows.source)))  # stable: equal ones stay in their order
+        fitting = self._fitting(rows)
+        is_new = rows.arrival >= self.seen
+        for entry in rows.entry[~fitting & ~is_new]:
+            del self._held[identity(entry)]
+        for entry, place in zip(rows.entry[fitting & is_new], rows.arrival[fitting & is_new].tolist(), strict=True):
+            self._held[identity(entry)] = place
+        self.left["capacity"] += int(rows.kept[~fitting].sum())
+        rows = rows.take(fitting)
+
+        kept = self._choose(rows)
+        capped = rows.negative if self.settings.max_all_negative < 1 else np.zeros(len(rows), dtype=bool)
+        self.left["all_negative"] += int((rows.kept & ~kept & capped).sum())
+        self.left["outranked"] += int((rows.kept & ~kept & ~capped).sum())
+        self._rows = replace(rows, kept=kept)
+
+    def _fitting(self, rows: Rows) -> np.ndarray:
+        """Which rows the capacity has room for (n,)."""
+        fitting = np.ones(len(rows), dtype=bool)
         if len(rows) > self.settings.capacity:
-            staying = np.zeros(len(rows), dtype=bool)
-            staying[np.argpartition(self._depth(rows), self.settings.capacity - 1)[: self.settings.capacity]] = True
-            for entry in rows.entry[~staying]:
-                del self._held[identity(entry)]
-            rows = rows.take(staying)
-        self._rows = rows
-        self._kept = self._choose(rows)
+            fitting[np.argpartition(self._depth(rows), self.settings.capacity - 1)[self.settings.capacity :]] = False
+        return fitting
 
     def _choose(self, rows: Rows) -> np.ndarray:
         """Which rows are kept (n,): the first ones of each source, not too many of them all-negative."""
@@ -276,15 +281,11 @@ class StreamingBuffer:
     def _decayed(self, rows: Rows) -> np.ndarray:
         return rows.score * self._decay(self._now - rows.version)
 
-    def _count_left(self, gone: np.ndarray, replaced: set[int]) -> None:
-        held = np.isin(gone, self._rows.arrival)
-        over_cap = self._rows.arrival[self._rows.negative & ~self._kept] if self.settings.max_all_negative < 1 else []
-        capped = np.isin(gone, over_cap)
-        again = np.isin(gone, list(replaced))
-        self.left["replaced"] += len(replaced)
-        self.left["capacity"] += int((~held & ~again).sum())
-        self.left["all_negative"] += int((held & capped).sum())
-        self.left["outranked"] += int((held & ~capped).sum())
+
+def _all_negative(batch: Sequence[Annotated]) -> np.ndarray:
+    lengths = [len(entry.counts.correct) for entry in batch]
+    correct = np.concatenate([np.zeros(0), *(entry.counts.correct for entry in batch)])
+    return np.bincount(np.repeat(np.arange(len(batch)), lengths), correct > 0, minlength=len(batch)) == 0
 
 
 def _check(batch: Sequence[Annotated], scores: np.ndarray) -> None:

@@ -43,7 +43,7 @@ def load_buffer(path: Path) -> BufferState:
         entry[:] = annotated_rollouts(table)
         columns = [table.column(name).to_numpy() for name in COLUMNS.names]
         # Copies: what Arrow hands out cannot be written to.
-        rows = Rows(entry, *(np.array(column) for column in columns))
+        rows = Rows(entry, *map(np.array, columns), np.zeros(len(entry), dtype=bool))
         return BufferState(rows, rest["mass"], rest["now"], rest["counters"], rest["generator"])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{path}: holds no {KIND}: {type(error).__name__} {error}") from None

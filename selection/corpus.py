@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, filterfalse, repeat
 from math import inf
+from operator import contains
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -42,19 +43,31 @@ class NotScorable(ValueError):  # noqa: N818
     """The record has no evidence for a selector; the message says what is missing."""
 
 
-class StepEvidence(msgspec.Struct, gc=False):
-    """What the first pass reads of a step: anything that JSON can hold, None where it is missing."""
+class StepScore(msgspec.Struct, gc=False):
+    """What the first pass reads of a step for its score: anything that JSON can hold, None where it is missing."""
 
     score: Any = None
+
+
+class StepCounts(msgspec.Struct, gc=False):
+    """The same for its counts."""
+
     num_mc_correct: Any = None
     num_mc_total: Any = None
 
 
-class RolloutEvidence(msgspec.Struct, gc=False):
-    """What the first pass reads of a record."""
+class RolloutScores(msgspec.Struct, gc=False):
+    """What the first pass reads of a record for its scores."""
 
-    step_kind: ClassVar = StepEvidence
-    steps_with_score: list[StepEvidence] = []
+    step_kind: ClassVar = StepScore
+    steps_with_score: list[StepScore] = []
+
+
+class RolloutCounts(msgspec.Struct, gc=False):
+    """The same for its counts."""
+
+    step_kind: ClassVar = StepCounts
+    steps_with_score: list[StepCounts] = []
 
 
 Record = TypeVar("Record")
@@ -207,11 +220,12 @@ def _add_block(evidence: Evidence, offset: int, block: list[bytes], counts: bool
     Raises:
         ValueError, TypeError, OverflowError, RecursionError: Some are not; nothing was added.
     """
-    if any(b"\r" in line for line in block):
+    if any(map(contains, block, repeat(b"\r"))):
         raise ValueError("other line ends")
-    for line in block:
-        _check_utf8(line)
-    rollouts = [rollout.steps_with_score for rollout in map(_decoder(RolloutEvidence).decode, block)]
+    for line in filterfalse(bytes.isascii, block):
+        line.decode()  # msgspec does not look into the texts that it passes over
+    kind = RolloutCounts if counts else RolloutScores
+    rollouts = [rollout.steps_with_score for rollout in map(_decoder(kind).decode, block)]
     if not all(rollouts):
         raise ValueError("a record without steps")
     # Unlike numpy, an array takes nothing but numbers.
@@ -237,8 +251,10 @@ def _add_lines(evidence: Evidence, offset: int, block: list[bytes], counts: bool
         begin, offset = offset, offset + len(line)
         evidence.line_count += 1
         try:
-            steps = parse(line, RolloutEvidence).steps_with_score
-            correct, sampled = _counts(steps) if counts else (_scores(steps), [])
+            if counts:
+                correct, sampled = _counts(parse(line, RolloutCounts).steps_with_score)
+            else:
+                correct, sampled = _scores(parse(line, RolloutScores).steps_with_score), []
         except BlankLine:
             continue
         except BrokenLine as error:
@@ -256,7 +272,7 @@ def _add_lines(evidence: Evidence, offset: int, block: list[bytes], counts: bool
         evidence.records += 1
 
 
-def _scores(steps: list[StepEvidence]) -> list[float]:
+def _scores(steps: list[StepScore]) -> list[float]:
     try:
         scores = [score for step in steps if (score := number(step.score)) is not None]
     except OverflowError as error:
@@ -266,7 +282,7 @@ def _scores(steps: list[StepEvidence]) -> list[float]:
     return scores
 
 
-def _counts(steps: list[StepEvidence]) -> tuple[Sequence[float], Sequence[float]]:
+def _counts(steps: list[StepCounts]) -> tuple[Sequence[float], Sequence[float]]:
     try:
         pairs = [(number(step.num_mc_correct), number(step.num_mc_total)) for step in steps]
     except OverflowError as error:

@@ -63,7 +63,7 @@ def select(selection: Selection) -> Report:
     """
     output = FORMATS[selection.format]
     score = partial(score_part, selection.scoring, selection.plot is not None)
-    convert = partial(convert_chosen, output.convert)
+    convert = partial(convert_chosen, output.convert, output.pack)
     report = Report()
     with replacing(selection.output) as temporary:
         with output.open(temporary) as write, workers(selection.workers, (score, convert)) as run:
@@ -72,9 +72,9 @@ def select(selection: Selection) -> Report:
             choices = [_choose(selection, list(_accepted(selection, scored, report)), report) for _, scored in results]
             tasks = (part for choice in choices for part in _portions(choice.chosen))
             for converted in run(convert, tasks):
-                write(converted.pieces)
+                write(converted.block)
                 file = report.files[converted.chosen.place]
-                file.written += len(converted.pieces)
+                file.written += converted.written
                 file.left_out.update(converted.left_out)
         if selection.plot is not None:
             shown = [choice.rollouts for choice in choices if choice.rollouts is not None]

@@ -7,20 +7,22 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
 from selection.offline_worker import Chosen
 from selection.training_records import NOT_UTF8, LeftOut, TrainingRecord
 
-Write = Callable[[list[Any]], None]
+Write = Callable[[Any], object]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of output file: how a record becomes a piece of it, and how pieces are written."""
+    """A kind of output file: how a record becomes a piece of it, pieces become a block, and blocks are written."""
 
     convert: Callable[[TrainingRecord, Chosen, int], Any]
+    pack: Callable[[list[Any]], Any]
     open: Callable[[Path], AbstractContextManager[Write]]
 
 
@@ -38,10 +40,11 @@ def replacing(file: Path) -> Iterator[Path]:
 def to_line(record: TrainingRecord, chosen: Chosen, index: int) -> bytes:
     """One JSON line, in UTF-8: ``{"image", "conversations": [{"from": "human", ...}, {"from": "gpt", ...}]}``."""
     # Put together by hand, for speed. A list of 1.0 and 0.0 looks in JSON as it does in Python.
-    human = f'{{"from": "human", "value": {_encode(record.human)}}}'
+    human = f'{{"from": "human", "value": {encode_basestring(record.human)}}}'
     turns = f'[{human}, {{"from": "gpt", "value": {record.labels}}}]'
+    image = encode_basestring(record.image) if isinstance(record.image, str) else _encode(record.image)
     try:
-        return f'{{"image": {_encode(record.image)}, "conversations": {turns}}}\n'.encode()
+        return f'{{"image": {image}, "conversations": {turns}}}\n'.encode()
     except UnicodeEncodeError as error:
         raise LeftOut(NOT_UTF8) from error
 
@@ -50,7 +53,7 @@ def to_line(record: TrainingRecord, chosen: Chosen, index: int) -> bytes:
 def open_lines(file: Path) -> Iterator[Write]:
     """Writes JSON lines."""
     with file.open("wb") as stream:
-        yield stream.writelines
+        yield stream.write
 
 
 def to_row(record: TrainingRecord, chosen: Chosen, index: int) -> tuple[Any, ...]:
@@ -88,5 +91,5 @@ def open_table(file: Path) -> Iterator[Write]:
         yield write
 
 
-FORMATS = {"jsonl": Format(to_line, open_lines), "parquet": Format(to_row, open_table)}
+FORMATS = {"jsonl": Format(to_line, b"".join, open_lines), "parquet": Format(to_row, list, open_table)}
 _encode = json.JSONEncoder(ensure_ascii=False).encode

@@ -86,10 +86,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Converted:
-    """Chosen rollouts as pieces of output, and how many were left out, by reason."""
+    """Chosen rollouts as a block of output, how many they are, and how many were left out, by reason."""
 
     chosen: Chosen
-    pieces: list[Any]
+    block: Any
+    written: int
     left_out: Counter[str]
 
 
@@ -129,11 +130,14 @@ def score_part(scoring: Scoring, for_plot: bool, part: Part) -> Scored:
     )
 
 
-def convert_chosen(convert: Callable[[TrainingRecord, Chosen, int], Any], chosen: Chosen) -> Converted:
-    """Second pass: chosen rollouts as pieces of output.
+def convert_chosen(
+    convert: Callable[[TrainingRecord, Chosen, int], Any], pack: Callable[[list[Any]], Any], chosen: Chosen
+) -> Converted:
+    """Second pass: chosen rollouts as a block of output.
 
     Args:
         convert: Makes a piece of a record that is the i-th of the chosen ones.
+        pack: Makes a block of the pieces.
         chosen: Whose lines to read.
 
     Raises:
@@ -153,7 +157,7 @@ def convert_chosen(convert: Callable[[TrainingRecord, Chosen, int], Any], chosen
                 left_out[str(error)] += 1
             except (BlankLine, BrokenLine) as error:
                 raise SelectionError(f"{chosen.file}:{chosen.lines[index]}: changed while it was read") from error
-    return Converted(chosen, pieces, left_out)
+    return Converted(chosen, pack(pieces), len(pieces), left_out)
 
 
 def _scores(scoring: Scoring, candidates: Candidates) -> np.ndarray:

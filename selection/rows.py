@@ -23,6 +23,7 @@ class Rows:
         negative: No step is positive.
         arrival: Place in the stream, from 0.
         drawn: How often it was drawn.
+        kept: It is one of those that may be drawn, and not in reserve.
     """
 
     entry: np.ndarray
@@ -32,11 +33,12 @@ class Rows:
     negative: np.ndarray
     arrival: np.ndarray
     drawn: np.ndarray
+    kept: np.ndarray
 
     def __len__(self) -> int:
         return len(self.entry)
 
-    def take(self, rows: np.ndarray) -> Rows:
+    def take(self, rows: np.ndarray | slice) -> Rows:
         """Some rows, by place or by mask."""
         return Rows(*(column[rows] for column in vars(self).values()))
 
@@ -68,8 +70,8 @@ def no_rows(length: int = 0) -> Rows:
     """``length`` blank rows."""
     integers = [np.zeros(length, dtype=np.int64) for _ in range(4)]
     source, version, arrival, drawn = integers
-    entry, score, negative = np.empty(length, dtype=object), np.zeros(length), np.zeros(length, dtype=bool)
-    return Rows(entry, source, score, version, negative, arrival, drawn)
+    negative, kept = np.zeros((2, length), dtype=bool)
+    return Rows(np.empty(length, dtype=object), source, np.zeros(length), version, negative, arrival, drawn, kept)
 
 
 def identity(entry: Annotated) -> tuple[str, tuple[int, ...]]:

@@ -40,6 +40,22 @@ class AnnotationRecord(msgspec.Struct, gc=False):
     steps_with_score: list[ScoredStep] = []
 
 
+class UsualStep(msgspec.Struct, gc=False):
+    """A step as nearly all of them are."""
+
+    step: str
+    score: float
+
+
+class UsualRecord(msgspec.Struct, gc=False):
+    """A record as nearly all of them are: it is read in half the time, as nothing in it has to be asked what it is."""
+
+    image: str
+    steps_with_score: list[UsualStep]
+    question: str | None = None
+    question_orig: str | None = None
+
+
 @dataclass(frozen=True)
 class TrainingRecord:
     """One rollout of K steps to train on.
@@ -64,6 +80,28 @@ def training_record(line: bytes) -> TrainingRecord:
         LeftOut: It has no image, no steps, or a step without text or score.
         BlankLine, BrokenLine: It could not have been scored.
     """
+    try:
+        return _usual_record(line)
+    except (ValueError, RecursionError):
+        return _any_record(line)
+
+
+def _usual_record(line: bytes) -> TrainingRecord:
+    """The training record of an annotation line, once scored, without anything odd about it.
+
+    Raises:
+        ValueError, RecursionError: There is something.
+    """
+    record = _read_usual(line)
+    texts = [step.step.strip() for step in record.steps_with_score]
+    if not (record.image and texts and all(texts)):
+        raise ValueError("something is empty")
+    question = (record.question_orig or record.question or "").strip()
+    labels = [1.0 if step.score > 0 else 0.0 for step in record.steps_with_score]
+    return _assemble(record.image, question, texts, labels)
+
+
+def _any_record(line: bytes) -> TrainingRecord:
     record = parse(line, AnnotationRecord)
     if not all(
         value is None or isinstance(value, str) for value in (record.image, record.question, record.question_orig)
@@ -75,9 +113,13 @@ def training_record(line: bytes) -> TrainingRecord:
     if not record.steps_with_score:
         raise LeftOut(NO_STEPS)
     question = str(record.question_orig or record.question or "").strip()
-    process = "\n\n".join(_text(step) + "<prm>" for step in record.steps_with_score)
-    labels = [_label(step) for step in record.steps_with_score]
-    return TrainingRecord(record.image, question, f"Question: {question}\nProcess: {process}", labels)
+    texts = [_text(step) for step in record.steps_with_score]
+    return _assemble(record.image, question, texts, [_label(step) for step in record.steps_with_score])
+
+
+def _assemble(image: Any, question: str, texts: list[str], labels: list[float]) -> TrainingRecord:
+    process = "<prm>\n\n".join(texts)
+    return TrainingRecord(image, question, f"Question: {question}\nProcess: {process}<prm>", labels)
 
 
 def _text(step: ScoredStep) -> str:
@@ -98,3 +140,6 @@ def _label(step: ScoredStep) -> float:
     if score is None:
         raise LeftOut(NO_SCORE)
     return 1.0 if score > 0 else 0.0
+
+
+_read_usual = msgspec.json.Decoder(UsualRecord).decode

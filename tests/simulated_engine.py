@@ -1,4 +1,4 @@
-"""An engine whose success rates are known: it answers requests as a real one does, from a world made up by the test."""
+"""A world with known success rates: an engine that answers requests as a real one does, and what to try it on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rewards.annotator import Annotation
-from rewards.records import Completion, SamplingRequest
+from rewards.budgets import Budget
+from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rewards.verifiers import exact
+from tests.builders import a_prompt
 
 RIGHT, WRONG = (1, 2), (1, 3)
 WORDS = {1: "Answer:", 2: " 4", 3: " 5"}
@@ -42,6 +45,23 @@ class SimulatedEngine:
             Completion(RIGHT if r else WRONG, (-0.5, -0.5), "length" if c else "stop", self._version)
             for r, c in zip(right, cut, strict=True)
         ]
+
+
+def annotation_of(
+    rollouts: Sequence[Rollout],
+    budget: Budget,
+    prompts: Sequence[Prompt] | None = None,
+    seed: int = 0,
+    siblings: Sequence[Rollout] = (),
+) -> Annotation:
+    """The rollouts, about to be labelled; their prompts are made up unless they are given."""
+    owners = [a_prompt(rollout.prompt_id) for rollout in rollouts] if prompts is None else prompts
+    return Annotation(rollouts, owners, budget, decode, exact, seed, siblings=siblings)
+
+
+def found(annotation: Annotation) -> list[tuple[list[float], list[float]]]:
+    """Right and sampled counts of each rollout's steps."""
+    return [(counts.correct.tolist(), counts.sampled.tolist()) for counts in annotation.counts()]
 
 
 def finish(annotation: Annotation, engine: SimulatedEngine) -> Annotation:

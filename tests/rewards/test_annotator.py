@@ -10,27 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.annotator import Annotation
-from rewards.budgets import Budget, make_budget
+from rewards.budgets import make_budget
 from rewards.evidence import Evidence
-from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rewards.records import Completion, Rollout, SamplingRequest
 from rewards.verifiers import exact
 from tests.builders import a_completion, a_prompt, a_rollout
-from tests.simulated_engine import RIGHT, WRONG, SimulatedEngine, decode, finish
-
-
-def annotation_of(
-    rollouts: Sequence[Rollout],
-    budget: Budget,
-    prompts: Sequence[Prompt] | None = None,
-    seed: int = 0,
-    siblings: Sequence[Rollout] = (),
-) -> Annotation:
-    owners = [a_prompt(rollout.prompt_id) for rollout in rollouts] if prompts is None else prompts
-    return Annotation(rollouts, owners, budget, decode, exact, seed, siblings=siblings)
-
-
-def found(annotation: Annotation) -> list[tuple[list[float], list[float]]]:
-    return [(counts.correct.tolist(), counts.sampled.tolist()) for counts in annotation.counts()]
+from tests.simulated_engine import RIGHT, WRONG, SimulatedEngine, annotation_of, decode, finish, found
 
 
 def test_a_request_for_each_step_with_the_tokens_up_to_its_end() -> None:
@@ -65,6 +50,13 @@ def test_seeds_differ_where_prefixes_groups_prompts_or_runs_differ() -> None:
     ]
     assert len(set(all_seeds)) == len(all_seeds)
     assert all(0 <= seed < 2**31 for seed in all_seeds)
+
+
+def test_without_sharing_equal_prefixes_are_asked_for_with_one_seed() -> None:
+    first, second = a_rollout([1, 1], tokens=(4, 5, 1)), a_rollout([1, 1], tokens=(4, 4, 1))
+    a, b, c, d = seeds([first, second])
+    assert a == c
+    assert b != d
 
 
 def test_every_round_asks_with_a_seed_of_its_own() -> None:
@@ -178,59 +170,6 @@ def test_success_rates_are_found() -> None:
     annotation = finish(annotation_of([a_rollout([1, 1, 1])], make_budget("fixed", 4000)), SimulatedEngine(by_length))
     (counts,) = annotation.counts()
     assert counts.correct / counts.sampled == pytest.approx([1 / 2, 1 / 3, 1 / 4], abs=0.03)
-
-
-# Equal prefixes
-
-
-def test_equal_prefixes_of_a_group_are_sampled_once_and_count_for_all() -> None:
-    first, second = a_rollout([1, 1], tokens=(4, 5, 1)), a_rollout([1, 1, 1], tokens=(4, 6, 7, 1))
-    elsewhere = a_rollout([1], tokens=(4, 1), group=1)
-    engine = SimulatedEngine(lambda request: 0.5)
-    annotation = finish(
-        annotation_of([first, second, elsewhere], make_budget("fixed", 1000, share_prefixes=True)), engine
-    )
-    assert [request.prefix for request in engine.rounds[0]] == [(4,), (4, 5), (4, 6), (4, 6, 7), (4,)]
-    one, two, other = annotation.counts()
-    assert one.correct[0] == two.correct[0] != other.correct[0]
-    assert annotation.bill().continuations == 5 * 1000
-    assert annotation.bill().fixed_continuations == 6 * 1000
-
-
-def test_without_sharing_equal_prefixes_are_asked_for_with_one_seed() -> None:
-    first, second = a_rollout([1, 1], tokens=(4, 5, 1)), a_rollout([1, 1], tokens=(4, 4, 1))
-    a, b, c, d = seeds([first, second])
-    assert a == c
-    assert b != d
-
-
-# Outcomes as evidence
-
-
-def test_an_outcome_counts_at_its_own_prefixes_with_its_weight() -> None:
-    rollouts = [
-        a_rollout([1, 1], outcome=1.0, prompt="a"),
-        a_rollout([1, 1], outcome=0.0, prompt="b"),
-        a_rollout([1, 1], outcome=0.0, prompt="c", finish_reason="length"),
-    ]
-    budget = make_budget("fixed", 4, outcome_weight=0.5)
-    annotation = finish(annotation_of(rollouts, budget), SimulatedEngine(lambda request: 1.0))
-    assert found(annotation) == [([4.5, 4.5], [4.5, 4.5]), ([4, 4], [4.5, 4.5]), ([4, 4], [4, 4])]
-
-
-def test_outcomes_of_the_group_count_at_common_prefixes_even_of_rollouts_that_are_not_labelled() -> None:
-    labelled = a_rollout([1, 1], tokens=(4, 5, 1), outcome=0.0)
-    siblings = [
-        a_rollout([1, 1], tokens=(4, 6, 1), outcome=1.0),
-        a_rollout([1, 1], tokens=(4, 5, 2), outcome=1.0),
-        a_rollout([1], tokens=(7, 1), outcome=1.0),
-        a_rollout([1], tokens=(4, 1), outcome=1.0, group=1),
-    ]
-    engine = SimulatedEngine(lambda request: 0.0)
-    budget = make_budget("fixed", 2, outcome_weight=1.0, share_prefixes=True)
-    assert found(finish(annotation_of([labelled], budget, siblings=siblings), engine)) == [([2, 1], [5, 4])]
-    alone = make_budget("fixed", 2, outcome_weight=1.0)
-    assert found(finish(annotation_of([labelled], alone, siblings=siblings), engine)) == [([0, 0], [3, 3])]
 
 
 # Triage
