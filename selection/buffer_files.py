@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from rewards.record_files import SCHEMA, annotated_rollouts, annotated_table, read_table, write_table
-from selection.rows import BufferState, Rows
+from selection.rows import BufferState, no_rows
 
 KIND = "saved buffer"
 METADATA_KEY = b"sieve.buffer"
@@ -41,9 +42,9 @@ def load_buffer(path: Path) -> BufferState:
     try:
         rest = json.loads((table.schema.metadata or {})[METADATA_KEY])
         entry[:] = annotated_rollouts(table)
-        columns = [table.column(name).to_numpy() for name in COLUMNS.names]
         # Copies: what Arrow hands out cannot be written to.
-        rows = Rows(entry, *map(np.array, columns), np.zeros(len(entry), dtype=bool))
+        columns = {name: np.array(table.column(name).to_numpy()) for name in COLUMNS.names}
+        rows = replace(no_rows(len(entry)), entry=entry, source=columns.pop("row_source"), **columns)
         return BufferState(rows, rest["mass"], rest["now"], rest["counters"], rest["generator"])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{path}: holds no {KIND}: {type(error).__name__} {error}") from None
