@@ -25,7 +25,9 @@ def test_every_make_target_and_file_it_names_exists() -> None:
 
 def test_every_key_and_override_it_names_is_a_key() -> None:
     resolved = load_config(ROOT / "configs" / "quickstart.yaml").model_dump()
-    for key in re.findall(r"^\| ((?:`[a-z_.]+`(?:, )?)+) \| (?!`)", README, re.MULTILINE):
+    (keys,) = re.findall(r"^\| key \| what it does \|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    (parts,) = re.findall(r"^\| key \| contract \| see \|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    for key in re.findall(r"^\| ((?:`[a-z_.]+`(?:, )?)+) \|", keys + parts, re.MULTILINE):
         for name in re.findall(r"`([a-z_.]+)`", key):
             value = resolved
             for part in name.split("."):

@@ -398,6 +398,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, workers: int) -> None
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # What runs in the background, as a test run may, has Ctrl-C switched off, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (tmp_path / "begun").exists():
         assert process.poll() is None
