@@ -8,7 +8,7 @@ from typing import get_args
 
 from rl.annotate import Order, Tally, annotate
 from rl.config import ConfigError, load_config
-from rl.console import Console
+from rl.console import Console, beside_fixed
 from rl.tasks.task import Split
 
 
@@ -52,8 +52,7 @@ def summary(tally: Tally, order: Order, sieve: str) -> str:
     """What is in the corpus, what it took, and what to do with it."""
     left_out = f"; {tally.left_out:,} without any label left out" if tally.left_out else ""
     missing = f"; {tally.missing:,} of them without a label" if tally.missing else ""
-    share = tally.tokens / tally.fixed_tokens if tally.fixed_tokens else 1.0
-    bargain = f" ({share:.0%} of what the fixed budget takes)" if share < 0.995 else ""
+    bargain = beside_fixed(tally.tokens, tally.fixed_tokens)
     mixed = tally.mixed / tally.rollouts if tally.rollouts else 0.0
     chosen = order.output.with_name(f"{order.output.stem}_chosen.jsonl")
     # Published selection reads the score alone, which is 0.0 for a missing step.

@@ -198,10 +198,11 @@ def _run(config: Config, resume: Path | None) -> None:
 
 
 def _print_summary(console: Console, folder: Path, summary: dict[str, Any]) -> None:
+    from rl.console import beside_fixed
+
     policy, mprm, bill = summary["policy"], summary["mprm"], summary["annotation"]
     start, end = policy["accuracy_start"], policy["accuracy_end"]
-    share = bill["tokens"] / max(bill["fixed_tokens"], 1)
-    saved = f" ({share:.0%} of what the fixed budget takes)" if share < 0.995 else ""
+    saved = beside_fixed(bill["tokens"], bill["fixed_tokens"])
     lines = ["", f"policy   held-out accuracy {start:.3f} -> {end:.3f} ({100 * (end - start):+.1f} points)"]
     if mprm["auc_end"] is not None:
         lines.append(

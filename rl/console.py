@@ -22,6 +22,12 @@ COLUMNS = {
 ROWS = 12
 
 
+def beside_fixed(tokens: int, fixed_tokens: float) -> str:
+    """What labels cost beside the `fixed` budget, in brackets; nothing where they cost as much."""
+    share = tokens / fixed_tokens if fixed_tokens else 1.0
+    return f" ({share:.0%} of what the fixed budget takes)" if share < 0.995 else ""
+
+
 class Console:
     """Shows progress as it is made."""
 

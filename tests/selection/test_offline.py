@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -382,29 +378,3 @@ def test_a_selector_that_fails_is_named(
 def test_top_is_a_stable_sort(scores: list[float], ratio: float) -> None:
     best = sorted(range(len(scores)), key=lambda place: scores[place], reverse=True)
     assert top(np.array(scores), ratio).tolist() == sorted(best[: max(1, int(len(scores) * ratio))])
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path, workers: int) -> None:
-    some_file(tmp_path / "a.jsonl", varied(2))
-    (tmp_path / "slow.py").write_text(
-        "import pathlib, time\ndef wait(candidates):\n    pathlib.Path('begun').touch()\n    time.sleep(1)\n"
-        "    return candidates.lengths\n"
-    )
-    some_file(tmp_path / "b.jsonl", varied(2))
-    command = [str(Path(sys.executable).parent / "sieve"), "select", "a.jsonl", "b.jsonl", "-o", "out"]
-    process = subprocess.Popen(
-        [*command, "--selector", "slow:wait", "--workers", str(workers)],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        # What runs in the background, as a test run may, has Ctrl-C switched off, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not (tmp_path / "begun").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (1, "sieve: stopped; nothing was written\n")
-    assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".*"))

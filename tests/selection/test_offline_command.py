@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,29 @@ def test_nothing_heavy_is_imported(folder: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=folder
     ).stdout
     assert printed.endswith("set()\n")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, workers: int) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(LINE)
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\ndef wait(candidates):\n    pathlib.Path('begun').touch()\n    time.sleep(1)\n"
+        "    return candidates.lengths\n"
+    )
+    command = [str(Path(sys.executable).parent / "sieve"), "select", "a.jsonl", "b.jsonl", "-o", "out"]
+    process = subprocess.Popen(
+        [*command, "--selector", "slow:wait", "--workers", str(workers)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background, as a test run may, has Ctrl-C switched off, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, "sieve: stopped; nothing was written\n")
+    assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".*"))
