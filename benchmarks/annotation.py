@@ -11,7 +11,6 @@ of `selection.prediction` were chosen on.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,19 +21,15 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
-if __name__ == "__main__":
-    # The benchmark beside this one is called like the package `selection`, and would be found in its place.
-    sys.path.pop(0)
-
-from rewards.annotator import Annotation, Bill
-from rewards.budgets import Budget, fixed, make_budget
+from rewards.annotation.annotator import Annotation, Bill
+from rewards.annotation.budgets import Budget, fixed, make_budget
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
-from rewards.verifiers import VERIFIERS
 from rl.config import Config, load_config
 from rl.engines.engine import Engine
-from rl.experiment import build_engine, build_mprm, make_encoder, make_task
+from rl.experiment import build_engine, make_encoder, make_task, make_verifier
+from rl.mprm_worker import build_mprm
 from rl.rollouts import make_rollouts, rollout_requests
 from selection.bis import balanced_information, step_statistics
 from selection.candidates import Candidates
@@ -173,7 +168,7 @@ def sample_batch(
     config: Config, engine: Engine, encoder: Encoder, prompts: int, samples: int, mprm: Path | None
 ) -> Batch:
     """Fresh rollouts; those without a step are left out."""
-    task, verifier = make_task(config), VERIFIERS[config.task.verifier]
+    task, verifier = make_task(config), make_verifier(config)
     asked = [task.prompt("train", FIRST_PROMPT + i) for i in range(prompts)]
     answers = engine.sample(rollout_requests(asked, samples, config.seed, "benchmark"))
     rollouts = [rollout for rollout in make_rollouts(asked, answers, encoder, verifier) if rollout.steps]
@@ -193,7 +188,7 @@ def annotated(engine: Engine, encoder: Encoder, config: Config, batch: Batch, ca
         batch.prompts,
         case.budget,
         encoder.decode,
-        VERIFIERS[config.task.verifier],
+        make_verifier(config),
         derive_seed("annotation benchmark", seed),
         batch.scores if case.uses_scores else None,
     )

@@ -1,4 +1,6 @@
-"""How many annotated rollouts a second the streaming buffer takes in, scoring by BIS included: one row of selection.py.
+"""How many annotated rollouts a second the streaming buffer takes in, scoring by BIS included.
+
+A row of offline_selection.py:
 
     python benchmarks/buffer_offers.py 200000 10000 1000     # rollouts of the stream, capacity, batch
 
@@ -11,10 +13,6 @@ from __future__ import annotations
 import gc
 import sys
 import time
-
-if __name__ == "__main__":
-    # `selection.py` beside this file would hide the package.
-    sys.path.pop(0)
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The published rule, written straight down: what `sieve select` is compared with in benchmarks/selection.py.
+"""The published rule, written straight down: what `sieve select` is compared with in benchmarks/offline_selection.py.
 
     python benchmarks/published_selection.py FOLDER RATIO ALPHA OUT
 

@@ -1,4 +1,4 @@
-"""A synthetic corpus of VisualPRM400K's size and shape, for benchmarks/selection.py.
+"""A synthetic corpus of VisualPRM400K's size and shape, for benchmarks/offline_selection.py.
 
 565,096 rollouts with 3.17 million steps, 5.6 on average and at most 12, in 38 JSON-lines files of very unequal length;
 1.6 GB. N = 16 continuations a step. The published marginals hold to within rounding:

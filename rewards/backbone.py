@@ -1,4 +1,4 @@
-"""Loading a vision-language model: the same way for policy, engine and reward model."""
+"""Vision-language models: loaded the same way for policy, engine and reward model; frozen in part, or with adapters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
+from peft import LoraConfig, inject_adapter_in_model
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+VISION_TOWERS = {"visual", "vision_tower", "vision_model"}
+LANGUAGE_LAYERS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 def device() -> str:
@@ -26,6 +30,59 @@ def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
         checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
     )
     return model.to(device())
+
+
+def freeze_vision_tower(model: torch.nn.Module) -> None:
+    """Leave the weights of the vision tower as they are.
+
+    Raises:
+        ValueError: The model has none under a name that is known.
+    """
+    parameters = [p for name, p in model.named_parameters() if not VISION_TOWERS.isdisjoint(name.split("."))]
+    if not parameters:
+        raise ValueError(f"the model has no part named {' or '.join(sorted(VISION_TOWERS))} to freeze")
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+def add_lora(model: torch.nn.Module, rank: int, seed: int = 0) -> None:
+    """Put low-rank adapters (LoRA, arXiv 2106.09685; alpha = 2 rank) on the language model's linear layers, in place;
+    nothing but them remains trainable. ``seed`` decides their weights, which are float32 whatever the backbone's are.
+
+    Raises:
+        ValueError: The model has no such layers under names that are known.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_LAYERS), model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if parameter.requires_grad:
+            # The steps of an optimizer are too small for bfloat16, and mostly lost in it.
+            parameter.data = parameter.data.float()
+
+
+def add_token(model: Any, checkpoint: str, tokenizer: Any, text: str, trust_remote_code: bool = False) -> None:
+    """Make a text one token of the vocabulary; it starts as the mean of all others, unless the checkpoint knows it.
+
+    Args:
+        model: As the checkpoint has it.
+        checkpoint: Folder or hub name.
+        tokenizer: The checkpoint's, perhaps with the token added before.
+        text: The token.
+        trust_remote_code: Whether code shipped with the checkpoint may run.
+    """
+    plain = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
+    known = plain(text, add_special_tokens=False)["input_ids"]
+    if len(known) == 1 and known[0] != plain.unk_token_id:
+        return
+    tokenizer.add_tokens([text], special_tokens=True)
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    new = tokenizer.convert_tokens_to_ids(text)
+    with torch.no_grad():
+        for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+            weight[new] = weight[:new].mean(0)
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:

@@ -6,6 +6,7 @@ the same tokens, left-padded prompts followed by right-padded completions, which
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,11 @@ import torch
 from transformers import AutoProcessor
 
 from rewards.records import Prompt, StepSpan
-from rewards.steps import decode_pieces, step_spans
+from rewards.steps import NO_MARKERS, Markers, decode_pieces, step_spans
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+REMEMBERED = 2**30
+"""Bytes of encoded prompts that are kept; the last one always is."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +60,65 @@ class Encoder:
         separator: Regular expression between written steps.
         answer: Regular expression that begins the segment with the final answer, which is no step; None without one.
         trust_remote_code: Whether code shipped with the checkpoint may run.
+        markers: What tells steps of perception from steps of reasoning.
     """
 
     def __init__(
-        self, checkpoint: str, separator: str = r"\n", answer: str | None = "Answer:", trust_remote_code: bool = False
+        self,
+        checkpoint: str,
+        separator: str = r"\n",
+        answer: str | None = "Answer:",
+        trust_remote_code: bool = False,
+        markers: Markers = NO_MARKERS,
     ) -> None:
         self.processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
         self.tokenizer = self.processor.tokenizer
-        self.end_token: int = self.tokenizer.eos_token_id
+        self.end_token = self._end_of_turn()
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
-        placeholders = [getattr(self.processor, f"{kind}_token_id", None) for kind in ("image", "video")]
+        # Gemma 3 has one token for a picture in text, the processor's, and one for each part of it, the tokenizer's.
+        owners, names = (self.processor, self.tokenizer), ("image_token_id", "video_token_id")
+        placeholders = [getattr(owner, name, None) for owner in owners for name in names]
         # A completion with one of these would be read as having one more image: it is no answer, and is dropped.
         self.placeholders: set[int] = {token for token in placeholders if token is not None}
+        self.markers = markers
         self._separator, self._answer = separator, answer
-        self._encoded: dict[str, dict[str, torch.Tensor]] = {}
+        self._rows: OrderedDict[tuple[str, str | None], dict[str, torch.Tensor]] = OrderedDict()
+        self._remembered = 0
 
     def chat_text(self, prompt: Prompt) -> str:
-        """The prompt in the checkpoint's chat template, with one placeholder an image."""
-        content: list[dict[str, str]] = [{"type": "image"} for _ in prompt.images]
-        messages = [{"role": "user", "content": [*content, {"type": "text", "text": prompt.question}]}]
-        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image."""
+        return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
+
+    def opening(self, prompt: Prompt, text: str) -> str:
+        """A user's turn with the prompt's images and a text, not yet ended.
+
+        Raises:
+            ValueError: The checkpoint's chat template changes the text.
+        """
+        rendered = self.render([("user", text + "<<end>>")], len(prompt.images))
+        opening, found, _ = rendered.rpartition("<<end>>")
+        if not found:
+            raise ValueError("the checkpoint's chat template leaves out a user's text")
+        return opening
+
+    def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
+        """A conversation of (role, text) in the checkpoint's chat template; images come first in the first turn."""
+        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
+        messages[0]["content"] = [{"type": "image"}] * images + messages[0]["content"]  # type: ignore[operator]
+        return self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text alone, without any that the tokenizer would add around it."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def plain_tokens(self, text: str) -> list[int]:
+        """The tokens of a text that may spell special tokens, as a policy's can, and must not become them."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """Prompt tokens with image placeholders not yet expanded, as vLLM takes them."""
-        return self.tokenizer(self.chat_text(prompt), add_special_tokens=False)["input_ids"]
+        text = self.chat_text(prompt)
+        return self.tokenizer(text, add_special_tokens=not self._has_begun(text))["input_ids"]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""
@@ -88,14 +126,18 @@ class Encoder:
 
     def steps(self, token_ids: Sequence[int]) -> tuple[StepSpan, ...]:
         """The written steps of a completion; see `rewards.steps.step_spans`."""
-        return step_spans(
-            decode_pieces(token_ids, self.tokenizer.decode, self.end_token), self._separator, self._answer
-        )
+        pieces = decode_pieces(token_ids, self.tokenizer.decode, self.end_token)
+        return step_spans(pieces, self._separator, self._answer, self.markers)
 
-    def batch(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> Batch:
-        """Encode B prompts and their completions (of any lengths, possibly 0); a prompt's images are processed once."""
-        rows = self._encode({prompt.id: prompt for prompt in prompts})
-        fields = [rows[prompt.id] for prompt in prompts]
+    def batch(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], heads: Sequence[str] | None = None
+    ) -> Batch:
+        """Encode B prompts and the tokens after them (of any lengths, possibly 0).
+
+        ``heads`` are the texts to put before the tokens, instead of each prompt's own chat text; see
+        `rewards.process_model.reading`.
+        """
+        fields = [self._row(prompt, heads[i] if heads else None) for i, prompt in enumerate(prompts)]
         token_names = [name for name in ("input_ids", *TOKEN_TYPES) if name in fields[0]]
         tokens = {name: _pad([row[name][0] for row in fields], self.pad_token, left=True) for name in token_names}
         prompt_ids = tokens.pop("input_ids")
@@ -110,7 +152,7 @@ class Encoder:
             completion_mask=_pad([torch.ones_like(row) for row in ids], 0, left=False),
             images={
                 name: torch.cat([row[name] for row in fields if name in row])
-                for name in fields[0]
+                for name in dict.fromkeys(name for row in fields for name in row)
                 if name not in (*token_names, "attention_mask")
             },
             token_types={
@@ -119,21 +161,41 @@ class Encoder:
             num_images=[len(prompt.images) for prompt in prompts],
         )
 
-    def _encode(self, prompts: dict[str, Prompt]) -> dict[str, dict[str, torch.Tensor]]:
-        """Each prompt through the processor on its own, so that every tensor's owner is known for any model family.
+    def head_length(self, prompt: Prompt, head: str | None = None) -> int:
+        """Tokens before the body, image placeholders expanded."""
+        return int(self._row(prompt, head)["input_ids"].shape[1])
 
-        The previous call's prompts are remembered, no more: successive micro-batches mostly share them.
+    def _row(self, prompt: Prompt, head: str | None) -> dict[str, torch.Tensor]:
+        """A prompt through the processor on its own, so that every tensor's owner is known for any model family.
+
+        The last ones are remembered, up to `REMEMBERED`: successive micro-batches mostly share them.
         """
-        known = self._encoded
-        self._encoded = {
-            key: known[key]
-            if key in known
-            else dict(
-                self.processor(text=[self.chat_text(prompt)], images=list(prompt.images) or None, return_tensors="pt")
-            )
-            for key, prompt in prompts.items()
-        }
-        return self._encoded
+        key = (prompt.id, head)
+        if key not in self._rows:
+            text = self.chat_text(prompt) if head is None else head
+            images = list(prompt.images) or None
+            begin = not self._has_begun(text)
+            row = self.processor(text=[text], images=images, add_special_tokens=begin, return_tensors="pt")
+            self._rows[key] = dict(row)
+            self._remembered += _bytes(self._rows[key])
+            while self._remembered > REMEMBERED and len(self._rows) > 1:
+                self._remembered -= _bytes(self._rows.popitem(last=False)[1])
+        self._rows.move_to_end(key)
+        return self._rows[key]
+
+    def _has_begun(self, text: str) -> bool:
+        """Whether the chat template wrote the token that begins a sequence; else that is the tokenizer's to do."""
+        return self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
+
+    def _end_of_turn(self) -> int:
+        """The special token that ends an answer in the chat template: in Gemma 3 another one than ends a sequence."""
+        _, _, after = self.render([("user", "<<question>>"), ("assistant", "<<answer>>")]).partition("<<answer>>")
+        tokens = self.tokens(after)
+        return tokens[0] if tokens and not self.decode(tokens[:1]) else self.tokenizer.eos_token_id
+
+
+def _bytes(row: dict[str, torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in row.values())
 
 
 def _pad(rows: Sequence[torch.Tensor], value: int, left: bool) -> torch.Tensor:

@@ -1,38 +1,61 @@
-"""An optimizer's state as safetensors and JSON: nothing that has to be unpickled."""
+"""An optimizer's state as safetensors and JSON: nothing to unpickle, and the same for one rank and for many."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+FOLDER = "optimizer"
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def save_optimizer(
-    optimizer: torch.optim.Optimizer, model: torch.nn.Module, folder: Path, extra: dict[str, Any]
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module, folder: Path, extra: dict[str, Any], writes: bool = True
 ) -> None:
-    """Write ``optimizer.safetensors``, keyed ``parameter name/state name``, and ``optimizer.json`` with ``extra``."""
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    """Write ``optimizer/state.safetensors``, keyed ``parameter name/state name``, and ``optimizer/extra.json``.
+
+    In a folder of their own, since vLLM takes every safetensors file beside a model's for a part of it. All ranks
+    call it, and the one that ``writes`` has the files.
+    """
+    found: dict[str, Any] = {"state": {}}
+    if optimizer.state:  # where there is none, PyTorch would make one, and count it as a step
+        found = get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    if not writes:
+        return
     tensors = {
-        f"{names[parameter]}/{key}": torch.as_tensor(value).detach().cpu().contiguous()
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
+        f"{name}/{key}": torch.as_tensor(value).contiguous()
+        for name, values in found["state"].items()
+        for key, value in values.items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "optimizer.safetensors")
-    (folder / "optimizer.json").write_text(json.dumps(extra))
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / FOLDER / "state.safetensors")
+    (folder / FOLDER / "extra.json").write_text(json.dumps(extra))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, folder: Path) -> dict[str, Any]:
     """Put what `save_optimizer` wrote back into an optimizer over the same model; gives ``extra`` back."""
-    parameters = dict(model.named_parameters())
-    optimizer.state.clear()
-    for key, tensor in load_file(folder / "optimizer.safetensors").items():
+    state: dict[str, Any] = defaultdict(dict)
+    for key, tensor in load_file(folder / FOLDER / "state.safetensors").items():
         name, _, state_name = key.rpartition("/")
-        parameter = parameters[name]
-        # Step counters stay on the CPU, as PyTorch's optimizers keep them.
-        value = tensor if tensor.dim() == 0 else tensor.to(parameter.device)
-        optimizer.state[parameter][state_name] = value
-    return json.loads((folder / "optimizer.json").read_text())
+        state[name][state_name] = tensor
+    # PyTorch makes room for a state only where there is none, and no gradient.
+    optimizer.zero_grad(set_to_none=True)
+    optimizer.state.clear()
+    if state:
+        everywhere = StateDictOptions(full_state_dict=True)
+        there: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=everywhere)
+        # A part that had no gradient yet, as the vision tower before the first picture, has no state.
+        options = replace(WHOLE, strict=False)
+        set_optimizer_state_dict(model, optimizer, there | {"state": dict(state)}, options=options)
+    return json.loads((folder / FOLDER / "extra.json").read_text())

@@ -19,7 +19,12 @@ SCHEMA = pa.schema(
     {"prompt_id": pa.string(), "prompt_source": pa.string(), "question": pa.string(), "answer": pa.string()}
     | {"images": pa.list_(pa.binary()), "source": pa.string(), "group": pa.int64(), "token_ids": pa.list_(pa.int64())}
     | {"logprobs": pa.list_(pa.float64()), "text": pa.string(), "step_starts": pa.list_(pa.int64())}
-    | {"step_ends": pa.list_(pa.int64()), "outcome": pa.float64(), "finish_reason": pa.string()}
+    | {
+        "step_ends": pa.list_(pa.int64()),
+        "step_kinds": pa.list_(pa.string()),
+        "outcome": pa.float64(),
+        "finish_reason": pa.string(),
+    }
     | {"policy_version": pa.int64(), "correct": pa.list_(pa.float64()), "sampled": pa.list_(pa.float64())}
     | {"counts_version": pa.int64()}
 )
@@ -87,7 +92,7 @@ def _row(entry: Annotated, with_images: bool) -> dict[str, Any]:
         "prompt_source": prompt.source,
         "question": prompt.question,
         "answer": prompt.answer,
-        "images": [_png(image) for image in prompt.images] if with_images else None,
+        "images": [png_of_image(image) for image in prompt.images] if with_images else None,
         "source": rollout.source,
         "group": rollout.group,
         "token_ids": list(rollout.token_ids),
@@ -95,6 +100,7 @@ def _row(entry: Annotated, with_images: bool) -> dict[str, Any]:
         "text": rollout.text,
         "step_starts": [span.start for span in rollout.steps],
         "step_ends": [span.end for span in rollout.steps],
+        "step_kinds": [span.kind for span in rollout.steps],
         "outcome": rollout.outcome,
         "finish_reason": rollout.finish_reason,
         "policy_version": rollout.policy_version,
@@ -107,7 +113,7 @@ def _row(entry: Annotated, with_images: bool) -> dict[str, Any]:
 def _annotated(row: dict[str, Any], prompts: dict[str, Prompt]) -> Annotated:
     name = row["prompt_id"]
     if row["images"] is not None:
-        images = tuple(map(_image, row["images"]))
+        images = tuple(map(image_from_png, row["images"]))
         prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
     rollout = Rollout(
         prompt_id=name,
@@ -116,7 +122,9 @@ def _annotated(row: dict[str, Any], prompts: dict[str, Prompt]) -> Annotated:
         token_ids=tuple(row["token_ids"]),
         logprobs=tuple(row["logprobs"]),
         text=row["text"],
-        steps=tuple(StepSpan(*pair) for pair in zip(row["step_starts"], row["step_ends"], strict=True)),
+        steps=tuple(
+            StepSpan(*step) for step in zip(row["step_starts"], row["step_ends"], row["step_kinds"], strict=True)
+        ),
         outcome=row["outcome"],
         finish_reason=row["finish_reason"],
         policy_version=row["policy_version"],
@@ -125,12 +133,14 @@ def _annotated(row: dict[str, Any], prompts: dict[str, Prompt]) -> Annotated:
     return Annotated(prompts[name], rollout, StepCounts(correct, sampled, row["counts_version"]))
 
 
-def _png(image: Image.Image) -> bytes:
+def png_of_image(image: Image.Image) -> bytes:
+    """An image as the bytes of a PNG file."""
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()
 
 
-def _image(data: bytes) -> Image.Image:
+def image_from_png(data: bytes) -> Image.Image:
+    """What `png_of_image` was given, in RGB."""
     with Image.open(io.BytesIO(data)) as image:
         return image.convert("RGB")

@@ -37,14 +37,23 @@ class SamplingRequest:
     Attributes:
         prompt: The question and its images.
         prefix: Completion tokens already written; empty for a whole answer.
-        n: How many continuations.
+        n: How many continuations; 1 where the temperature is 0.
         seed: Decides the samples: equal requests to equal weights give equal continuations.
+        temperature: None for the engine's own; 0 for the most likely token each time, with log-probabilities of the
+            distribution at temperature 1.
+        until: A text with which a continuation ends, and which it keeps; None to go on to the end of the answer.
     """
 
     prompt: Prompt
     prefix: tuple[int, ...] = ()
     n: int = 1
     seed: int = 0
+    temperature: float | None = None
+    until: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature == 0 and self.n != 1:
+            raise ValueError(f"n is {self.n} at temperature 0, where all continuations are the same: allowed is 1")
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Completion:
     Attributes:
         token_ids: Its new tokens (T,), with the end-of-sequence token if one was sampled.
         logprobs: Their log-probabilities (T,), in nats, at the sampling temperature.
-        finish_reason: ``stop`` (it ended by itself) or ``length`` (it was cut off).
+        finish_reason: ``stop`` (it ended by itself), ``length`` (it was cut off) or ``until`` (it wrote that text).
         policy_version: The weights that sampled it.
     """
 
@@ -66,10 +75,17 @@ class Completion:
 
 @dataclass(frozen=True)
 class StepSpan:
-    """Half-open range of completion tokens, ``start <= i < end``; ``end - 1`` is where the step's score is read."""
+    """Half-open range of completion tokens, ``start <= i < end``, and what kind of step they hold.
+
+    Attributes:
+        start, end: The range; a step's text ends with the token ``end - 1``.
+        kind: ``perception`` (says what the image shows), ``reasoning`` (goes on from there), or empty where the task
+            does not tell steps apart.
+    """
 
     start: int
     end: int
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ class StepCounts:
 
     Attributes:
         correct: Continuations from the end of each step that reached the right answer (K,). Whole numbers, unless the
-            annotator adds evidence with a weight; see `rewards.annotator`.
+            annotator adds evidence with a weight; see `rewards.annotation.annotator`.
         sampled: Continuations that finished (K,), likewise; 0 means missing, never wrong.
         policy_version: The weights that sampled the continuations.
     """
@@ -119,10 +135,18 @@ class StepCounts:
 
 @dataclass(frozen=True)
 class StepScores:
-    """The MPRM's probability that each step of one rollout is right, (K,) in [0, 1], and the version that said so."""
+    """What the MPRM says of the K steps of one rollout.
+
+    Attributes:
+        scores: The probability that each step is right (K,), in [0, 1].
+        mprm_version: The version that said so.
+        concentration: How sure it is of each score (K,), as the number of continuations that would say as much; None
+            from a head that does not know.
+    """
 
     scores: np.ndarray
     mprm_version: int
+    concentration: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

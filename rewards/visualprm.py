@@ -6,6 +6,12 @@
 ``image`` is a path; a list of paths where there are several images, and null where there is none. A step with
 ``num_mc_total`` 0 is missing, whatever its score says: the format writes 0.0 there. Counts are whole numbers, unless
 the annotator added evidence with a weight; then they are written as they are.
+
+What published BIS trains on, and `sieve select` writes, is read, too; it has scores and no counts:
+
+    {"image": "images/7.png", "conversations": [
+        {"from": "human", "value": "Question: Q\\nProcess: S1<prm>\\n\\nS2<prm>"},
+        {"from": "gpt", "value": [1.0, 0.75]}]}
 """
 
 from __future__ import annotations
@@ -14,18 +20,20 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import inf, isfinite, nan
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
 from rewards.encoding import Encoder
-from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
+from rewards.records import Annotated, Prompt, StepCounts
+from rewards.step_texts import rollout_of_steps
 
 PLACEHOLDER = "<image>"
 """Where VisualPRM's own chat template puts an image; no part of the question."""
+STEP_MARKER = "<prm>"
+CONVERSATION = re.compile(rf"Question: (.*?)\nProcess: (.*{STEP_MARKER})\s*", re.DOTALL)
 
 
 class UnusableRecordError(ValueError):
@@ -108,6 +116,21 @@ def format_record(record: Record) -> str:
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
+def json_object(line: bytes) -> dict[str, Any]:
+    """The JSON object that a line is.
+
+    Raises:
+        UnusableRecordError: It is none.
+    """
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UnusableRecordError(f"not JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UnusableRecordError("not a JSON object")
+    return content
+
+
 def parse_record(line: bytes) -> Record:
     """What a line says. The question is ``question_orig``, or else ``question``.
 
@@ -118,12 +141,9 @@ def parse_record(line: bytes) -> Record:
         UnusableRecordError: It is no such record, or has no image, no question, an empty step, evidence that cannot be,
             or no step with evidence.
     """
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UnusableRecordError(f"not JSON: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UnusableRecordError("not a JSON object")
+    content = json_object(line)
+    if "conversations" in content:
+        content |= _of_conversation(content["conversations"])
     images = content.get("image")
     images = images if isinstance(images, list) else [images]
     if not images or not all(isinstance(image, str) and image for image in images):
@@ -153,8 +173,7 @@ def as_annotated(
 ) -> Annotated:
     """The record as something that the MPRM learns from.
 
-    Each step is tokenised on its own, with the separator after it, so that every step has its span whatever its text
-    holds. For text that the tokenizer knows, `Encoder.steps` finds the same spans in these tokens.
+    See `rewards.step_texts` for its tokens.
 
     Args:
         record: What `parse_record` gave.
@@ -168,26 +187,11 @@ def as_annotated(
         UnusableRecordError: The checkpoint has no tokens for a step, or its text stands for an image.
     """
     question = record.question.replace(PLACEHOLDER, "").strip()
-    ends = [separator] * (len(record.steps) - 1) + [separator if closed else ""]
-    pieces = [_tokens(encoder, step.text.strip() + end) for step, end in zip(record.steps, ends, strict=True)]
-    if not all(pieces):
-        raise UnusableRecordError("a step has no tokens in this vocabulary")
-    if not encoder.placeholders.isdisjoint(token for piece in (_tokens(encoder, question), *pieces) for token in piece):
-        raise UnusableRecordError("its text holds this checkpoint's image placeholder")
-    bounds = np.cumsum([0, *map(len, pieces)]).tolist()
-    tokens = tuple(token for piece in pieces for token in piece)
-    rollout = Rollout(
-        prompt_id=name,
-        source="",
-        group=0,
-        token_ids=tokens,
-        logprobs=(nan,) * len(tokens),
-        text=record.response,
-        steps=tuple(StepSpan(start, end) for start, end in pairwise(bounds)),
-        outcome=nan,
-        finish_reason="stop",
-        policy_version=-1,
-    )
+    texts = [step.text for step in record.steps]
+    try:
+        rollout = rollout_of_steps(name, question, texts, encoder, separator, closed, record.response)
+    except ValueError as error:
+        raise UnusableRecordError(str(error)) from None
     counts = StepCounts(
         np.array([step.correct for step in record.steps]), np.array([step.sampled for step in record.steps]), -1
     )
@@ -202,6 +206,20 @@ def separator_text(expression: str) -> str:
     """
     candidates = ("\n", "\n\n", expression)
     return next((text for text in candidates if re.fullmatch(expression, text)), "\n")
+
+
+def _of_conversation(turns: Any) -> dict[str, Any]:
+    """Question, response and steps of a training record."""
+    try:
+        process, labels = (turn["value"] for turn in turns)
+        question, steps = CONVERSATION.fullmatch(process).groups()  # type: ignore[union-attr]
+        texts = steps.split(STEP_MARKER)[:-1]
+        scored = [{"step": text.strip(), "score": label} for text, label in zip(texts, labels, strict=True)]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise UnusableRecordError(
+            f"conversations is not a question with steps that end in {STEP_MARKER}, and a list of their scores"
+        ) from None
+    return {"question": question, "response": "\n\n".join(text.strip() for text in texts), "steps_with_score": scored}
 
 
 def _step(number: int, step: Any) -> ScoredStep:
@@ -232,7 +250,3 @@ def _number(value: Any) -> float | None:
 
 def _whole(value: float) -> float:
     return int(value) if value == int(value) else value
-
-
-def _tokens(encoder: Encoder, text: str) -> list[int]:
-    return encoder.tokenizer(text, add_special_tokens=False)["input_ids"]

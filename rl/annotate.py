@@ -11,28 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from rewards.annotator import Annotation
-from rewards.budgets import Budget
+from rewards.annotation.annotator import Annotation
+from rewards.annotation.budgets import Budget
 from rewards.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
-from rewards.verifiers import VERIFIERS, Verifier
+from rewards.verification.verifiers import Verifier
 from rewards.visualprm import format_record, make_record
 from rl.chunked_file import ChunkedFile
 from rl.config import Config, ConfigError
 from rl.console import Console
-from rl.engines.engine import Engine
-from rl.experiment import build_engine, make_configured_budget, make_encoder, make_task
-from rl.extension import resolve
-from rl.quiet import quiet_stderr
+from rl.engines.engine import DEPLOYMENT, Engine
+from rl.engines.local_engine import LocalEngine
+from rl.experiment import make_configured_budget, make_encoder, make_task, make_verifier
 from rl.rollouts import make_rollouts
 from rl.tasks.task import Split, Task
-
-DEPLOYMENT = {"count", "kv_cache_gib", "gpu_memory_utilization", "num_cpus", "num_gpus"}
-
-
-class SamplingError(RuntimeError):
-    """The engine failed."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +90,15 @@ class Annotator:
             SamplingRequest(prompt, n=self.config.learner.samples, seed=seed)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        return make_rollouts(prompts, self.sample(requests), self.encoder, self.verifier, first)
+        return make_rollouts(prompts, self.engine.sample(requests), self.encoder, self.verifier, first)
 
     def label(self, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> Annotation:
         """The finished annotation of some rollouts, given the prompt of each."""
         seed = derive_seed(self.config.seed, "continuations")
         annotation = Annotation(rollouts, prompts, self.budget, self.encoder.decode, self.verifier, seed)
         while requests := annotation.requests():
-            annotation.receive(self.sample(requests))
+            annotation.receive(self.engine.sample(requests))
         return annotation
-
-    def sample(self, requests: Sequence[SamplingRequest]) -> Any:
-        try:
-            return self.engine.sample(requests)
-        except Exception as error:  # engines raise many kinds
-            raise SamplingError(f"the engine failed: {type(error).__name__}: {error}") from error
 
 
 def annotate(config: Config, order: Order, console: Console) -> Tally:
@@ -128,19 +115,19 @@ def annotate(config: Config, order: Order, console: Console) -> Tally:
         OSError: The output could not be written.
     """
     task, encoder = make_task(config), make_encoder(config)
-    verifier = resolve("task.verifier", config.task.verifier, VERIFIERS)
+    verifier = make_verifier(config)
     if config.annotation.budget == "triage" and config.annotation.triage_by == "mprm":
         raise ConfigError("annotation.triage_by: 'mprm' is not allowed without a reward model; allowed here is counts")
     file = ChunkedFile(order.output, identity(config, order))
     try:
         chunks = list(_chunks(order, config.learner.prompts))
-        done = _keep_whole_chunks(file, order, chunks)
+        done = file.keep_planned(order.prompts, [end - first for first, end in chunks])
         total = sum((Tally(**note) for note in file.notes), Tally())
         if done:
             console.say(f"{order.output} has {total.prompts:,} of {order.prompts:,} prompts already")
         if done < len(chunks):
             console.say(f"starting the {config.engine.kind} engine …")
-            annotator = Annotator(config, _engine(config), encoder, verifier, make_configured_budget(config))
+            annotator = Annotator(config, LocalEngine(config), encoder, verifier, make_configured_budget(config))
             for first, end in chunks[done:]:
                 tally = _annotate_chunk(annotator, task, order, file, range(first, end))
                 total += tally
@@ -169,31 +156,6 @@ def identity(config: Config, order: Order) -> dict[str, Any]:
 def _chunks(order: Order, size: int) -> Iterator[tuple[int, int]]:
     end = order.first + order.prompts
     return ((first, min(first + size, end)) for first in range(order.first, end, size))
-
-
-def _keep_whole_chunks(file: ChunkedFile, order: Order, chunks: Sequence[tuple[int, int]]) -> int:
-    """How many of the chunks are there; those that are not as planned are forgotten.
-
-    Raises:
-        ConfigError: The file holds more than was ordered, or what no run of this command wrote.
-    """
-    there = sum(note["prompts"] for note in file.notes)
-    if there > order.prompts:
-        raise ConfigError(f"{order.output} has {there} prompts already, more than --prompts {order.prompts}")
-    planned = zip(file.notes, chunks, strict=False)
-    done = sum(note["prompts"] == end - first for note, (first, end) in planned)
-    if done == len(chunks) and file.rest:
-        raise ConfigError(f"{order.output} goes on after its last prompt: {file.rest} bytes are not from this command")
-    file.forget(done)
-    return done
-
-
-def _engine(config: Config) -> Engine:
-    try:
-        with quiet_stderr():
-            return build_engine(config)
-    except Exception as error:  # engines raise many kinds
-        raise SamplingError(f"the engine cannot be built: {type(error).__name__}: {error}") from error
 
 
 def _annotate_chunk(annotator: Annotator, task: Task, order: Order, file: ChunkedFile, indices: range) -> Tally:

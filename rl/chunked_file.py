@@ -68,6 +68,30 @@ class ChunkedFile:
         """Keep the first ``chunks`` chunks; the next `append` follows them."""
         del self.notes[chunks:], self._sizes[chunks:], self._ends[chunks + 1 :]
 
+    def keep_planned(self, prompts: int, plan: Sequence[int]) -> int:
+        """Keep the chunks that are there as planned, and forget a last one that is shorter.
+
+        Args:
+            prompts: How many the file is to hold.
+            plan: Prompts of each chunk; the chunks' notes say how many they have, under ``prompts``.
+
+        Returns:
+            How many chunks are there.
+
+        Raises:
+            ConfigError: The file holds more than that, or what no run of this command wrote.
+        """
+        there = sum(note["prompts"] for note in self.notes)
+        if there > prompts:
+            raise ConfigError(f"{self._path} has {there} prompts already, more than --prompts {prompts}")
+        done = sum(note["prompts"] == size for note, size in zip(self.notes, plan, strict=False))
+        if done == len(plan) and self.rest:
+            raise ConfigError(
+                f"{self._path} goes on after its last prompt: {self.rest} bytes are not from this command"
+            )
+        self.forget(done)
+        return done
+
     def append(self, lines: bytes, note: Mapping[str, Any]) -> None:
         """Write a chunk; when this returns it is on the disk.
 
@@ -98,7 +122,7 @@ class ChunkedFile:
                 start = sum(sizes)
                 raise ConfigError(
                     f"{self._path} was changed since it was written, in bytes {start} to {start + len(content)}; "
-                    "name another file with -o"
+                    "name another file"
                 )
             sizes.append(len(content))
         return sizes
@@ -107,9 +131,7 @@ class ChunkedFile:
 def _refuse_unknown(path: Path, journal: Path) -> None:
     """A file with content needs a journal that says what made it."""
     if path.is_file() and path.stat().st_size > 0 and not (journal.exists() and b"\n" in journal.read_bytes()):
-        raise ConfigError(
-            f"{path} is there already, and no {journal.name} says what made it; name another file with -o"
-        )
+        raise ConfigError(f"{path} is there already, and no {journal.name} says what made it; name another file")
 
 
 def _check_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -117,7 +139,7 @@ def _check_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
         if found.get(key) != wanted.get(key):
             raise ConfigError(
                 f"{path} was made with {key} {json.dumps(found.get(key))}, and this is {json.dumps(wanted.get(key))}; "
-                "name another file with -o"
+                "name another file"
             )
 
 
@@ -146,7 +168,7 @@ def _read(journal: Path, number: int, line: bytes, keys: Set[str] = frozenset())
     except ValueError:
         content = None
     if not isinstance(content, dict) or not keys <= content.keys():
-        raise ConfigError(f"{journal}:{number}: is no line of such a journal; name another file with -o")
+        raise ConfigError(f"{journal}:{number}: is no line of such a journal; name another file")
     return content
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rl.commands import eval_cli
+from rl.failure import FAILURE, USER_ERROR, fail
+
 if TYPE_CHECKING:  # everything heavy is imported where it is used: `sieve --help` answers at once
     from rl.config import Config
     from rl.console import Console
@@ -29,7 +32,7 @@ app = typer.Typer(
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
 
-USER_ERROR, FAILURE = 2, 1
+app.add_typer(eval_cli.app, name="eval")
 
 
 @app.command()
@@ -75,7 +78,7 @@ def train(
             return
         _run(resolved, resume)
     except ConfigError as error:
-        _fail(str(error), USER_ERROR)
+        fail(str(error), USER_ERROR)
 
 
 @app.command("make-policy")
@@ -114,18 +117,18 @@ def select(
     """
     from concurrent.futures.process import BrokenProcessPool
 
-    from rl.select_command import Options, SelectionError, run
+    from rl.commands.select_command import Options, SelectionError, run
 
     try:
         run(Options(annotations or [], output, selector, ratio, alpha, counts, strict, format, plot, workers, seed))
     except SelectionError as error:
-        _fail(str(error), USER_ERROR)
+        fail(str(error), USER_ERROR)
     except BrokenProcessPool:
-        _fail("a worker process died, perhaps for want of memory; nothing was written", FAILURE)
+        fail("a worker process died, perhaps for want of memory; nothing was written", FAILURE)
     except OSError as error:
-        _fail(f"{error}; nothing was written", FAILURE)
+        fail(f"{error}; nothing was written", FAILURE)
     except KeyboardInterrupt:
-        _fail("stopped; nothing was written", FAILURE)
+        fail("stopped; nothing was written", FAILURE)
 
 
 @app.command()
@@ -154,18 +157,59 @@ def annotate(
     from rl.workers import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
-    from rl.annotate_command import run
+    from rl.commands.annotate_command import run
     from rl.config import ConfigError
 
     again = "what is written stays; the same command goes on"
     try:
         run(config, overrides or [], output, prompts, split, first, _command("sieve"))
     except ConfigError as error:
-        _fail(str(error), USER_ERROR)
+        fail(str(error), USER_ERROR)
     except (RuntimeError, OSError) as error:
-        _fail(f"{' '.join(str(error).split())}; {again}", FAILURE)
+        fail(f"{' '.join(str(error).split())}; {again}", FAILURE)
     except KeyboardInterrupt:
-        _fail(f"stopped; {again}", FAILURE)
+        fail(f"stopped; {again}", FAILURE)
+
+
+@app.command("train-outcome")
+def train_outcome(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG.yaml", help="Its sections policy and outcome_model say what learns.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="key.sub=value", help="Changes, for example outcome_model.pairs_epochs=3."),
+    ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PAIRS.jsonl", help="Preference pairs, or a folder of *.jsonl; may be repeated."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The new model.")] = None,
+    held_out: Annotated[
+        float, typer.Option("--held-out", metavar="SHARE", help="Share of the prompts whose pairs only measure.")
+    ] = 0.1,
+) -> None:
+    """Train an outcome reward model from preference pairs, and measure it on pairs of prompts that it has not seen.
+
+    A pair is a line of JSON: `{"image": "cats.png", "prompt": "How many cats?", "chosen": "Two.\\nAnswer: 2",
+    "rejected": "Answer: 3"}`. Image paths are relative to the file; `image` may be a list, or null.
+
+    Example: `sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o my_outcome_model`
+    """
+    from rl.workers import WORKER_ENVIRONMENT
+
+    os.environ.update(WORKER_ENVIRONMENT)
+    from rl.commands.outcome_model_command import run
+    from rl.config import ConfigError
+
+    try:
+        run(config, overrides or [], pairs or [], output, held_out)
+    except ConfigError as error:
+        fail(str(error), USER_ERROR)
+    except (RuntimeError, ValueError, OSError) as error:  # a model fails in many ways
+        fail(f"{' '.join(str(error).split())}; nothing was written", FAILURE)
+    except KeyboardInterrupt:
+        fail("stopped; nothing was written", FAILURE)
 
 
 def main() -> None:
@@ -188,9 +232,9 @@ def _run(config: Config, resume: Path | None) -> None:
     try:
         outcome = run(config, folder, resume is not None, console)
     except (WorkerError, UnreadableRolloutsError, SelectorError) as error:
-        _fail(f"{error}\nthe run folder is {folder}; if it has a checkpoint, go on with: {again}", FAILURE)
+        fail(f"{error}\nthe run folder is {folder}; if it has a checkpoint, go on with: {again}", FAILURE)
     except KeyboardInterrupt:
-        _fail(f"stopped at once; if {folder} has a checkpoint, go on with: {again}", FAILURE)
+        fail(f"stopped at once; if {folder} has a checkpoint, go on with: {again}", FAILURE)
     if outcome.summary is None:
         console.say(f"stopped after step {outcome.step}; go on with: {again}")
         return
@@ -237,8 +281,3 @@ def _print_plan(config: Config) -> None:
     print("placement:")
     for kind, (number, cpus, gpus) in placement(config).items():
         print(f"  {kind}: {number} x ({cpus:g} CPU, {gpus:g} GPU)")
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"sieve: {message}", err=True)
-    raise typer.Exit(code)

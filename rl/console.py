@@ -20,6 +20,8 @@ COLUMNS = {
     "s/step": ("perf/step_seconds", "{:.2f}"),
 }
 ROWS = 12
+STRATEGIES = "policy/strategies/"
+HEADLINES = ("mprm/bench_macro_f1", "mprm/bench_first_error_f1", "mprm/bench_auc")
 
 
 def beside_fixed(tokens: int, fixed_tokens: float) -> str:
@@ -64,6 +66,17 @@ class Console:
             )
         self._held_out = text
         self.say(text)
+
+    def further_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Test-time strategies with the most samples, and the benchmark's headlines."""
+        found: dict[str, tuple[int, float]] = {}
+        for name, value in metrics.items():
+            if name.startswith(STRATEGIES):
+                strategy, _, samples = name.removeprefix(STRATEGIES).rpartition("/")
+                found[strategy] = max(found.get(strategy, (0, 0.0)), (int(samples), value))
+        parts = [f"{strategy} of {samples} {value:.3f}" for strategy, (samples, value) in found.items()]
+        parts += [f"{name} {metrics[name]:.3f}" for name in HEADLINES if name in metrics]
+        self.say(f"after step {step}: {', '.join(parts)}")
 
     def close(self) -> None:
         """Leave the table as it stands."""

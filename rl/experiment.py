@@ -1,50 +1,24 @@
-"""The parts of one experiment, made from its configuration."""
+"""Single parts of an experiment, made from its configuration."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rewards.budgets import Budget, make_budget
-from rewards.credit import CREDIT_RULES, CreditRule
+from rewards.annotation.budgets import Budget, make_budget
 from rewards.encoding import Encoder
-from rewards.labels import LABEL_RULES
-from rewards.mprm import MPRM
 from rewards.seeds import derive_seed
-from rewards.verifiers import VERIFIERS, Verifier
+from rewards.steps import Markers
+from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config, ConfigError
 from rl.engines.engine import Engine
 from rl.extension import resolve
-from rl.staleness import StalenessGate
 from rl.tasks.task import Task
-from rl.workers import EnginePool, Worker, start_ray
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.prediction import predicted_balanced_information
-from selection.selectors import NEED_COMPLEXITY, SELECTORS, Selector, SelectorSettings, make_selector
+from selection.selectors import SELECTORS, Selector, SelectorSettings, make_selector
 
 SHIPPED_POLICY = Path(__file__).parent / "policy" / "grid_policy"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the loop works with: plain objects here, and three kinds of workers elsewhere.
-
-    ``looks_at_images`` says whether the selector wants to know the entropy of the images' features.
-    """
-
-    task: Task
-    encoder: Encoder
-    verifier: Verifier
-    credit: CreditRule
-    budget: Budget
-    selector: Selector
-    looks_at_images: bool
-    buffer: StreamingBuffer
-    gate: StalenessGate
-    engines: EnginePool
-    learner: Worker
-    mprm: Worker
 
 
 def policy_checkpoint(config: Config) -> str:
@@ -72,8 +46,19 @@ def make_task(config: Config) -> Task:
         raise ConfigError(str(error)) from None
 
 
-def make_encoder(config: Config, checkpoint: str | None = None) -> Encoder:
-    """The processor of a checkpoint (the policy's, unless another is named), cutting steps as the task says.
+def make_verifier(config: Config) -> Verifier:
+    """The verifier that the configuration names.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    task = config.task
+    tolerant = partial(numeric, tolerance=task.tolerance, absolute_tolerance=task.absolute_tolerance)
+    return resolve("task.verifier", task.verifier, VERIFIERS | {"numeric": tolerant})
+
+
+def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm.checkpoint") -> Encoder:
+    """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
     Raises:
         ConfigError: There is no such checkpoint, or no processor in it.
@@ -84,46 +69,30 @@ def make_encoder(config: Config, checkpoint: str | None = None) -> Encoder:
             config.task.step_separator,
             config.task.answer_marker,
             config.policy.trust_remote_code,
+            Markers(config.task.perception_marker, config.task.reasoning_marker),
         )
     except (OSError, ValueError) as error:
-        key = "mprm.checkpoint" if checkpoint else "policy.checkpoint"
+        key = key if checkpoint else "policy.checkpoint"
         named = checkpoint or config.policy.checkpoint
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
 
 
-def make_parts(config: Config) -> Parts:
-    """Start Ray and the workers, and make everything else beside them.
+def make_judge_encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
+    """The processor of a reward model that reads the policy's tokens; ``checkpoint`` None for the policy's own.
 
     Raises:
-        ConfigError: A name in the configuration stands for nothing, or the machines are too small for the placement.
+        ConfigError: There is none, or its vocabulary does not hold the policy's.
     """
-    task = make_task(config)
-    verifier = resolve("task.verifier", config.task.verifier, VERIFIERS)
-    credit = resolve("learner.credit", config.learner.credit, CREDIT_RULES)
-    resolve("mprm.label", config.mprm.label, LABEL_RULES)
-    selector = make_configured_selector(config)
-    encoder = make_encoder(config)
-    start_ray(config)
-    engine, learner, mprm = config.engine, config.learner, config.mprm
-    engines = [
-        Worker(f"engine {i}", partial(build_engine, config), engine.num_cpus, engine.num_gpus, config.deadline)
-        for i in range(engine.count)
-    ]
-    return Parts(
-        task=task,
-        engines=EnginePool(engines),
-        learner=Worker("learner", partial(build_learner, config), learner.num_cpus, learner.num_gpus, config.deadline),
-        mprm=Worker("mprm", partial(build_mprm, config), mprm.num_cpus, mprm.num_gpus, config.deadline),
-        encoder=encoder,
-        verifier=verifier,
-        credit=credit,
-        budget=make_configured_budget(config),
-        selector=selector,
-        looks_at_images=config.selection.selector in NEED_COMPLEXITY or getattr(selector, "looks_at_images", False),
-        buffer=make_buffer(config),
-        gate=StalenessGate(config.max_staleness),
-    )
+    encoder = make_encoder(config, checkpoint, key)
+    if checkpoint is not None:
+        policy = make_encoder(config).tokenizer.get_vocab()
+        if not policy.items() <= encoder.tokenizer.get_vocab().items():
+            raise ConfigError(
+                f"{key}: {checkpoint!r} has another vocabulary than policy.checkpoint, {config.policy.checkpoint!r}, "
+                "whose tokens it is to read; allowed is one with the same"
+            )
+    return encoder
 
 
 def make_buffer(config: Config) -> StreamingBuffer:
@@ -226,21 +195,4 @@ def build_learner(config: Config) -> object:
         threads=max(1, int(learner.num_cpus)),
         trust_remote_code=config.policy.trust_remote_code,
         seed=config.seed,
-    )
-
-
-def build_mprm(config: Config) -> MPRM:
-    """The process reward model, in the process that calls this."""
-    checkpoint = config.mprm.checkpoint or policy_checkpoint(config)
-    return MPRM(
-        checkpoint,
-        make_encoder(config, checkpoint),
-        label_rule=resolve("mprm.label", config.mprm.label, LABEL_RULES),
-        likelihood=config.mprm.likelihood,
-        learning_rate=config.mprm.learning_rate,
-        weight_decay=config.mprm.weight_decay,
-        batch_size=config.mprm.batch_size,
-        dtype=config.policy.dtype,
-        threads=max(1, int(config.mprm.num_cpus)),
-        trust_remote_code=config.policy.trust_remote_code,
     )

@@ -11,21 +11,31 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rewards.annotator import Annotation
+from rewards.annotation.annotator import Annotation
 from rewards.records import Annotated, Experience, Prompt, Rollout, StepScores
 from rewards.seeds import derive_seed
 from rl.config import Config
-from rl.evaluation import evaluate
-from rl.experiment import Parts
+from rl.evaluating.evaluations import Evaluations
+from rl.judging import join_verdicts
 from rl.metrics import StageClock, annotation_metrics, group, reward_metrics, selection_metrics
 from rl.monitor import Monitor
+from rl.parts import Parts
 from rl.progress import Batch, Progress, is_due
 from rl.rollouts import make_rollouts, rollout_requests
+from rl.staleness import check_one_version
+from rl.workers import Pending
 from selection.candidates import gather_candidates
 from selection.selectors import apply_selector
 
 
-def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop: Callable[[], bool]) -> None:
+def run(
+    config: Config,
+    parts: Parts,
+    progress: Progress,
+    evaluations: Evaluations,
+    monitor: Monitor,
+    stop: Callable[[], bool],
+) -> None:
     """Train from where ``progress`` stands to ``config.steps``, or until ``stop()`` says so after a step.
 
     Raises:
@@ -45,13 +55,16 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             dropped = config.learner.prompts * config.learner.samples - len(rollouts)
             staleness = max(parts.gate.check(step, rollout.policy_version) for rollout in rollouts)
 
-        # 2. The MPRM scores every step of every rollout.
+        # 2. The MPRM scores every step of every rollout, and the outcome model, if there is one, every answer.
         with clock("score"):
+            judged = parts.answers.judge(prompts, rollouts)
             scores: list[StepScores] = parts.mprm.call("score", prompts, rollouts)
+            check_one_version(scores)
+            rewarded, answer_metrics = parts.answers.rewarded(rollouts, judged)
 
-        # 3. Scores and outcomes become one advantage a token, and the policy takes its step …
+        # 3. Scores and outcome rewards become one advantage a token, and the policy takes its step …
         with clock("credit"):
-            advantages = parts.credit(rollouts, [scored.scores for scored in scores])
+            advantages = parts.credit(rewarded, [scored.scores for scored in scores])
             experiences = [
                 Experience(prompt, rollout.token_ids, rollout.logprobs, advantage, rollout.policy_version)
                 for prompt, rollout, advantage in zip(prompts, rollouts, advantages, strict=True)
@@ -62,7 +75,8 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
         chosen = _choose(config, step, rollouts)
         annotation = _annotation(config, parts, prompts, rollouts, scores, chosen)
         continuations = parts.engines.sample(annotation.requests())
-        looked_at = [prompts[i] for i in chosen]
+        looked_at, labelled = [prompts[i] for i in chosen], [rollouts[i] for i in chosen]
+        verdicts = parts.judge.start(looked_at, labelled) if parts.judge else None
         entropy = parts.mprm.start("image_entropy", looked_at) if parts.looks_at_images else None
         _ask(config, parts, progress, last=step + config.max_staleness)
 
@@ -71,20 +85,23 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             annotation.receive(continuations.result())
             while requests := annotation.requests():
                 annotation.receive(parts.engines.sample(requests).result())
-            counts = annotation.counts()
+        with clock("judge"):
+            counts, judge_metrics = join_verdicts(config, labelled, annotation.counts(), verdicts, monitor.say)
         with clock("select"):
-            annotated = [Annotated(prompts[i], rollouts[i], count) for i, count in zip(chosen, counts, strict=True)]
+            annotated = [Annotated(*entry) for entry in zip(looked_at, labelled, counts, strict=True)]
             generator = np.random.default_rng(derive_seed(config.seed, "select", step))
             candidates = gather_candidates(
                 annotated, [scores[i] for i in chosen], entropy.result() if entropy else None, generator
             )
             informative = apply_selector(f"selection.selector {config.selection.selector}", parts.selector, candidates)
-            offered = parts.buffer.offer(annotated, informative)
+            for_learning = parts.held_back.split(annotated)
+            offered = parts.buffer.offer([annotated[i] for i in for_learning], informative[for_learning])
 
         # 6. Every few steps the MPRM trains on what the buffer kept.
         with clock("teach"):
             due = (step + 1) % config.mprm.every == 0 and len(parts.buffer) > 0
-            lesson = parts.mprm.start("train", parts.buffer.draw(config.mprm.lesson_size)) if due else None
+            lesson = _teach(config, parts) if due else None
+            answer_lesson = parts.answers.teach(step, prompts, rollouts)
 
         # 7. The new weights go back to the engines, behind whatever they are sampling.
         with clock("learn"):
@@ -94,6 +111,7 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             loading = parts.engines.load_weights(parts.learner.start("weights"), progress.engine_version)
         with clock("teach"):
             taught = lesson.result() if lesson else {}
+            taught_answers = answer_lesson.result() if answer_lesson else {}
         bill = annotation.bill(clock.seconds("annotate"))
         progress.count(bill)
 
@@ -104,7 +122,10 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
             | {"perf/staleness": float(staleness), "perf/prompts_asked": float(progress.cursor)}
             | {"reward/dropped": float(dropped)}
             | reward_metrics(rollouts, scores, counts, chosen)
-            | annotation_metrics(bill, counts)
+            | group("reward", answer_metrics)
+            | group("reward", {f"model_{name}": value for name, value in taught_answers.items()})
+            | judge_metrics
+            | annotation_metrics(bill, counts, labelled)
             | group("policy", policy)
             | selection_metrics(candidates, informative, parts.buffer)
             | group("selection", offered)
@@ -116,8 +137,8 @@ def run(config: Config, parts: Parts, progress: Progress, monitor: Monitor, stop
         with clock("sync"):
             for answer in loading:
                 answer.result()
-        if is_due(config.evaluation.every, progress.step) and progress.step < config.steps:
-            monitor.evaluation(progress.step, evaluate(config, parts))
+        if progress.step < config.steps:
+            evaluations.after(progress.step)
         if is_due(config.checkpoint_every, progress.step) and progress.step < config.steps:
             progress.save(config, parts)
 
@@ -131,6 +152,12 @@ def _ask(config: Config, parts: Parts, progress: Progress, last: int) -> None:
         progress.upcoming.append(Batch(progress.cursor, prompts, parts.engines.sample(requests)))
         progress.cursor += config.learner.prompts
         progress.asked += 1
+
+
+def _teach(config: Config, parts: Parts) -> Pending[dict[str, float]]:
+    """Begin an update of the MPRM, watched by its guard."""
+    samples = parts.buffer.draw(config.mprm.lesson_size)
+    return parts.mprm.start("update", samples, parts.held_back.entries(), config.mprm.guard_margin)
 
 
 def _choose(config: Config, step: int, rollouts: Sequence[Rollout]) -> list[int]:

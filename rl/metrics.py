@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rewards.annotator import Bill
+from rewards.annotation.annotator import Bill
+from rewards.annotation.hybrid_labels import Agreement
+from rewards.annotation.judge import Judgement
+from rewards.measuring.by_kind import KINDS, labels_by_kind, scores_by_kind
 from rewards.records import Rollout, StepCounts, StepScores
 from selection.bis import step_statistics
 from selection.buffer import StreamingBuffer
@@ -21,6 +24,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "held-out prompts answered right, sampled at the training temperature; also by source",
         "rises",
         "lower `learner.learning_rate`; look at `reward/mixed_groups`",
+    ),
+    "policy/strategies": (
+        "held-out prompts answered right by each test-time strategy (`evaluation.strategies`) with N samples",
+        "best-of-N above `majority`",
+        "falling with N, the MPRM is being fooled: look at `reward/mprm_error`",
     ),
     "policy/loss": ("TRL's loss of the update", "small, around 0", "it is no measure of progress; see accuracy"),
     "policy/grad_norm": (
@@ -36,6 +44,8 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "moves with `reward/outcome`",
         "rising while the outcome falls is reward hacking: use `credit: outcome`",
     ),
+    "reward/mprm_perception": ("the same of perception steps alone", "as above", "compare with the next"),
+    "reward/mprm_reasoning": ("the same of reasoning steps alone", "as above", "compare with the one before"),
     "reward/mixed_groups": (
         "groups with right and wrong answers; only these carry an outcome signal",
         "above 0.3",
@@ -55,6 +65,21 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "falls",
         "as for the gap",
     ),
+    "reward/model": (
+        "mean score that the outcome model gives an answer",
+        "moves with `reward/outcome`",
+        "as for `reward/mprm`",
+    ),
+    "reward/model_gap": (
+        "mean outcome model score of right minus wrong answers",
+        "positive, rises",
+        "more pairs: `outcome_model.pairs`, or `outcome_model.harvest`",
+    ),
+    "reward/answers": ("mean reward of an answer, as `outcome_model.reward` has it", "rises", "see `reward/outcome`"),
+    "reward/model_loss": ("Bradley-Terry loss of a pair, nats", "falls from 0.69", "lower its learning rate"),
+    "reward/model_accuracy": ("pairs in the right order before they were learned", "rises from 0.5", "as above"),
+    "reward/model_grad_norm": ("length of its gradient before clipping", "steady", "as above"),
+    "reward/model_skipped": ("its optimizer steps left out: not finite", "0", "as above"),
     "mprm/auc_within_kind": (
         "area under the ROC curve of step scores against true labels, within a step kind, averaged over kinds",
         "rises from 0.5",
@@ -67,10 +92,47 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "nothing: it is the task's",
     ),
     "mprm/auc_within_kind_own": ("within a kind, against whether the step is right on its own", "rises", "as above"),
+    "mprm/auc_within_kind_perception": (
+        "`mprm/auc_within_kind` over perception steps alone",
+        "as that",
+        "`mprm.perception_weight`",
+    ),
+    "mprm/auc_within_kind_reasoning": ("the same over reasoning steps alone", "as that", "as that"),
+    "mprm/macro_f1_perception": (
+        "mean of the F1 of right and of wrong perception steps, against true labels; right is a score of 0.5 or more",
+        "rises",
+        "`mprm.perception_weight`",
+    ),
+    "mprm/macro_f1_reasoning": ("the same of reasoning steps", "rises", "as for `mprm/auc_within_kind`"),
+    "mprm/bench_macro_f1": (
+        "mean F1 of right and of wrong steps on `evaluation.bench`, weighted by steps, at 0.5; also by source and kind",
+        "rises",
+        "look at `mprm/bench_calibration_error`; tune a threshold with `sieve eval prm --tune-on`",
+    ),
+    "mprm/bench_first_error_f1": ("first-error F1 of `processbench`; also by subset", "rises", "as above"),
+    "mprm/bench_auc": (
+        "area under the ROC curve on `evaluation.bench`",
+        "above `mprm/bench_auc_index_only`",
+        "more, or other, annotation",
+    ),
+    "mprm/bench_auc_index_only": ("the same for a baseline that knows only a step's index", "any", "nothing"),
+    "mprm/bench_auc_within_index": ("area among steps of one index, averaged", "rises from 0.5", "as for the area"),
+    "mprm/bench_brier": ("mean squared error of the scores there", "falls", "as below"),
+    "mprm/bench_calibration_error": ("expected calibration error, 10 bins", "below 0.1", "`mprm.label: soft`"),
     "mprm/loss": ("cross-entropy of a labelled step, nats", "falls", "lower `mprm.learning_rate`"),
     "mprm/grad_norm": ("length of the gradient before clipping", "steady", "lower `mprm.learning_rate`"),
     "mprm/positive": ("positive targets it was taught", "0.3 to 0.9", "see the selector"),
     "mprm/likelihood_weight": ("weight of the text's likelihood in the scores", "settles above 0", "nothing"),
+    "mprm/skipped": ("optimizer steps left out: loss or gradient not finite", "0", "lower `mprm.learning_rate`"),
+    "mprm/guard_auc_before": (
+        "area under the ROC curve of step scores against Monte-Carlo labels within groups, before an update, on "
+        "held-back rollouts",
+        "above 0.5, holds as the policy moves on",
+        "a reward model that ages falls here: update it more often",
+    ),
+    "mprm/guard_auc_after": ("the same after it", "not below the area before", "lower `mprm.learning_rate`"),
+    "mprm/guard_pairs": ("pairs of steps it rests on", "hundreds", "raise `mprm.guard_share`"),
+    "mprm/rolled_back": ("whether the update was taken back", "0", "lower `mprm.learning_rate` or `mprm.batches`"),
     "annotation/continuations": ("Monte-Carlo continuations of this step", "as configured", "nothing"),
     "annotation/tokens": ("their tokens", "steady", "the bill: try `annotation.budget`, or lower `annotation.share`"),
     "annotation/truncated": ("continuations cut off, and so left out", "below 0.05", "raise the length limit"),
@@ -80,6 +142,27 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "annotation/saved_tokens": ("their tokens, estimated", "as above", "nothing"),
     "annotation/saved_seconds": ("the time for them, at the same speed", "as above", "nothing"),
     "annotation/labelled": ("annotated rollouts with a labelled step", "1, or `annotation.triage_ratio`", "nothing"),
+    "annotation/positive_perception": ("labelled perception steps that are positive", "0.3 to 0.9", "nothing"),
+    "annotation/positive_reasoning": ("labelled reasoning steps that are positive", "0.3 to 0.9", "nothing"),
+    "annotation/labelled_perception": ("labelled perception steps", "steady", "look at `task.perception_marker`"),
+    "annotation/labelled_reasoning": ("labelled reasoning steps", "steady", "look at `task.reasoning_marker`"),
+    "annotation/judged": ("annotated rollouts with a judge's verdict", "`judge.share`", "see `judge_failures`"),
+    "annotation/judge_agreement": (
+        "labelled and judged steps on which counts and judge agree",
+        "well above 0.5",
+        "a better judge, or `judge.rule=monte_carlo`",
+    ),
+    "annotation/judge_agreement_perception": ("the same of perception steps", "as above", "as above"),
+    "annotation/judge_agreement_reasoning": ("the same of reasoning steps", "as above", "as above"),
+    "annotation/judge_failures": (
+        "rollouts that the judge was to read and has no verdict on; also by [reason](rewards/annotation/judge.py)",
+        "0",
+        "the reason says; such rollouts keep their Monte-Carlo labels",
+    ),
+    "annotation/judge_tokens": ("tokens that the judge read and wrote", "steady", "lower `judge.share`"),
+    "annotation/judge_cost": ("their price, by `judge.price_input` and `judge.price_output`", "steady", "as above"),
+    "annotation/judge_cached": ("rollouts whose verdict was known", "any", "nothing"),
+    "annotation/judge_cache_failed": ("1 if the file of verdicts could not be used", "0", "look at `judge.cache`"),
     "selection/seen": ("rollouts offered so far", "grows evenly", "nothing"),
     "selection/kept": ("offered rollouts that were kept", "around `selection.keep_ratio`", "a `selection.half_life`"),
     "selection/left": (
@@ -111,6 +194,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "perf/score_seconds": ("the MPRM scoring", "small", "a GPU for the MPRM"),
     "perf/credit_seconds": ("computing advantages", "near 0", "your credit rule is slow"),
     "perf/annotate_seconds": ("waiting for continuations", "below the learner's", "lower `annotation.share`"),
+    "perf/judge_seconds": ("waiting for the judge's verdicts", "small", "lower `judge.share` or `judge.deadline`"),
     "perf/select_seconds": ("the buffer", "near 0", "your selector is slow"),
     "perf/teach_seconds": ("waiting for the MPRM's update", "small", "lower `mprm.batches`"),
     "perf/learn_seconds": ("waiting for the policy update after annotation", "near 0", "a GPU for the learner"),
@@ -180,12 +264,16 @@ def reward_metrics(
         "reward/truncated": _mean([rollout.finish_reason == "length" for rollout in rollouts]),
         "reward/mprm_gap": _mean(last[1.0]) - _mean(last[0.0]),
         "reward/mprm_error": _mean(np.concatenate(errors)) if errors else float("nan"),
-    }
+    } | {f"reward/mprm_{kind}": score for kind, score in scores_by_kind(rollouts, scores).items()}
 
 
-def annotation_metrics(bill: Bill, counts: Sequence[StepCounts]) -> dict[str, float]:
-    """What a step's Monte-Carlo labels cost, and what was got for it."""
-    return {
+def annotation_metrics(bill: Bill, counts: Sequence[StepCounts], rollouts: Sequence[Rollout] = ()) -> dict[str, float]:
+    """What a step's Monte-Carlo labels cost, and what was got for it; by the kind of step, too, given the rollouts that
+    the counts belong to."""
+    by_kind: dict[str, float] = {}
+    for kind, (labelled, positive) in labels_by_kind(rollouts, counts if rollouts else ()).items():
+        by_kind |= {f"annotation/labelled_{kind}": float(labelled), f"annotation/positive_{kind}": positive}
+    return by_kind | {
         "annotation/continuations": float(bill.continuations),
         "annotation/tokens": float(bill.tokens),
         "annotation/truncated": bill.truncated / bill.continuations if bill.continuations else float("nan"),
@@ -196,6 +284,22 @@ def annotation_metrics(bill: Bill, counts: Sequence[StepCounts]) -> dict[str, fl
         "annotation/saved_seconds": bill.saved_seconds,
         "annotation/labelled": _mean([bool(entry.sampled.any()) for entry in counts]),
     }
+
+
+def judge_metrics(judgement: Judgement, agreement: Agreement) -> dict[str, float]:
+    """What the judge said of the annotated rollouts, how far the counts agree, and what it cost."""
+    values = {
+        "judged": judgement.judged / len(judgement.verdicts) if judgement.verdicts else float("nan"),
+        "judge_agreement": agreement.share(),
+        "judge_failures": float(judgement.failures.total()),
+        "judge_tokens": float(judgement.prompt_tokens + judgement.completion_tokens),
+        "judge_cost": judgement.cost,
+        "judge_cached": float(judgement.cached),
+        "judge_cache_failed": float(judgement.cache_failed),
+    }
+    values |= {f"judge_agreement_{kind}": agreement.share(kind) for kind in KINDS if kind in agreement.compared}
+    values |= {f"judge_failures/{reason}": float(number) for reason, number in judgement.failures.items()}
+    return group("annotation", values)
 
 
 def selection_metrics(candidates: Candidates, scores: np.ndarray, buffer: StreamingBuffer) -> dict[str, float]:

@@ -13,7 +13,7 @@ from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.console import Console
-from rl.evaluation import Evaluation
+from rl.evaluating.evaluation import Evaluation
 from rl.progress import is_due
 
 TENSORBOARD, METRICS_FILE = "tensorboard", "metrics.jsonl"
@@ -46,6 +46,10 @@ class Monitor:
         self._write(step, metrics)
         self._console.step(step, self._config.steps, metrics)
 
+    def say(self, text: str) -> None:
+        """A line for whoever watches."""
+        self._console.say(text)
+
     def distribution(self, step: int, name: str, values: np.ndarray) -> None:
         """Record a histogram of the finite ones among the values, if there are any."""
         finite = values[np.isfinite(values)]
@@ -58,6 +62,11 @@ class Monitor:
         self._write(step, metrics)
         self._console.evaluation(step, metrics)
         return metrics
+
+    def further_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record what was found out beside the held-out evaluation."""
+        self._write(step, metrics)
+        self._console.further_evaluation(step, metrics)
 
     def samples(
         self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], scores: Sequence[StepScores]

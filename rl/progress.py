@@ -10,15 +10,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rewards.annotator import Bill
+from rewards.annotation.annotator import Bill
 from rewards.records import Completion, Prompt
 from rl.config import Config, ConfigError
-from rl.experiment import Parts
+from rl.parts import Parts
 from rl.tasks.task import Task
 from rl.workers import Pending
 from selection.buffer_files import load_buffer, save_buffer
 
-CHECKPOINTS, BUFFER_FILE = "checkpoints", "buffer.parquet"
+CHECKPOINTS, BUFFER_FILE, HELD_BACK_FILE = "checkpoints", "buffer.parquet", "held_back.parquet"
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,11 @@ class Progress:
         saving = [
             parts.learner.start("save", (partial / "policy").absolute()),
             parts.mprm.start("save", (partial / "mprm").absolute()),
+            *parts.answers.save(partial),
         ]
         save_buffer(parts.buffer.state(), partial / BUFFER_FILE)
-        (partial / "progress.json").write_text(json.dumps(self._state()))
+        parts.held_back.save(partial / HELD_BACK_FILE)
+        (partial / "progress.json").write_text(json.dumps(self._state() | {"judge": _judge_state(parts)}))
         for answer in saving:
             answer.result()
         shutil.rmtree(target, ignore_errors=True)
@@ -103,15 +105,19 @@ class Progress:
         """Go on from the newest checkpoint of a run folder: puts the state back into the parts, too.
 
         Raises:
-            ConfigError: Its buffer is damaged or something else.
+            ConfigError: Its buffer, held-back rollouts or preference pairs are damaged or something else.
         """
         newest = checkpoints(folder)[-1].absolute()
         try:
             parts.buffer.restore(load_buffer(newest / BUFFER_FILE))
+            parts.held_back.load(newest / HELD_BACK_FILE)
+            loading = parts.answers.load(newest)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        loading = [parts.learner.start("load", newest / "policy"), parts.mprm.start("load", newest / "mprm")]
+        loading += [parts.learner.start("load", newest / "policy"), parts.mprm.start("load", newest / "mprm")]
         state = json.loads((newest / "progress.json").read_text())
+        if (judge := state.pop("judge")) is not None and parts.judge is not None:
+            parts.judge.restore(judge)
         upcoming = deque(_restored_batch(entry, parts.task) for entry in state.pop("upcoming"))
         for answer in loading:
             answer.result()
@@ -146,6 +152,10 @@ def checkpoints(folder: Path) -> list[Path]:
 def is_due(every: int, step: int) -> bool:
     """Whether something that happens every so many steps (0: never) happens after ``step``."""
     return every > 0 and step % every == 0
+
+
+def _judge_state(parts: Parts) -> dict[str, int] | None:
+    return parts.judge.state() if parts.judge is not None else None
 
 
 def _restored_batch(entry: dict, task: Task) -> Batch:

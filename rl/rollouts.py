@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rewards.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
-from rewards.verifiers import Verifier
+from rewards.verification.verifiers import Verifier
 
 
 class UnreadableRolloutsError(RuntimeError):

@@ -1,6 +1,10 @@
-"""How far sampling may run ahead of learning."""
+"""How far sampling may run ahead of learning, and that no step mixes versions of the reward model."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rewards.records import StepScores
 
 
 class StalenessGate:
@@ -46,3 +50,14 @@ class StalenessGate:
                 f"allowed is 0 to {self.max_staleness}"
             )
         return age
+
+
+def check_one_version(scores: Sequence[StepScores]) -> None:
+    """All rollouts of a policy step, and so of each group, are scored by one version of the reward model.
+
+    Raises:
+        RuntimeError: They are not.
+    """
+    versions = sorted({entry.mprm_version for entry in scores})
+    if len(versions) > 1:
+        raise RuntimeError(f"a policy step was scored by versions {versions} of the reward model; allowed is one")

@@ -18,11 +18,13 @@ import ray
 
 from rl.config import Config, ConfigError, load_config, save_config
 from rl.console import Console
-from rl.evaluation import evaluate
-from rl.experiment import make_parts
+from rl.evaluating.benchmark_evaluation import read_configured_benchmark
+from rl.evaluating.evaluations import Evaluations
 from rl.loop import run
 from rl.memory import PeakMemory
 from rl.monitor import Monitor
+from rl.parts import make_parts
+from rl.preference_corpus import find_preferences, learn_preferences
 from rl.progress import Progress, checkpoints
 from rl.warm_start import find_records, warm_start
 
@@ -54,25 +56,30 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     began = time.perf_counter()
     # A resumed run's MPRM has had its warm start.
     records = None if resume else find_records(config)
+    pairs = None if resume else find_preferences(config)
+    benchmark = read_configured_benchmark(config)
     console.say(f"starting {config.engine.count} {config.engine.kind} engine(s), learner and reward model …")
     with PeakMemory() as memory, _stop_on_signal(console) as stopped:
         try:
-            parts = make_parts(config)
+            parts = make_parts(config, folder)
             _keep_config(config, folder)
             progress = Progress.restore(folder, parts) if resume else Progress(folder)
             monitor = Monitor(folder, config, parts.encoder, console, progress.step)
+            evaluations = Evaluations(config, parts, monitor, benchmark)
             if records is not None:
                 warm_start(config, records, parts.encoder, partial(parts.mprm.start, "train"), console)
+            if pairs is not None and parts.answers.model is not None:
+                learn_preferences(config, pairs, parts.encoder, partial(parts.answers.model.start, "train"), console)
             if not progress.start:
-                progress.start = monitor.evaluation(0, evaluate(config, parts))
+                progress.start = evaluations.after(0)
             sitting = progress.seconds
             try:
-                run(config, parts, progress, monitor, stopped)
+                run(config, parts, progress, evaluations, monitor, stopped)
                 progress.seconds = sitting + time.perf_counter() - began
                 progress.save(config, parts)
                 if progress.step < config.steps:
                     return Outcome(folder, progress.step, None)
-                end = monitor.evaluation(progress.step, evaluate(config, parts))
+                end = evaluations.after(progress.step)
             finally:
                 monitor.close()
             progress.seconds = sitting + time.perf_counter() - began

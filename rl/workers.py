@@ -40,7 +40,7 @@ class Answer(Generic[Result]):
     """The pending answer of one `Worker`; its ``reference`` can be handed to another worker without waiting for it."""
 
     def __init__(self, reference: Any, description: str, deadline: float) -> None:
-        self.reference, self._description, self._deadline = reference, description, deadline
+        self.reference, self.deadline, self.description = reference, deadline, description
 
     def result(self) -> Result:
         """Wait for the answer, at most the deadline.
@@ -49,14 +49,17 @@ class Answer(Generic[Result]):
             WorkerError: The worker died, raised, or did not answer in time.
         """
         try:
-            return ray.get(self.reference, timeout=self._deadline)
+            return ray.get(self.reference, timeout=self.deadline)
         except GetTimeoutError:
-            raise WorkerError(f"{self._description}: no answer within {self._deadline:g} s (deadline)") from None
+            raise WorkerError(f"{self.description}: no answer within {self.deadline:g} s (deadline)") from None
         except RayTaskError as error:
             cause = error.cause if error.cause is not None else error
-            raise WorkerError(f"{self._description}: {type(cause).__name__}: {cause}") from error
+            raise WorkerError(f"{self.description}: {type(cause).__name__}: {cause}") from error
         except RayActorError as error:
-            raise WorkerError(f"{self._description}: the worker died: {str(error).splitlines()[0]}") from error
+            # An actor that could not be made says why in its last line, one that was killed in its first.
+            lines = str(error).strip().splitlines()
+            cause = lines[-1] if getattr(error, "actor_init_failed", False) else lines[0]
+            raise WorkerError(f"{self.description}: the worker died: {cause}") from error
 
 
 class Worker:
@@ -136,10 +139,12 @@ class _Merged:
 
 def placement(config: Config) -> dict[str, tuple[int, float, float]]:
     """Who runs where: for each kind of worker its number, CPUs and GPUs."""
+    outcome_model = config.outcome_model
     return {
         "engine": (config.engine.count, config.engine.num_cpus, config.engine.num_gpus),
         "learner": (1, config.learner.num_cpus, config.learner.num_gpus),
-        "mprm": (1, config.mprm.num_cpus, config.mprm.num_gpus),
+        "mprm": (config.mprm.ranks, config.mprm.num_cpus, config.mprm.num_gpus),
+        **({"outcome_model": (1, outcome_model.num_cpus, outcome_model.num_gpus)} if outcome_model.is_used else {}),
     }
 
 
@@ -158,5 +163,5 @@ def start_ray(config: Config) -> None:
         if needed > there.get(resource, 0):
             raise ConfigError(
                 f"the placement needs {needed:g} {resource}s and Ray has {there.get(resource, 0):g}: lower "
-                f"engine.count, or num_{resource.lower()}s of engine, learner or mprm"
+                f"engine.count, or num_{resource.lower()}s of engine, learner, mprm or outcome_model"
             )

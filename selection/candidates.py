@@ -21,8 +21,8 @@ class Candidates:
             weighted its evidence.
         sampled: Continuations that finished (S,); 0 means that the step's evidence is missing, never that it is wrong.
         step_scores: The MPRM's probability that each step is right (S,), where it is known.
-        complexity: The feature entropy of each rollout's images (B,), in [0, 1]; see `rewards.complexity`. Only where
-            the selector needs it.
+        complexity: The feature entropy of each rollout's images (B,), in [0, 1]; see
+            `rewards.process_model.complexity`. Only where the selector needs it.
         generator: For selectors that choose at random.
     """
 

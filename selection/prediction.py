@@ -48,7 +48,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from rewards.evidence import Evidence
+from rewards.annotation.evidence import Evidence
 
 REPAIR = 0.02
 CONCENTRATION = 30.0

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rewards.annotator import Annotation
-from rewards.budgets import Budget
+from rewards.annotation.annotator import Annotation
+from rewards.annotation.budgets import Budget
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
-from rewards.verifiers import exact
+from rewards.verification.verifiers import exact
 from tests.builders import a_prompt
 
 RIGHT, WRONG = (1, 2), (1, 3)

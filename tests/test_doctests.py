@@ -18,10 +18,15 @@ MODULES = [
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 WITH_EXAMPLES = {
-    "rewards.labels",
+    "rewards.process_model.ensemble",
+    "rewards.verification.final_answer",
+    "rewards.process_model.labels",
+    "rewards.packing",
+    "rewards.outcome.preferences",
+    "rewards.verification.quantity",
     "rewards.seeds",
     "rewards.steps",
-    "rewards.verifiers",
+    "rewards.verification.verifiers",
     "rl.staleness",
     "selection.buffer",
 }
@@ -35,5 +40,7 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
 
 
 def test_every_room_is_walked() -> None:
-    assert {"rl.engines.vllm_engine", "rl.policy.tokenizer", "rl.tasks.files", "rewards.mprm"} < set(MODULES)
+    assert {"rl.engines.vllm_engine", "rl.policy.tokenizer", "rl.tasks.files", "rewards.process_model.mprm"} < set(
+        MODULES
+    )
     assert set(MODULES) > WITH_EXAMPLES

@@ -9,21 +9,24 @@ import torch
 
 from rewards.records import Completion, SamplingRequest
 
+DEPLOYMENT = {"count", "kv_cache_gib", "gpu_memory_utilization", "num_cpus", "num_gpus"}
+"""Keys of the section ``engine`` that say where it runs, and not what it answers."""
+
 
 class Engine(Protocol):
-    """Two implementations behave alike: `rl.engines.vllm_engine.VllmEngine` and `rl.engines.hf_engine.HfEngine`.
+    """Two implementations behave alike: `rl.engines.vllm_engine.VllmEngine` and `rl.engines.hf_engine.HfEngine`."""
 
-    Attributes:
-        version: The policy version of the weights that answer now.
-    """
-
-    version: int
+    @property
+    def version(self) -> int:
+        """The policy version of the weights that answer now."""
+        ...
 
     def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
         """``n`` continuations for each request, in its order.
 
         Prefix and continuation together hold at most ``max_completion_tokens``. Log-probabilities are those of the
-        distribution sampled from, at the engine's temperature.
+        distribution sampled from, at the engine's temperature or the request's own. A text that a request wants to end
+        with counts only where all of it is new.
         """
         ...
 

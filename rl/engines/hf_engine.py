@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from rewards.backbone import device, load_model
 from rewards.encoding import Encoder
@@ -40,6 +42,8 @@ class HfEngine:
         torch.set_num_threads(threads)
         self._device = device()
         self._model = load_model(checkpoint, dtype, trust_remote_code).eval()
+        # A checkpoint's own preferences, for example a repetition penalty, would be filled in without a word.
+        self._model.generation_config = GenerationConfig()
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code)
         self._temperature, self._max_tokens, self._batch_size = temperature, max_completion_tokens, batch_size
         self.version = 0
@@ -48,12 +52,14 @@ class HfEngine:
         """See `rl.engines.engine.Engine.sample`."""
         results: list[list[Completion]] = [[] for _ in requests]
         # Like lengths together: a batch decodes as long as its longest member.
-        order = sorted(range(len(requests)), key=lambda i: len(requests[i].prefix))
-        rows = [i for i in order for _ in range(requests[i].n)]
-        for start in range(0, len(rows), self._batch_size):
-            chunk = rows[start : start + self._batch_size]
-            for row, completion in zip(chunk, self._generate([requests[i] for i in chunk], start), strict=True):
-                results[row].append(completion)
+        order = sorted(range(len(requests)), key=lambda i: (self._how(requests[i]), len(requests[i].prefix)))
+        for (temperature, until), alike in groupby(order, key=lambda i: self._how(requests[i])):
+            rows = [i for i in alike for _ in range(requests[i].n)]
+            for start in range(0, len(rows), self._batch_size):
+                chunk = rows[start : start + self._batch_size]
+                completions = self._generate([requests[i] for i in chunk], start, temperature, until)
+                for row, completion in zip(chunk, completions, strict=True):
+                    results[row].append(completion)
         return results
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
@@ -61,21 +67,28 @@ class HfEngine:
         self._model.load_state_dict(dict(weights))
         self.version = version
 
+    def _how(self, request: SamplingRequest) -> tuple[float, str]:
+        """What the requests of one batch have in common: temperature, and where to end, empty for nowhere."""
+        return self._temperature if request.temperature is None else request.temperature, request.until or ""
+
     @torch.inference_mode()
-    def _generate(self, requests: Sequence[SamplingRequest], position: int) -> list[Completion]:
+    def _generate(
+        self, requests: Sequence[SamplingRequest], position: int, temperature: float, until: str
+    ) -> list[Completion]:
         """One continuation for each of a batch of requests."""
         longest = max(len(request.prefix) for request in requests)
         batch = self._encoder.batch([r.prompt for r in requests], [r.prefix for r in requests])
         inputs = _prefixes_to_the_left(batch.model_inputs(self._device), longest)
         allowed = [room_left(request, self._max_tokens) for request in requests]
+        prompt_length = inputs["input_ids"].shape[1]
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        criteria = [_Wrote(until, prompt_length, self._encoder.decode)] if until else []
         torch.manual_seed(derive_seed(position, *(request.seed for request in requests)))
         output = self._model.generate(
             **inputs,
+            stopping_criteria=StoppingCriteriaList(criteria),
             generation_config=GenerationConfig(
-                do_sample=True,
-                temperature=self._temperature,
-                top_k=0,
-                top_p=1.0,
+                **(sampling if temperature else {"do_sample": False}),
                 max_new_tokens=max(allowed),
                 eos_token_id=self._encoder.end_token,
                 pad_token_id=self._encoder.pad_token,
@@ -84,19 +97,36 @@ class HfEngine:
             ),
         )
         logprobs = torch.stack([scores.float().log_softmax(-1) for scores in output.scores], dim=1)
-        tokens = output.sequences[:, inputs["input_ids"].shape[1] :]
+        tokens = output.sequences[:, prompt_length:]
         chosen = logprobs.gather(2, tokens.unsqueeze(2)).squeeze(2)
         return [
-            self._completion(row.tolist(), values.tolist(), most)
+            self._completion(row.tolist()[:most], values.tolist()[:most], until)
             for row, values, most in zip(tokens, chosen, allowed, strict=True)
         ]
 
-    def _completion(self, tokens: list[int], logprobs: list[float], most: int) -> Completion:
-        """Cut one row of a batch at its end token, or at its own length limit."""
-        length = tokens.index(self._encoder.end_token) + 1 if self._encoder.end_token in tokens else len(tokens)
-        finish_reason = "stop" if self._encoder.end_token in tokens[:most] else "length"
-        length = min(length, most)
+    def _completion(self, tokens: list[int], logprobs: list[float], until: str) -> Completion:
+        """Cut one row of a batch, no longer than its own limit, at its end token or where it wrote ``until``."""
+        ended = self._encoder.end_token in tokens
+        length = tokens.index(self._encoder.end_token) + 1 if ended else len(tokens)
+        finish_reason = "stop" if ended else "length"
+        if until and until in self._encoder.decode(tokens[:length]):
+            length = next(n for n in range(1, length + 1) if until in self._encoder.decode(tokens[:n]))
+            finish_reason = "until"
         return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), finish_reason, self.version)
+
+
+class _Wrote(StoppingCriteria):
+    """A row is done when it has written a text after its first ``start`` tokens, as vLLM understands a stop text.
+
+    Transformers' own ``stop_strings`` would also find a text that begins before them.
+    """
+
+    def __init__(self, text: str, start: int, decode: Callable[[list[int]], str]) -> None:
+        self._text, self._start, self._decode = text, start, decode
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        written = [self._text in self._decode(row) for row in input_ids[:, self._start :].tolist()]
+        return torch.tensor(written, device=input_ids.device)
 
 
 def _prefixes_to_the_left(inputs: dict[str, torch.Tensor], longest: int) -> dict[str, torch.Tensor]:

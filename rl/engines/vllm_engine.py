@@ -99,10 +99,12 @@ class VllmEngine:
             SamplingParams(
                 n=request.n,
                 seed=request.seed,
-                temperature=self._temperature,
+                temperature=self._temperature if request.temperature is None else request.temperature,
                 max_tokens=room_left(request, self._max_tokens),
                 logprobs=0,
-                detokenize=False,
+                stop=request.until,
+                include_stop_str_in_output=True,
+                detokenize=request.until is not None,
             )
             for request in requests
         ]
@@ -122,4 +124,7 @@ class VllmEngine:
 def _completion(sample: Any, version: int) -> Completion:
     token_ids = tuple(sample.token_ids)
     logprobs = tuple(entry[token].logprob for entry, token in zip(sample.logprobs, token_ids, strict=True))
-    return Completion(token_ids, logprobs, "stop" if sample.finish_reason == "stop" else "length", version)
+    # A text that ended it is the one that was asked for; a token, one of the checkpoint's end-of-sequence tokens.
+    ended = "until" if isinstance(sample.stop_reason, str) else "stop"
+    finish_reason = ended if sample.finish_reason == "stop" else "length"
+    return Completion(token_ids, logprobs, finish_reason, version)

@@ -91,7 +91,7 @@ def make_policy(
     processor.save_pretrained(output_dir)
     report(f"made {output_dir} in {time.monotonic() - began:.0f} s")
     if measured_prompts:
-        report(measure(model, processor, GridTask(difficulty), measured_prompts, seed=seed).table())
+        report(measure(output_dir, GridTask(difficulty), measured_prompts, seed).table())
     return Path(output_dir)
 
 

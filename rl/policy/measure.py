@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import ProcessorMixin
 
-from rewards.records import Prompt
+from rewards.encoding import Encoder
+from rewards.records import Prompt, SamplingRequest
+from rewards.seeds import derive_seed
+from rl.engines.hf_engine import HfEngine
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import ANSWER, written_answer
 from rl.tasks.task import StepTruth
@@ -26,28 +30,15 @@ def chat_text(processor: ProcessorMixin, question: str) -> str:
     return str(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
 
 
-@torch.no_grad()
-def sample(
-    model: PreTrainedModel, processor: ProcessorMixin, prompts: Sequence[Prompt], temperature: float = 1.0
+def write_answers(
+    checkpoint: str | Path, prompts: Sequence[Prompt], n: int = 1, seed: int = 0, temperature: float = 1.0
 ) -> list[str]:
-    """One answer to each prompt, drawn from torch's random state; greedy at temperature 0."""
-    answers: list[str] = []
-    how = (
-        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        if temperature
-        else {"do_sample": False}
-    )
-    for start in range(0, len(prompts), _BATCH):
-        batch = prompts[start : start + _BATCH]
-        inputs = processor(
-            text=[chat_text(processor, prompt.question) for prompt in batch],
-            images=[prompt.images[0] for prompt in batch],
-            padding=True,
-            return_tensors="pt",
-        )
-        tokens = model.generate(**inputs, max_new_tokens=_MAX_TOKENS, **how)
-        answers += processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return answers
+    """``n`` answers of a saved policy to each prompt, those to one prompt together; greedy ones at temperature 0."""
+    threads = torch.get_num_threads()
+    engine = HfEngine(str(checkpoint), max_completion_tokens=_MAX_TOKENS, batch_size=_BATCH, threads=threads)
+    encoder = Encoder(str(checkpoint))
+    requests = [SamplingRequest(p, n=n, seed=derive_seed(seed, p.id), temperature=temperature) for p in prompts]
+    return [encoder.decode(sample.token_ids) for samples in engine.sample(requests) for sample in samples]
 
 
 @dataclass(frozen=True)
@@ -109,24 +100,21 @@ class Measurement:
         return lines
 
 
-def measure(
-    model: PreTrainedModel, processor: ProcessorMixin, task: GridTask, prompts: int = 1024, seed: int = 0
-) -> Measurement:
-    """Sample and check answers to the first held-out prompts."""
+def measure(checkpoint: str | Path, task: GridTask, prompts: int = 1024, seed: int = 0) -> Measurement:
+    """Sample and check answers of a saved policy to the first held-out prompts."""
     heldout = [task.prompt("heldout", index) for index in range(prompts)]
     turn = len(task.sources)
+    # Another picture makes another prompt: what is computed of a prompt's images is remembered by its id.
     blind = [
-        Prompt(p.id, p.source, p.question, heldout[(index + turn) % prompts].images, p.answer)
+        Prompt(f"{p.id}/blind", p.source, p.question, heldout[(index + turn) % prompts].images, p.answer)
         for index, p in enumerate(heldout)
     ]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        every = [prompt for prompt in heldout for _ in range(GROUP)]
-        return Measurement(
-            mark(task, every, sample(model, processor, every)),
-            mark(task, heldout, sample(model, processor, heldout, temperature=0)),
-            mark(task, blind, sample(model, processor, blind, temperature=0)),
-        )
+    every = [prompt for prompt in heldout for _ in range(GROUP)]
+    return Measurement(
+        mark(task, every, write_answers(checkpoint, heldout, GROUP, seed)),
+        mark(task, heldout, write_answers(checkpoint, heldout, temperature=0)),
+        mark(task, heldout, write_answers(checkpoint, blind, temperature=0)),
+    )
 
 
 def mark(task: GridTask, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Marked]:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.annotator import Annotation
-from rewards.budgets import make_budget
-from rewards.evidence import Evidence
+from rewards.annotation.annotator import Annotation
+from rewards.annotation.budgets import make_budget
+from rewards.annotation.evidence import Evidence
 from rewards.records import Completion, Rollout, SamplingRequest
-from rewards.verifiers import exact
+from rewards.verification.verifiers import exact
 from tests.builders import a_completion, a_prompt, a_rollout
 from tests.simulated_engine import RIGHT, WRONG, SimulatedEngine, annotation_of, decode, finish, found
 

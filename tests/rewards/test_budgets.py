@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rewards.annotator import Annotation
-from rewards.budgets import Triage, first_success, fixed, make_budget, sequential
-from rewards.evidence import Evidence
-from rewards.verifiers import exact
+from rewards.annotation.annotator import Annotation
+from rewards.annotation.budgets import Triage, first_success, fixed, make_budget, sequential
+from rewards.annotation.evidence import Evidence
+from rewards.verification.verifiers import exact
 from tests.builders import a_prompt, a_rollout
 from tests.simulated_engine import SimulatedEngine, decode, finish
 

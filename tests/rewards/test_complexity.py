@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.complexity import feature_entropy
 from rewards.encoding import Encoder
-from rewards.labels import hard
-from rewards.mprm import MPRM
+from rewards.process_model.complexity import feature_entropy
+from rewards.process_model.labels import hard
+from rewards.process_model.mprm import MPRM
 from rl.experiment import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt, an_image

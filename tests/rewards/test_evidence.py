@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.budgets import make_budget
+from rewards.annotation.budgets import make_budget
 from tests.builders import a_rollout
 from tests.simulated_engine import SimulatedEngine, annotation_of, finish, found
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.annotator import Annotation
-from rewards.budgets import make_budget
-from rewards.first_error import FirstError
-from rewards.verifiers import exact
+from rewards.annotation.annotator import Annotation
+from rewards.annotation.budgets import make_budget
+from rewards.annotation.first_error import FirstError
+from rewards.verification.verifiers import exact
 from tests.builders import a_prompt, a_rollout
 from tests.simulated_engine import SimulatedEngine, decode, finish
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.labels import LABEL_RULES, hard, soft
+from rewards.process_model.labels import LABEL_RULES, hard, soft
 from tests.builders import some_counts
 
 COUNTS = st.lists(st.integers(0, 16).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), max_size=12)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.steps import decode_pieces, step_spans
+from rewards.records import StepSpan
+from rewards.steps import Markers, decode_pieces, step_spans
 
 LINE, BLANK_LINE, ANSWER = r"\n", r"\n\n", "Answer:"
 
@@ -51,6 +52,87 @@ def test_spans(pieces: list[str], separator: str, expected: list[tuple[int, int]
 
 def test_without_a_marker_the_last_segment_is_a_step() -> None:
     assert pairs(["a", "\n", "Answer:", " 4"], answer=None) == [(0, 2), (2, 4)]
+
+
+VL_PRM = Markers(r"\[Visual Elements\]", r"\[Reasoning\]")
+SEE, THINK = "[Visual Elements]", "[Reasoning]"
+
+
+def kinds(pieces: list[str], markers: Markers = VL_PRM) -> list[tuple[int, int, str]]:
+    return [(span.start, span.end, span.kind) for span in step_spans(pieces, LINE, ANSWER, markers)]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        pytest.param(["a", "\n", "b"], [(0, 2, ""), (2, 3, "")], id="no marker, no kind"),
+        pytest.param(
+            [SEE, " a", "\n", THINK, " b"], [(0, 3, "perception"), (3, 5, "reasoning")], id="a tag on each step"
+        ),
+        pytest.param(
+            ["a", "\n", SEE, " b", "\n", "c", "\n", " ", THINK, " d", "\n", "e"],
+            [(0, 2, ""), (2, 5, "perception"), (5, 7, "perception"), (7, 11, "reasoning"), (11, 12, "reasoning")],
+            id="untagged steps keep the kind of the last tag",
+        ),
+        pytest.param(
+            [SEE, "\n", "a", "\n", "b", "\n", THINK, "\n", "\n", "c"],
+            [(0, 4, "perception"), (4, 6, "perception"), (6, 10, "reasoning")],
+            id="a tag alone on its line belongs to the next step",
+        ),
+        pytest.param([SEE, "\n", THINK, "\n", "a"], [(0, 5, "reasoning")], id="of two tags alone the last counts"),
+        pytest.param(["a", "\n", SEE, "\n"], [(0, 2, "")], id="a tag alone at the end is no step"),
+        pytest.param([THINK, "\n", "Answer:", " 4"], [], id="a tag alone before the answer"),
+        pytest.param(
+            [SEE, " a", "\n", "Answer:", " 4", "\n", "b"], [(0, 3, "perception"), (6, 7, "perception")], id="on"
+        ),
+        pytest.param(["a ", SEE, " b"], [(0, 3, "")], id="a tag inside a step is text"),
+        pytest.param([SEE, THINK, " a"], [(0, 3, "perception")], id="the first of two tags on a line"),
+        pytest.param(["[Visual", " Elements", "]\n", "a"], [(0, 4, "perception")], id="a tag of several tokens"),
+    ],
+)
+def test_kinds(pieces: list[str], expected: list[tuple[int, int, str]]) -> None:
+    assert kinds(pieces) == expected
+
+
+def test_one_marker_or_none_may_be_given() -> None:
+    text = [SEE, " a", "\n", THINK, " b"]
+    assert [kind for *_, kind in kinds(text, Markers(perception=VL_PRM.perception))] == ["perception"] * 2
+    assert [kind for *_, kind in kinds(text, Markers(reasoning=VL_PRM.reasoning))] == ["", "reasoning"]
+    assert [kind for *_, kind in kinds(text, Markers())] == ["", ""]
+
+
+def test_markers_are_alternatives_as_a_whole() -> None:
+    assert kinds(["x", " a"], Markers("x|y", "x|z")) == [(0, 2, "perception")]
+    assert kinds(["ay"], Markers("x|y")) == [(0, 1, "")]
+
+
+TAGGED = st.lists(st.sampled_from([SEE, THINK, "a", " ", "\n", "\n\n", "[Reasoning] b\n", "Answer: 4"]), max_size=14)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TAGGED)
+def test_kinds_are_those_of_a_slow_reading_line_by_line(pieces: list[str]) -> None:
+    """One token a character; every line that is neither blank, nor a mere tag, nor an answer is a step."""
+    text, kind, expected = "".join(pieces), "", list[str]()
+    for line in text.split("\n"):
+        line = line.strip()
+        for name, tag in (("perception", SEE), ("reasoning", THINK)):
+            if line.startswith(tag):
+                kind, rest = name, line.removeprefix(tag).strip()
+                break
+        else:
+            rest = line
+        if rest and not line.startswith("Answer:"):
+            expected.append(kind)
+    assert [kind for *_, kind in kinds(list(text))] == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(TAGGED)
+def test_without_tags_alone_on_a_line_markers_move_no_span(pieces: list[str]) -> None:
+    text = list(re.sub(r"(?m)^\s*\[[A-Za-z ]+\]\s*$", "x", "".join(pieces)))
+    bare = [StepSpan(span.start, span.end) for span in step_spans(text, LINE, ANSWER, VL_PRM)]
+    assert bare == list(step_spans(text, LINE, ANSWER))
 
 
 def test_the_end_token_has_no_text_and_the_others_their_own() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rewards.encoding import Encoder
-from rewards.labels import hard, soft
+from rewards.process_model.labels import hard, soft
 from rewards.records import Annotated, StepCounts
+from rewards.steps import Markers
 from rewards.visualprm import (
     Record,
     ScoredStep,
@@ -73,6 +74,18 @@ def test_a_record_has_the_published_fields(record: Record) -> None:
         assert written["score"] == (step.correct / step.sampled if step.sampled > 0 else 0.0)
         whole = step.correct.is_integer() and step.sampled.is_integer()
         assert whole == (type(written["num_mc_correct"]) is type(written["num_mc_total"]) is int)
+
+
+def test_tagged_steps_of_a_record_have_kinds() -> None:
+    """A heading on its own is a step here, since the record labels it; a section goes on until the next one."""
+    encoder = Encoder(str(SHIPPED_POLICY), markers=Markers(r"\[Visual Elements\]", r"\[Reasoning\]"))
+    texts = ["First", "[Visual Elements]", "a cat", " [Reasoning] so 1", "and so on"]
+    record = Record(("a.png",), "Total:", "1", "", 8, tuple(ScoredStep(text, 1.0, 8.0) for text in texts))
+    steps = as_annotated(record, "name", [an_image()], encoder, "\n", closed=True).rollout.steps
+    assert [span.kind for span in steps] == ["", "perception", "perception", "reasoning", "reasoning"]
+    plain = as_annotated(record, "name", [an_image()], Encoder(str(SHIPPED_POLICY)), "\n", closed=True).rollout.steps
+    assert [(span.start, span.end) for span in plain] == [(span.start, span.end) for span in steps]
+    assert {span.kind for span in plain} == {""}
 
 
 def test_an_annotated_rollout_becomes_a_record() -> None:
@@ -218,3 +231,37 @@ def test_text_that_stands_for_an_image_is_refused(encoder: Encoder, field: str) 
     record = Record(("a.png",), question, "4", "", 8, (ScoredStep(step, 1, 2),))
     with pytest.raises(UnusableRecordError, match="image placeholder"):
         as_annotated(record, "a.jsonl:1", [Image.new("RGB", (4, 4))], encoder, "\n", closed=True)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1).filter(lambda t: t.strip() and "<prm>" not in t), st.floats(0, 1)), min_size=1
+    )
+)
+def test_what_select_writes_is_read(scored: list[tuple[str, float]]) -> None:
+    """Made here as the published conversion makes it: each step stripped, marked, and joined by blank lines."""
+    process = "\n\n".join(f"{text.strip()}<prm>" for text, _ in scored)
+    human = {"from": "human", "value": f"Question: Which?\nProcess: {process}"}
+    labels = {"from": "gpt", "value": [score for _, score in scored]}
+    record = parse_record(json.dumps({"image": "7.png", "conversations": [human, labels]}).encode())
+    assert record.images == ("7.png",) and record.question == "Which?"
+    assert [(step.text, step.correct, step.sampled) for step in record.steps] == [
+        (text.strip(), score, 1.0) for text, score in scored
+    ]
+
+
+@pytest.mark.parametrize(
+    "conversations",
+    [
+        None,
+        [],
+        [{"value": "Question: a\nProcess: b<prm>"}],
+        [{"value": "Question: a\nProcess: b<prm>"}, {"value": [1.0, 0.0]}],
+        [{"value": "Question: a\nProcess: b"}, {"value": [1.0]}],
+        [{"value": "b<prm>"}, {"value": [1.0]}],
+        [{"value": 3}, {"value": [1.0]}],
+    ],
+)
+def test_conversations_that_are_no_training_record_are_refused(conversations: object) -> None:
+    with pytest.raises(UnusableRecordError, match="conversations is not a question with steps that end in <prm>"):
+        parse_record(json.dumps({"image": "7.png", "conversations": conversations}).encode())

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,6 +23,19 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs" / "smoke.yaml"
 SIEVE = Path(sys.executable).parent / "sieve"
+EVERYTHING = (
+    "max_staleness=0",
+    "steps=4",
+    "outcome_model.reward=hybrid",
+    "outcome_model.harvest=true",
+    # A judge that nobody answers for: the run goes on without it.
+    "judge.endpoint=http://127.0.0.1:9/v1",
+    "judge.model=nobody",
+    "judge.retries=0",
+    "evaluation.strategies=[majority,best_of_n_min]",
+    "evaluation.strategy_n=[1,2]",
+    "evaluation.strategy_prompts=4",
+)
 TIMED = ("perf/", "annotation/seconds", "annotation/saved_seconds")
 
 
@@ -48,11 +62,16 @@ def metrics(run: Path) -> dict[int, dict[str, float]]:
     return merged
 
 
+def held_back_rollouts(run: Path) -> int:
+    """Annotated rollouts that the MPRM does not learn from, at the end of a run of four steps."""
+    return pq.read_metadata(run / "checkpoints" / "step-4" / "held_back.parquet").num_rows
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """One strictly on-policy run to its end, which several tests look at."""
     run = tmp_path_factory.mktemp("runs") / "finished"
-    return run, sieve("train", SMOKE, f"output_dir={run}", "max_staleness=0", "steps=4")
+    return run, sieve("train", SMOKE, f"output_dir={run}", *EVERYTHING)
 
 
 def test_a_run_leaves_everything_behind(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -65,11 +84,38 @@ def test_a_run_leaves_everything_behind(finished: tuple[Path, subprocess.Complet
     assert summary["annotation"]["continuations"] > 0
     assert summary["annotation"]["tokens"] > summary["annotation"]["continuations"]
     assert summary["annotation"]["fixed_tokens"] == summary["annotation"]["tokens"]
-    assert summary["selection"]["seen"] == 4 * 8
+    assert summary["selection"]["seen"] == 4 * 8 - held_back_rollouts(run)
     assert 0 < summary["selection"]["kept"] < summary["selection"]["seen"]
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-2", "step-4"]
     assert str(run) in process.stdout and "tensorboard --logdir" in process.stdout
     assert "accuracy" in process.stdout and "step 4/4" in process.stdout
+
+
+def test_outcome_model_and_judge_are_part_of_the_run(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    run, process = finished
+    found = metrics(run)
+    taught = [step for step in found if "reward/model_loss" in found[step]]
+    assert taught == [2, 4], "every second step"
+    for step in (0, 4):
+        assert 0 <= found[step]["policy/strategies/best_of_n_min/2"] <= 1
+    for step in (1, 2, 3, 4):
+        assert found[step]["reward/outcome"] <= found[step]["reward/answers"] <= 1
+        assert found[step]["annotation/judged"] == 0 and found[step]["annotation/judge_failures"] == 8
+    assert "the judge has no verdict on any of 8 rollouts: unreachable" in process.stdout
+
+
+def test_the_finished_run_can_be_evaluated(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """vLLM loads the policy of a checkpoint, and the MPRM beside it judges."""
+    strategies = ("--strategy", "greedy,majority,best_of_n_min", "--n", "1,2", "--prompts", 4)
+    process = sieve("eval", "policy", "--run", finished[0], *strategies, "--json", tmp_path / "report.json")
+    assert process.returncode == 0, process.stderr
+    found = json.loads((tmp_path / "report.json").read_text())["results"]
+    assert {(point["strategy"], point["n"]) for point in found} > {("greedy", 1), ("best_of_n_min", 2)}
+    assert all(0 <= point["accuracy"] <= 1 for point in found)
 
 
 def test_tensorboard_shows_every_stage_and_some_rollouts(
@@ -83,15 +129,31 @@ def test_tensorboard_shows_every_stage_and_some_rollouts(
         assert any(tag.startswith(f"{group}/") for tag in tags["scalars"]), group
     assert any(tag.startswith("rollout_0/image") for tag in tags["images"])
     assert any(tag.startswith("rollout_0/text") for tag in tags["tensors"])
-    undocumented = [tag for tag in tags["scalars"] if tag not in METRICS and tag.rpartition("/")[0] not in METRICS]
-    assert undocumented == []
+    finer = tuple(f"{name}/" for name in METRICS)
+    assert [tag for tag in tags["scalars"] if tag not in METRICS and not tag.startswith(finer)] == []
 
 
 def test_same_seed_same_metrics(finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     run, _ = finished
     again = tmp_path / "again"
-    assert sieve("train", SMOKE, f"output_dir={again}", "max_staleness=0", "steps=4").returncode == 0
+    assert sieve("train", SMOKE, f"output_dir={again}", *EVERYTHING).returncode == 0
     assert metrics(again) == metrics(run)
+
+
+def test_two_ranks_of_the_mprm_make_the_run_of_one(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """What two processes with half of the weights each find is what one finds, up to rounding."""
+    run = tmp_path / "two"
+    ranks = ("mprm.ranks=2", "mprm.sharding=fsdp2", "mprm.num_cpus=0.25")
+    process = sieve("train", SMOKE, f"output_dir={run}", *EVERYTHING, *ranks)
+    assert process.returncode == 0, process.stderr
+    one, two = metrics(finished[0]), metrics(run)
+    assert held_back_rollouts(run) > 0 and "mprm/guard_auc_after" in one[4]
+    for step in (0, 1):
+        assert two[step] == pytest.approx(one[step], rel=1e-3, abs=1e-4)
+    for step in (2, 3, 4):
+        assert two[step].keys() == one[step].keys()
 
 
 def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
@@ -101,7 +163,7 @@ def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
     run, _ = finished
     cut = tmp_path / "cut"
     process = subprocess.Popen(
-        [str(SIEVE), "train", str(SMOKE), f"output_dir={cut}", "max_staleness=0", "steps=4", "checkpoint_every=0"],
+        [str(SIEVE), "train", str(SMOKE), f"output_dir={cut}", *EVERYTHING, "checkpoint_every=0"],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -139,6 +201,8 @@ def test_true_step_labels_reach_nothing_but_the_evaluation(tmp_path: Path) -> No
         for name, value in values.items():
             if name == "mprm/auc_index_only":  # a baseline fitted to the labels that it is compared with
                 assert misled[step][name] == pytest.approx(value)
+            elif name.startswith("mprm/macro_f1"):
+                assert misled[step][name] != value
             elif name.startswith("mprm/auc"):
                 assert misled[step][name] == pytest.approx(1 - value)
             else:

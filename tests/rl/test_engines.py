@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +134,91 @@ def test_lengths_and_finish_reasons(engine: Engine, encoder: Encoder, prompts: l
     cut = engine.sample([SamplingRequest(prompts[0], prefix=prefix[:47], n=4, seed=1)])[0]
     assert all(len(sample.token_ids) == 1 for sample in cut)
     assert all(s.finish_reason == ("stop" if s.token_ids[0] == encoder.end_token else "length") for s in cut)
+
+
+def test_temperature_0_takes_the_most_likely_token_each_time(
+    engine: Engine, learner: PolicyLearner, prompts: list[Prompt]
+) -> None:
+    """Beside sampled requests in one call; log-probabilities are those at temperature 1, as the learner has them."""
+    greedy = [SamplingRequest(prompt, temperature=0, seed=i) for i, prompt in enumerate(prompts)]
+    sampled = [SamplingRequest(prompt, n=2, seed=3) for prompt in prompts]
+    together = engine.sample([*greedy, *sampled])
+    assert largest_difference(learner, [*greedy, *sampled], together) < TOLERANCE
+    best = [group[0] for group in together[: len(prompts)]]
+    others = engine.sample([SamplingRequest(prompt, temperature=0, seed=99) for prompt in prompts])
+    assert [group[0].token_ids for group in others] == [sample.token_ids for sample in best]
+    for prompt, sample in zip(prompts, best, strict=True):
+        first = engine.sample([SamplingRequest(prompt, n=64, seed=1)])[0]
+        drawn = [other.logprobs[0] for other in first]
+        assert max(drawn) <= sample.logprobs[0] + TOLERANCE, "no first token is likelier than the greedy one"
+    with pytest.raises(ValueError, match="n is 2 at temperature 0"):
+        SamplingRequest(prompts[0], n=2, temperature=0)
+
+
+def test_a_low_temperature_comes_near_the_greedy_answer(engine: Engine, prompts: list[Prompt]) -> None:
+    greedy = engine.sample([SamplingRequest(prompt, temperature=0) for prompt in prompts])
+    cold = engine.sample([SamplingRequest(prompt, temperature=0.01, seed=5) for prompt in prompts])
+    assert [group[0].token_ids[:8] for group in cold] == [group[0].token_ids[:8] for group in greedy]
+
+
+def test_a_continuation_ends_with_the_text_that_was_asked_for(
+    engine: Engine, encoder: Encoder, prompts: list[Prompt]
+) -> None:
+    """The shipped policy writes a line break after each step, as a token of its own."""
+    prompt = prompts[0]
+    (whole,) = engine.sample([SamplingRequest(prompt, temperature=0)])[0]
+    pieces = [encoder.tokenizer.decode([token]) for token in whole.token_ids]
+    breaks = [place for place, piece in enumerate(pieces) if piece == "\n"]
+    assert whole.finish_reason == "stop" and len(breaks) > 2
+    starts, ends = [0, *(place + 1 for place in breaks)], [*(place + 1 for place in breaks), len(pieces)]
+    requests = [SamplingRequest(prompt, whole.token_ids[:k], temperature=0, until="\n") for k in starts]
+    steps = [group[0] for group in engine.sample(requests)]
+    assert [step.token_ids for step in steps] == [whole.token_ids[k:end] for k, end in zip(starts, ends, strict=True)]
+    assert [step.finish_reason for step in steps] == [*["until"] * len(breaks), "stop"]
+    assert [len(step.logprobs) for step in steps] == [len(step.token_ids) for step in steps]
+
+
+def test_a_text_to_end_with_may_span_tokens_and_must_be_new(
+    engine: Engine, encoder: Encoder, prompts: list[Prompt]
+) -> None:
+    prompt = prompts[0]
+    (whole,) = engine.sample([SamplingRequest(prompt, temperature=0)])[0]
+    words = [encoder.decode(whole.token_ids[:k]) for k in range(len(whole.token_ids) + 1)]
+    second = next(k for k, text in enumerate(words) if text.endswith("\n2:"))
+    (sample,) = engine.sample([SamplingRequest(prompt, temperature=0, until="\n2")])[0]
+    assert (sample.token_ids, sample.finish_reason) == (whole.token_ids[:second], "until"), "the whole last token stays"
+    # The prefix holds the line break already: what begins in it is not waited for.
+    late = SamplingRequest(prompt, whole.token_ids[: second - 1], temperature=0, until="\n2")
+    (rest,) = engine.sample([late])[0]
+    assert (rest.token_ids, rest.finish_reason) == (whole.token_ids[second - 1 :], "stop")
+
+
+def test_requests_that_end_early_do_not_disturb_the_others(engine: Engine, prompts: list[Prompt]) -> None:
+    steps = [SamplingRequest(prompt, n=3, seed=i, until="\n") for i, prompt in enumerate(prompts)]
+    answers = [SamplingRequest(prompt, n=3, seed=i) for i, prompt in enumerate(prompts)]
+    alone = engine.sample(answers)
+    mixed = engine.sample([request for pair in zip(steps, answers, strict=True) for request in pair])
+    assert [[s.token_ids for s in group] for group in mixed[1::2]] == [[s.token_ids for s in group] for group in alone]
+    for group in mixed[::2]:
+        assert all(s.finish_reason in ("until", "stop", "length") and len(s.token_ids) < 48 for s in group)
+
+
+def test_a_length_limit_ends_a_step_too(engine: Engine, encoder: Encoder, prompts: list[Prompt]) -> None:
+    (whole,) = engine.sample([SamplingRequest(prompts[0], temperature=0)])[0]
+    # 45 of at most 48 tokens are there; the next line needs more than the three that are left.
+    prefix = (whole.token_ids * 3)[:45]
+    (sample,) = engine.sample([SamplingRequest(prompts[0], prefix, temperature=0, until="no such text")])[0]
+    assert len(sample.token_ids) <= 3 and sample.finish_reason in ("length", "stop")
+
+
+def test_a_checkpoints_own_sampling_preferences_do_not_count(tmp_path: Path, prompts: list[Prompt]) -> None:
+    """Qwen2.5-VL ships a repetition penalty; Transformers would fill it in, vLLM is told not to."""
+    shutil.copytree(CHECKPOINT, tmp_path / "policy")
+    preferences = {"do_sample": True, "top_k": 1, "repetition_penalty": 1.9}
+    (tmp_path / "policy" / "generation_config.json").write_text(json.dumps(preferences))
+    requests = [SamplingRequest(prompt, n=2, seed=3) for prompt in prompts]
+    own, plain = HfEngine(str(tmp_path / "policy")), HfEngine(CHECKPOINT)
+    assert own.sample(requests) == plain.sample(requests)
 
 
 def test_no_requests_no_answers(engine: Engine) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import rl
-from rewards.annotator import Bill
+from rewards.annotation.annotator import Bill
 from rewards.records import Annotated, StepScores
 from rl import metrics
 from rl.metrics import METRICS, StageClock, annotation_metrics, group, reward_metrics, selection_metrics
@@ -93,6 +93,7 @@ def test_what_cannot_be_said_is_nan_and_not_zero() -> None:
     found = reward_metrics(rollouts, [scored(0.5), scored()], [], [])
     assert isnan(found["reward/mprm_gap"]) and isnan(found["reward/mprm_error"])
     assert found["reward/mixed_groups"] == 0
+    assert not {"reward/mprm_perception", "reward/mprm_reasoning"} & set(found)
     missing = reward_metrics(rollouts, [scored(0.5), scored()], [some_counts([0], 0)], [0])
     assert isnan(missing["reward/mprm_error"])
     assert isnan(reward_metrics(rollouts[1:], [scored()], [], [])["reward/mprm"])
@@ -114,6 +115,20 @@ def test_annotation_metrics_worked_by_hand() -> None:
         "annotation/labelled": 0.5,
     }
     assert isnan(annotation_metrics(replace(A_BILL, continuations=0), [])["annotation/truncated"])
+
+
+def test_steps_with_kinds_are_reported_by_kind() -> None:
+    rollout = a_rollout([1, 1, 1])
+    kinds = ("perception", "perception", "reasoning")
+    steps = tuple(replace(span, kind=kind) for span, kind in zip(rollout.steps, kinds, strict=True))
+    rollouts = [a_rollout([2]), replace(rollout, steps=steps)]
+    rewards = reward_metrics(rollouts, [scored(0.9), scored(0.2, 0.6, 0.5)], [], [])
+    assert rewards["reward/mprm_perception"] == pytest.approx(0.4)
+    assert rewards["reward/mprm_reasoning"] == 0.5
+    labels = annotation_metrics(A_BILL, [some_counts([1]), some_counts([3, 0, 0], [8, 8, 0])], rollouts)
+    by_kind = {name: value for name, value in labels.items() if name.endswith(("_perception", "_reasoning"))}
+    assert by_kind == {"annotation/labelled_perception": 2.0, "annotation/positive_perception": 0.5}
+    assert set(by_kind) < set(METRICS)
 
 
 def test_selection_metrics_worked_by_hand() -> None:
@@ -151,7 +166,7 @@ def test_every_documented_metric_is_there_once_and_fully() -> None:
     written = [ast.literal_eval(key) for key in table.keys if key is not None]
     assert len(written) == len(set(written)) == len(METRICS) > 0
     for name, texts in METRICS.items():
-        assert re.fullmatch(rf"({'|'.join(GROUPS)})/[a-z][a-z_]*", name), name
+        assert re.fullmatch(rf"({'|'.join(GROUPS)})/[a-z][a-z0-9_]*", name), name
         assert len(texts) == 3 and all(text.strip() == text != "" for text in texts), name
     assert {name.partition("/")[0] for name in METRICS} == set(GROUPS)
 

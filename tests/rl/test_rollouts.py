@@ -6,7 +6,7 @@ import pytest
 
 from rewards.encoding import Encoder
 from rewards.records import Completion
-from rewards.verifiers import exact
+from rewards.verification.verifiers import exact
 from rl.experiment import SHIPPED_POLICY
 from rl.rollouts import UnreadableRolloutsError, make_rollouts, rollout_requests
 from rl.tasks.grid import GridTask

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rewards.encoding import Encoder
-from rewards.labels import hard
-from rewards.mprm import MPRM
+from rewards.process_model.labels import hard
+from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated
 from rl.annotate import Order, annotate
 from rl.config import Config, ConfigError
@@ -92,7 +92,7 @@ class Learned:
 
 def test_the_mprm_learns_the_records(corpus: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
     config = warm(corpus, batch_size=32, warm_start_epochs=8)
-    model = MPRM(CHECKPOINT, encoder, hard, batch_size=32)
+    model = MPRM(CHECKPOINT, encoder, hard, MPRMSettings(likelihood=True, batch_size=32))
     losses: list[float] = []
 
     def start(batch: Sequence[Annotated]) -> Learned:

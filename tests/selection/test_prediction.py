@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rewards.evidence import Evidence
+from rewards.annotation.evidence import Evidence
 from rewards.records import Rollout
 from selection.bis import balanced_information, step_statistics
 from selection.candidates import Candidates

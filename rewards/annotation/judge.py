@@ -1,0 +1,308 @@
+"""A vision-language judge behind any OpenAI-compatible endpoint: asked in the background, paid for by the token.
+
+A judge is a second witness beside Monte-Carlo counts, never a part that a run depends on. Whatever goes wrong with it
+costs a verdict, is counted by its reason, and raises nothing:
+
+    unreachable   no connection, or one that broke     empty, unparseable   no verdict in the answer
+    timeout       no answer in time                    out_of_range         a step that is not there
+    rejected      HTTP 4xx                             refused              the model would not, or a filter did
+    server_error  HTTP 5xx                             truncated            the answer was cut off before its verdict
+    malformed     no chat completion in the reply      deadline             not done when the batch's time was up
+    given_up      not asked, because ``patience`` rollouts in a row had got no reply
+    broken        anything else, on our own side
+
+The library's own retries, with growing pauses, stand behind the first four; a rollout fails after the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import openai
+
+from rewards.annotation.judge_cache import JudgeCache
+from rewards.annotation.verdicts import NoVerdictError, answer_format, parse_verdict, question, step_verdicts
+from rewards.records import Prompt, Rollout
+from rewards.seeds import derive_seed
+
+NO_REPLY = ("unreachable", "timeout", "rejected", "server_error")
+LONGEST_REST = 16
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Whom to ask, about what, and how hard to try.
+
+    Attributes:
+        endpoint: Base address, for example ``http://127.0.0.1:8000/v1``.
+        model: Name of the model there.
+        share: Share of the rollouts that is judged; which ones, their tokens decide.
+        kinds: Rollouts without a step of one of these kinds are not judged.
+        with_answer: Whether the judge is told the reference answer.
+        structured: Whether the server can hold the model to a JSON schema.
+        max_tokens: Longest answer.
+        temperature: Of the judge; None for the server's own.
+        concurrency: Requests at once.
+        timeout: Seconds that one request may take.
+        retries: Further attempts after a failed one.
+        patience: Rollouts in a row without a reply after which the rest of the batch is not asked.
+        deadline: Seconds that a batch may take.
+        price_input, price_output: Of a million tokens.
+        cache: The file with known verdicts; None for none.
+    """
+
+    endpoint: str
+    model: str
+    share: float = 1.0
+    kinds: tuple[str, ...] = ("perception", "reasoning", "")
+    with_answer: bool = False
+    structured: bool = True
+    max_tokens: int = 1024
+    temperature: float | None = 0.0
+    concurrency: int = 8
+    timeout: float = 60.0
+    retries: int = 2
+    patience: int = 4
+    deadline: float = 300.0
+    price_input: float = 0.0
+    price_output: float = 0.0
+    cache: Path | None = None
+
+
+@dataclass
+class Judgement:
+    """What came of a batch of B rollouts.
+
+    Attributes:
+        verdicts: For each rollout (K,): 1 right, 0 wrong, NaN unknown; see `rewards.annotation.verdicts.step_verdicts`.
+        judged: Rollouts with a verdict, from the judge or from the cache.
+        cached: Those from the cache.
+        failures: Rollouts without one although they were to be judged, by reason.
+        problem: The last failure in words; empty without one. The API key is not in it.
+        calls: Replies of the judge, usable or not.
+        prompt_tokens, completion_tokens: What they took, as the endpoint counts.
+        cost: Their price.
+        cache_failed: Whether the cache could not be used.
+    """
+
+    verdicts: list[np.ndarray]
+    judged: int = 0
+    cached: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    cache_failed: bool = False
+
+
+class Judge:
+    """Judges batches of rollouts, one batch after another.
+
+    An endpoint that a batch gave up on is left alone for the next batch; if it is still silent then, for the next two,
+    four, and so on up to `LONGEST_REST`. What the cache knows is answered all the same.
+
+    Args:
+        settings: Whom to ask, and how.
+        decode: The text of completion tokens.
+        api_key: Sent with every request, and written nowhere; None where the endpoint wants none.
+    """
+
+    def __init__(
+        self, settings: JudgeSettings, decode: Callable[[Sequence[int]], str], api_key: str | None = None
+    ) -> None:
+        self._settings, self._decode = settings, decode
+        self._key = api_key or "no-key"
+        self._rest = self._next_rest = 0
+
+    def start(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> Future[Judgement]:
+        """Begin to judge rollouts, given the prompt of each, in a thread of its own. ``result()`` waits for it, at most
+        the batch's deadline, and raises nothing."""
+        answer: Future[Judgement] = Future()
+        judgement = Judgement([np.full(len(rollout.steps), np.nan) for rollout in rollouts])
+
+        def broken(error: BaseException) -> None:
+            judgement.failures["broken"] += 1
+            judgement.problem = _in_words("broken", error, self._key)
+
+        def work() -> None:
+            try:
+                asyncio.run(self._judge(prompts, rollouts, judgement))
+            except BaseException as error:  # a judge that breaks in a new way must not stop the run either
+                broken(error)
+            answer.set_result(judgement)
+
+        try:
+            Thread(target=work, name="judge", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            broken(error)
+            answer.set_result(judgement)
+        return answer
+
+    def state(self) -> dict[str, int]:
+        """How long the endpoint is to be left alone, for a run that goes on later."""
+        return {"rest": self._rest, "next_rest": self._next_rest}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Go on from a `state`."""
+        self._rest, self._next_rest = state["rest"], state["next_rest"]
+
+    async def _judge(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], judgement: Judgement) -> None:
+        settings = self._settings
+        asked = [place for place, rollout in enumerate(rollouts) if self._is_asked(rollout)]
+        if not asked:
+            return
+        resting, self._rest = self._rest > 0, max(0, self._rest - 1)
+        client = openai.AsyncOpenAI(
+            base_url=settings.endpoint, api_key=self._key, timeout=settings.timeout, max_retries=settings.retries
+        )
+        with JudgeCache(settings.cache) as cache:
+            async with client:
+                silent = settings.patience if resting else 0
+                batch = _Batch(settings, self._decode, client, cache, judgement, silent)
+                work = [asyncio.create_task(batch.judge(place, prompts[place], rollouts[place])) for place in asked]
+                _, late = await asyncio.wait(work, timeout=settings.deadline)
+                for task in late:
+                    task.cancel()
+                    judgement.failures["deadline"] += 1
+                await asyncio.gather(*late, return_exceptions=True)
+            judgement.cache_failed = cache.failed
+        if not resting:
+            gave_up = batch.silent >= settings.patience
+            self._next_rest = min(2 * self._next_rest or 1, LONGEST_REST) if gave_up else 0
+            self._rest = self._next_rest
+
+    def _is_asked(self, rollout: Rollout) -> bool:
+        drawn = derive_seed("judge", rollout.prompt_id, rollout.token_ids) < self._settings.share * 2**31
+        return drawn and any(span.kind in self._settings.kinds for span in rollout.steps)
+
+
+@dataclass
+class _Batch:
+    """One batch on its way. ``silent`` counts the rollouts in a row that got no reply."""
+
+    settings: JudgeSettings
+    decode: Callable[[Sequence[int]], str]
+    client: openai.AsyncOpenAI
+    cache: JudgeCache
+    judgement: Judgement
+    silent: int
+
+    def __post_init__(self) -> None:
+        self._room = asyncio.Semaphore(self.settings.concurrency)
+        self._images: dict[str, list[dict[str, Any]]] = {}
+
+    async def judge(self, place: int, prompt: Prompt, rollout: Rollout) -> None:
+        """Find the verdict on one rollout, or count the failure."""
+        async with self._room:
+            try:
+                first_wrong = await self._find(prompt, rollout)
+            except Exception as error:  # whatever is wrong with one rollout, the others have their verdicts
+                self._fail("broken", error)
+                return
+        if first_wrong is not None:
+            self.judgement.judged += 1
+            self.judgement.verdicts[place] = step_verdicts(first_wrong, len(rollout.steps))
+
+    async def _find(self, prompt: Prompt, rollout: Rollout) -> int | None:
+        """The first wrong step, as the cache or the judge says; None if neither does."""
+        steps = [self.decode(rollout.token_ids[span.start : span.end]) for span in rollout.steps]
+        content = self._content(prompt, steps)
+        key = hashlib.blake2b(json.dumps([self.settings.model, content]).encode(), digest_size=24).hexdigest()
+        known = self.cache.get(key)
+        if known is not None and 0 <= known <= len(steps):
+            self.judgement.cached += 1
+            return known
+        first_wrong = await self._ask(content, len(steps))
+        if first_wrong is not None:
+            self.cache.put(key, first_wrong)
+        return first_wrong
+
+    async def _ask(self, content: list[dict[str, Any]], steps: int) -> int | None:
+        if self.silent >= self.settings.patience:
+            self.judgement.failures["given_up"] += 1
+            return None
+        try:
+            reply = await self.client.chat.completions.create(
+                model=self.settings.model,
+                messages=[{"role": "user", "content": content}],  # type: ignore[list-item,misc]
+                max_completion_tokens=self.settings.max_tokens,
+                temperature=openai.omit if self.settings.temperature is None else self.settings.temperature,
+                response_format=answer_format(steps) if self.settings.structured else openai.omit,  # type: ignore[arg-type]
+            )
+            self.silent = 0
+            self._count(reply.usage)
+            return self._read(reply.choices[0], steps)
+        except NoVerdictError as error:
+            self._fail(error.reason, error)
+        except Exception as error:  # the library and a server that talks nonsense raise many kinds
+            reason = _reason(error)
+            self.silent = self.silent + 1 if reason in NO_REPLY else 0
+            self._fail(reason, error)
+        return None
+
+    def _read(self, choice: Any, steps: int) -> int:
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            raise NoVerdictError("refused", f"the judge refused: {choice.message.refusal}")
+        try:
+            return parse_verdict(choice.message.content or "", steps)
+        except NoVerdictError as error:
+            if choice.finish_reason == "length":
+                raise NoVerdictError("truncated", f"cut off at {self.settings.max_tokens} tokens: {error}") from None
+            raise
+
+    def _count(self, usage: Any) -> None:
+        self.judgement.calls += 1
+        if usage is not None:
+            self.judgement.prompt_tokens += usage.prompt_tokens
+            self.judgement.completion_tokens += usage.completion_tokens
+            price = self.settings.price_input * usage.prompt_tokens
+            price += self.settings.price_output * usage.completion_tokens
+            self.judgement.cost += price / 1e6
+
+    def _fail(self, reason: str, error: Exception) -> None:
+        self.judgement.failures[reason] += 1
+        self.judgement.problem = _in_words(reason, error, self.client.api_key)
+
+    def _content(self, prompt: Prompt, steps: list[str]) -> list[dict[str, Any]]:
+        if prompt.id not in self._images:
+            self._images[prompt.id] = [_image_part(image) for image in prompt.images]
+        text = question(prompt, steps, self.settings.with_answer)
+        return [*self._images[prompt.id], {"type": "text", "text": text}]
+
+
+def _image_part(image: Any) -> dict[str, Any]:
+    """An image in the form of OpenAI's chat interface, without loss."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+def _in_words(reason: str, error: BaseException, key: str) -> str:
+    """One line without the key, which some servers repeat when they do not like it."""
+    kind = f"{type(error).__name__}: " if reason in ("malformed", "broken") else ""
+    return f"{reason}: {kind}{' '.join(str(error).replace(key, '***').split())[:300]}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, openai.APITimeoutError):
+        return "timeout"
+    if isinstance(error, openai.APIConnectionError):
+        return "unreachable"
+    if isinstance(error, openai.APIStatusError):
+        return "rejected" if error.status_code < 500 else "server_error"
+    return "malformed"

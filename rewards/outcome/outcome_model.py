@@ -1,0 +1,199 @@
+"""The outcome reward model: one reward an answer, learned from preference pairs (BaseReward, arXiv 2509.16127).
+
+A vision-language backbone reads prompt, images and answer; a head of two linear layers with SiLU between them turns the
+hidden state at the answer's last token into the reward r. The loss of a pair is Bradley and Terry's and nothing more,
+
+    -log sigmoid(r(chosen) - r(rejected)),
+
+so that only differences of rewards mean something. The score of an answer is sigmoid(r).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from rewards.backbone import device, freeze_vision_tower, load_model, load_weights
+from rewards.encoding import Encoder
+from rewards.optimizer_files import load_optimizer, save_optimizer
+from rewards.outcome.preferences import Preference
+from rewards.packing import Length, pack
+from rewards.process_model.reading import Reading
+from rewards.process_model.step_scorer import StepScorer, scorer_inputs
+from rewards.records import Prompt, Rollout
+
+HEAD_FILE, STATE_FILE = "head.safetensors", "outcome_model.json"
+
+
+@dataclass(frozen=True)
+class OutcomeModelSettings:
+    """How an outcome model learns.
+
+    Attributes:
+        learning_rate, weight_decay, max_grad_norm: Of AdamW.
+        batch_size: Pairs of one optimizer step.
+        micro_batch_tokens: Most tokens of one forward pass, padding and image tokens included.
+        freeze_vision: Whether the vision tower stays as it is.
+        dtype: Number format of the backbone; the head computes in float32.
+        threads: CPU threads.
+        trust_remote_code: Whether code shipped with the checkpoint may run.
+        seed: Of a new head's weights.
+    """
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    batch_size: int = 64
+    micro_batch_tokens: int = 16384
+    freeze_vision: bool = False
+    dtype: str = "float32"
+    threads: int = 1
+    trust_remote_code: bool = False
+    seed: int = 0
+
+
+def bradley_terry_loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    """-log sigmoid(r(chosen) - r(rejected)) of each pair, (N,) in nats."""
+    return -torch.nn.functional.logsigmoid(chosen - rejected)
+
+
+class OutcomeModel:
+    """Scores answers and learns from preference pairs; plain PyTorch, one process.
+
+    Args:
+        checkpoint: Transformers vision-language checkpoint to start from.
+        encoder: The checkpoint's processor.
+        settings: How it learns.
+
+    Attributes:
+        version: Number of updates taken.
+
+    Raises:
+        ValueError: The checkpoint has no vision tower that could be frozen.
+    """
+
+    def __init__(self, checkpoint: str, encoder: Encoder, settings: OutcomeModelSettings | None = None) -> None:
+        self.settings = settings = settings or OutcomeModelSettings()
+        torch.set_num_threads(settings.threads)
+        self.encoder = encoder
+        backbone = load_model(checkpoint, settings.dtype, settings.trust_remote_code)
+        if settings.freeze_vision:
+            freeze_vision_tower(backbone)
+        # An answer is one step, read at its last token.
+        self._scorer = StepScorer(backbone, "value", (0, 0), likelihood=False, seed=settings.seed)
+        self._optimizer = torch.optim.AdamW(
+            [parameter for parameter in self._scorer.parameters() if parameter.requires_grad],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self.version = 0
+
+    def score(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> np.ndarray:
+        """How good each answer is (B,), sigmoid(r), in [0, 1]."""
+        rewards = self.rewards(prompts, [rollout.token_ids for rollout in rollouts])
+        return np.exp(-np.logaddexp(0, -rewards))
+
+    @torch.no_grad()
+    def rewards(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> np.ndarray:
+        """The reward r of each answer (B,), given by its tokens."""
+        self._scorer.eval()
+        readings = [self._reading(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        rewards = np.zeros(len(readings))
+        for places in pack([self._length(reading) for reading in readings], self.settings.micro_batch_tokens):
+            rewards[places] = self._outputs([readings[place] for place in places]).double().cpu().numpy()
+        return rewards
+
+    def margins(self, pairs: Sequence[Preference]) -> np.ndarray:
+        """r(chosen) - r(rejected) of each pair (N,)."""
+        prompts = [pair.prompt for pair in pairs]
+        chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
+        return self.rewards(prompts, chosen) - self.rewards(prompts, rejected)
+
+    def train(self, pairs: Sequence[Preference]) -> dict[str, float]:
+        """One update: a pass over the pairs, an optimizer step for every `batch_size` of them.
+
+        An optimizer step whose loss or gradient is not finite is left out.
+
+        Returns:
+            Means over the optimizer steps: ``loss`` in nats a pair, ``accuracy``, the share of pairs whose chosen
+            answer had the higher reward before the step, and ``grad_norm``; and the optimizer steps ``skipped``.
+        """
+        self._scorer.train()
+        steps: list[tuple[float, float, float]] = []
+        for start in range(0, len(pairs), self.settings.batch_size):
+            steps.append(self._learn(pairs[start : start + self.settings.batch_size]))
+        taken = [step for step in steps if np.isfinite(step).all()]
+        if taken:
+            self.version += 1
+        loss, accuracy, norm = np.mean(taken, axis=0).tolist() if taken else [float("nan")] * 3
+        return {"loss": loss, "accuracy": accuracy, "grad_norm": norm, "skipped": float(len(steps) - len(taken))}
+
+    def save(self, folder: Path) -> None:
+        """Backbone, head, processor and optimizer as safetensors and JSON."""
+        self._scorer.backbone.save_pretrained(folder)
+        self.encoder.processor.save_pretrained(folder)
+        save_file(self._scorer.head.state_dict(), folder / HEAD_FILE)
+        save_optimizer(self._optimizer, self._scorer, folder, {})
+        (folder / STATE_FILE).write_text(json.dumps({"version": self.version}) + "\n")
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote with the same settings."""
+        load_weights(self._scorer.backbone, folder)
+        self._scorer.head.load_state_dict(load_file(folder / HEAD_FILE))
+        load_optimizer(self._optimizer, self._scorer, folder)
+        self.version = json.loads((folder / STATE_FILE).read_text())["version"]
+
+    def _learn(self, pairs: Sequence[Preference]) -> tuple[float, float, float]:
+        """One optimizer step; its loss, its accuracy, and the length of its gradient."""
+        self._optimizer.zero_grad()
+        loss, right = 0.0, 0
+        for part in self._micro_batches(pairs):
+            answers = [pair.chosen for pair in part] + [pair.rejected for pair in part]
+            prompts = [pair.prompt for pair in part] * 2
+            chosen, rejected = self._outputs(list(map(self._reading, prompts, answers))).chunk(2)
+            part_loss = bradley_terry_loss(chosen, rejected).sum() / len(pairs)
+            part_loss.backward()
+            loss += part_loss.item()
+            right += int((chosen > rejected).sum())
+        norm = torch.nn.utils.clip_grad_norm_(self._scorer.parameters(), self.settings.max_grad_norm).item()
+        if np.isfinite([loss, norm]).all():
+            self._optimizer.step()
+        return loss, right / len(pairs), norm
+
+    def _micro_batches(self, pairs: Sequence[Preference]) -> Iterator[list[Preference]]:
+        lengths = [
+            Length(
+                self._length(self._reading(pair.prompt, ())).head,
+                max(len(pair.chosen), len(pair.rejected)),
+            )
+            for pair in pairs
+        ]
+        for places in pack(lengths, self.settings.micro_batch_tokens // 2):
+            yield [pairs[place] for place in places]
+
+    def _reading(self, prompt: Prompt, answer: Sequence[int]) -> Reading:
+        return Reading(prompt, self.encoder.chat_text(prompt), tuple(answer), (len(answer) - 1,))
+
+    def _length(self, reading: Reading) -> Length:
+        return Length(self.encoder.head_length(reading.prompt, reading.head), len(reading.token_ids))
+
+    def _outputs(self, readings: Sequence[Reading]) -> torch.Tensor:
+        return self._scorer(scorer_inputs(self.encoder, readings, device())).squeeze(1)
+
+
+def open_outcome_model(checkpoint: str, encoder: Encoder, settings: OutcomeModelSettings | None = None) -> OutcomeModel:
+    """An outcome model from a folder that `OutcomeModel.save` wrote, as it was, or a new one from any other checkpoint.
+
+    Raises:
+        ValueError: See `OutcomeModel`.
+    """
+    model = OutcomeModel(checkpoint, encoder, settings)
+    if (Path(checkpoint) / STATE_FILE).is_file():
+        model.load(Path(checkpoint))
+    return model

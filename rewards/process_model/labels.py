@@ -1,0 +1,36 @@
+"""Label rules: what the MPRM is to say of a step, given its Monte-Carlo counts.
+
+A rule is a function of `StepCounts` that gives one target a step in [0, 1], NaN where there is nothing to learn from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rewards.records import StepCounts
+
+LabelRule = Callable[[StepCounts], np.ndarray]
+
+
+def hard(counts: StepCounts, threshold: float = 0.0) -> np.ndarray:
+    """1 if more than a share ``threshold`` of the continuations was right, else 0 (VisualPRM and published BIS: 0).
+
+    >>> hard(StepCounts(np.array([3, 0, 0]), np.array([8, 8, 0]), 0))
+    array([ 1.,  0., nan])
+    """
+    positive = counts.correct > threshold * counts.sampled
+    return np.where(counts.sampled > 0, positive.astype(float), np.nan)
+
+
+def soft(counts: StepCounts) -> np.ndarray:
+    """The Monte-Carlo score itself, correct / sampled.
+
+    >>> soft(StepCounts(np.array([2, 0, 0]), np.array([8, 8, 0]), 0))
+    array([0.25, 0.  ,  nan])
+    """
+    return np.where(counts.sampled > 0, counts.correct / np.maximum(counts.sampled, 1), np.nan)
+
+
+LABEL_RULES: dict[str, LabelRule] = {"hard": hard, "soft": soft}

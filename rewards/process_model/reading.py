@@ -1,0 +1,113 @@
+r"""How a reward model reads a rollout: three input formats, each a head (the prompt, with its images) and body tokens.
+
+`rollout`: as the policy wrote it, in the policy's own chat; a step's score is read at its last token.
+`chat` (VisualPRM, arXiv 2503.10291, section 4): each user turn adds a step, the first one after the question, and the
+    model answers '+' or '-'; the score is read where that answer begins. Every earlier answer reads '+', in training as
+    in scoring, so that a score depends on the steps alone and one pass gives them all.
+`inline` (published BIS, arXiv 2602.04145): ``Question: Q\nProcess: S1<prm>S2<prm>``, read at each ``<prm>``.
+
+The model is causal: in all three a score depends on nothing after the place it is read at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from rewards.encoding import Encoder
+from rewards.records import Prompt, Rollout
+
+InputFormat = Literal["rollout", "chat", "inline"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One rollout as a reward model's input.
+
+    Attributes:
+        prompt: Whose images the head stands for.
+        head: Text before the tokens, in the checkpoint's chat template, with one placeholder an image.
+        token_ids: The tokens (T,) after the head.
+        ends: Where in them the score of each step is read (K,).
+    """
+
+    prompt: Prompt
+    head: str
+    token_ids: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
+Reader = Callable[[Prompt, Rollout], Reading]
+
+
+def make_reader(input_format: InputFormat, encoder: Encoder, step_marker: str = "<prm>", verdict: str = "+") -> Reader:
+    """The reader of a format.
+
+    Args:
+        input_format: Which.
+        encoder: Of the model that reads.
+        step_marker: Of `inline`: what ends a step; one token of the vocabulary.
+        verdict: Of `chat`: the answer to earlier steps.
+
+    Raises:
+        ValueError: The checkpoint's chat template does not keep the parts of a conversation apart, or the step marker
+            is not one token.
+    """
+    if input_format == "rollout":
+        return lambda prompt, rollout: Reading(
+            prompt, encoder.chat_text(prompt), rollout.token_ids, tuple(span.end - 1 for span in rollout.steps)
+        )
+    if input_format == "chat":
+        return _chat_reader(encoder, verdict)
+    return _inline_reader(encoder, step_marker)
+
+
+def _chat_reader(encoder: Encoder, verdict: str) -> Reader:
+    ask, go_on = _between_turns(encoder)
+    ask_tokens, turn = encoder.tokens(ask), encoder.tokens(verdict) + encoder.tokens(go_on)
+
+    def read(prompt: Prompt, rollout: Rollout) -> Reading:
+        head = encoder.opening(prompt, f"### Question:\n{prompt.question}\n\n### Solution Process:\n")
+        tokens: list[int] = []
+        ends: list[int] = []
+        for step in _step_texts(encoder, rollout):
+            tokens += [*(turn if tokens else []), *encoder.plain_tokens(step), *ask_tokens]
+            ends.append(len(tokens) - 1)
+        return Reading(prompt, head, tuple(tokens), tuple(ends))
+
+    return read
+
+
+def _inline_reader(encoder: Encoder, step_marker: str) -> Reader:
+    marker = encoder.tokens(step_marker)
+    if len(marker) != 1:
+        raise ValueError(f"the step marker {step_marker!r} is {len(marker)} tokens of this checkpoint; allowed is one")
+
+    def read(prompt: Prompt, rollout: Rollout) -> Reading:
+        head = encoder.opening(prompt, f"Question: {prompt.question}\nProcess:")
+        tokens: list[int] = []
+        ends: list[int] = []
+        for step in _step_texts(encoder, rollout):
+            # The blank before the first step belongs to it, as most vocabularies have words.
+            tokens += [*encoder.plain_tokens(step if tokens else f" {step}"), *marker]
+            ends.append(len(tokens) - 1)
+        return Reading(prompt, head, tuple(tokens), tuple(ends))
+
+    return read
+
+
+def _step_texts(encoder: Encoder, rollout: Rollout) -> list[str]:
+    return [encoder.decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+
+
+def _between_turns(encoder: Encoder) -> tuple[str, str]:
+    """What the chat template puts between a user's text and the answer to it, and between that and the next text."""
+    texts = ["<<first>>", "<<answer>>", "<<second>>"]
+    roles = ["user", "assistant", "user"]
+    rendered = encoder.render([(role, text) for role, text in zip(roles, texts, strict=True)])
+    places = [rendered.find(text) for text in texts]
+    if -1 in places or places != sorted(places):
+        raise ValueError("the checkpoint's chat template cannot hold a conversation of several turns")
+    ends = [place + len(text) for place, text in zip(places, texts, strict=True)]
+    return rendered[ends[0] : places[1]], rendered[ends[1] : places[2]]

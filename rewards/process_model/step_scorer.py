@@ -1,0 +1,112 @@
+"""The network of the MPRM: a vision-language backbone, one pass over prompt and answer, and a head at each step's end.
+
+`token` (VisualPRM, arXiv 2503.10291, section 4): the backbone's own logits of '+' against '-'.
+`value` (BaseReward, arXiv 2509.16127): two linear layers with SiLU between them.
+`beta`: the same with two outputs, the logit of the mean and the log of the concentration of a Beta distribution of the
+    step's success rate, so that a score comes with how sure it is.
+
+On top of a head's log-odds the score can use what the same pass gives for free: how likely the model itself finds what
+was written up to the step's end (as an implicit process reward model does, arXiv 2412.01981),
+
+    log-odds_j + w * log p(answer up to the end of step j),      w learned, from 0.
+
+A step's end has few layers left to compare what was written with what it would have expected; the likelihood is that
+comparison. What it is worth is decided by the Monte-Carlo labels, through w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from rewards.encoding import Batch, Encoder
+from rewards.process_model.complexity import image_features
+from rewards.process_model.heads import TwoLayerHead
+from rewards.process_model.reading import Reading
+
+Head = Literal["token", "value", "beta"]
+
+
+@dataclass(frozen=True)
+class ScorerInputs:
+    """A batch of readings on the model's device.
+
+    Attributes:
+        model: Keyword arguments of the backbone's forward pass.
+        completion_ids: The tokens after the heads (B, T), right-padded.
+        rows, columns: Where the S scores are read: row of the batch, and place among the completion's tokens.
+    """
+
+    model: dict[str, torch.Tensor]
+    completion_ids: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+
+def scorer_inputs(encoder: Encoder, readings: Sequence[Reading], device: torch.device | str) -> ScorerInputs:
+    """Encode readings for a `StepScorer`."""
+    batch: Batch = encoder.batch(
+        [reading.prompt for reading in readings],
+        [reading.token_ids for reading in readings],
+        [reading.head for reading in readings],
+    )
+    rows = [row for row, reading in enumerate(readings) for _ in reading.ends]
+    columns = [end for reading in readings for end in reading.ends]
+    return ScorerInputs(
+        batch.model_inputs(device),
+        batch.completion_ids.to(device),
+        torch.tensor(rows, dtype=torch.long, device=device),
+        torch.tensor(columns, dtype=torch.long, device=device),
+    )
+
+
+class StepScorer(torch.nn.Module):
+    """Backbone and head as one module, so that data-parallel wrappers see all of it.
+
+    Args:
+        backbone: A Transformers image-text-to-text model.
+        head: Which head.
+        signs: Tokens of the `token` head's two verdicts, right and wrong.
+        likelihood: Whether scores use the likelihood of the text. Costs the logits of all tokens after the prompt.
+        seed: Of a new head's weights.
+    """
+
+    def __init__(self, backbone: Any, head: Head, signs: tuple[int, int], likelihood: bool, seed: int = 0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        hidden = backbone.config.get_text_config().hidden_size
+        if head != "token":
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                self.head = TwoLayerHead(hidden, 2 if head == "beta" else 1).to(backbone.device)
+        if likelihood:
+            self.likelihood_weight = torch.nn.Parameter(torch.zeros(1, device=backbone.device))
+        self._kind, self._signs, self._likelihood = head, list(signs), likelihood
+
+    def forward(self, inputs: ScorerInputs) -> torch.Tensor:
+        """(S, 1) log-odds of each step being right; of `beta` (S, 2), the second the log of the concentration."""
+        hidden = self.backbone.model(**inputs.model).last_hidden_state
+        start = hidden.shape[1] - inputs.completion_ids.shape[1]
+        states = hidden[inputs.rows, start + inputs.columns]
+        if self._kind == "token":
+            plus, minus = self.backbone.get_output_embeddings().weight[self._signs].float()
+            outputs = (states.float() @ (plus - minus)).unsqueeze(1)
+        else:
+            outputs = self.head(states)
+        if self._likelihood:
+            so_far = self._log_likelihood(hidden[:, start - 1 : -1], inputs.completion_ids)
+            extra = self.likelihood_weight * so_far[inputs.rows, inputs.columns]
+            outputs = torch.cat([outputs[:, :1] + extra.unsqueeze(1), outputs[:, 1:]], dim=1)
+        return outputs
+
+    def image_features(self, images: dict[str, torch.Tensor]) -> torch.Tensor:
+        """See `rewards.process_model.complexity.image_features`."""
+        return image_features(self.backbone, images)
+
+    def _log_likelihood(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """log p of each completion up to and with each token, (B, T) in nats, from the states before the tokens."""
+        logprobs = self.backbone.get_output_embeddings()(hidden).float().log_softmax(-1)
+        return logprobs.gather(2, tokens.unsqueeze(2)).squeeze(2).cumsum(1)

@@ -1,0 +1,139 @@
+"""A reward model's scores of a whole benchmark, in a file that grows, so that a killed evaluation can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rewards.encoding import Encoder
+from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution, benchmark_files
+from rewards.measuring.process_scores import ScoredSolution, read_scores, scores_line
+from rewards.measuring.process_scoring import as_rollouts, score_solutions
+from rewards.process_model.mprm import MPRM, MPRM_FILE, MPRMSettings, open_mprm
+from rewards.steps import Markers
+from rl.chunked_file import JOURNAL_SUFFIX, ChunkedFile
+from rl.config import ConfigError
+from rl.config_sections import TaskConfig
+from rl.evaluating.benchmark_order import ModelOptions, Options
+from rl.named_checkpoint import checkpoint_digest, files_digest
+from rl.progress_bar import progress_bar
+
+Identity = dict[str, str | None]
+
+
+@contextmanager
+def benchmark_scores(bench: Bench, solutions: Sequence[Solution], options: Options) -> Iterator[list[ScoredSolution]]:
+    """The scores of all solutions of the benchmark at ``--path``.
+
+    They are written to ``--save-scores`` as they are made, and only those that are missing there are made. Without it
+    they go to a hidden file beside ``--json``, which is removed when the block ends well, and without that to one that
+    is always removed.
+
+    Raises:
+        BenchmarkError: The checkpoint is wrong, or cannot read a solution.
+        ConfigError: The file holds something else.
+        RuntimeError, OSError: It failed.
+    """
+    encoder = _open_encoder(options.model)
+    identity = _identity(bench, solutions, options)
+    with TemporaryDirectory() as folder:
+        path = _scores_path(options, identity, Path(folder))
+        file = ChunkedFile(path, identity)
+        finished = False
+        try:
+            _score(solutions, encoder, options.model, path, file)
+            yield read_scores(bench, path)
+            finished = True
+        finally:
+            if not file.notes or (finished and options.save_scores is None):
+                path.unlink()
+                path.with_name(path.name + JOURNAL_SUFFIX).unlink()
+            file.close()
+
+
+def _score(
+    solutions: Sequence[Solution], encoder: Encoder, options: ModelOptions, path: Path, file: ChunkedFile
+) -> None:
+    done = sum(note["solutions"] for note in file.notes)
+    if done == len(solutions):
+        if file.rest:
+            raise ConfigError(f"{path} goes on after its last solution: {file.rest} bytes are not from this command")
+        return
+    rollouts = as_rollouts(solutions, encoder, _separator(options))
+    mprm = _open_mprm(options, encoder)
+    with progress_bar("solutions", len(solutions), done) as advance:
+        for first in range(done, len(solutions), options.batch_size):
+            chunk = slice(first, first + options.batch_size)
+            scored = score_solutions(solutions[chunk], rollouts[chunk], mprm.score)
+            file.append("".join(map(scores_line, scored)).encode(), {"solutions": len(scored)})
+            advance(len(scored))
+
+
+def _scores_path(options: Options, identity: Identity, folder: Path) -> Path:
+    """Where the scores go; see `benchmark_scores`."""
+    if options.save_scores is not None:
+        return options.save_scores
+    if options.json is not None:
+        name = blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
+        return options.json.with_name(f".{options.json.name}.{name}.partial")
+    return folder / "scores"
+
+
+def _open_encoder(options: ModelOptions) -> Encoder:
+    task = TaskConfig()
+    markers = Markers(task.perception_marker, task.reasoning_marker)
+    try:
+        return Encoder(str(options.checkpoint), trust_remote_code=options.trust_remote_code, markers=markers)
+    except Exception as error:  # a broken checkpoint can fail in any way
+        raise _unreadable(options, error) from None
+
+
+def _open_mprm(options: ModelOptions, encoder: Encoder) -> MPRM:
+    settings = MPRMSettings(
+        batch_size=options.batch_size,
+        micro_batch_tokens=options.batch_tokens,
+        dtype=options.dtype,
+        threads=len(os.sched_getaffinity(0)),
+        trust_remote_code=options.trust_remote_code,
+    )
+    named: dict[str, Any] = {"head": options.head, "input_format": options.format}
+    settings = replace(settings, **{key: value for key, value in named.items() if value is not None})
+    try:
+        return open_mprm(str(options.checkpoint), encoder, settings)
+    except Exception as error:  # as above
+        raise _unreadable(options, error) from None
+
+
+def _unreadable(options: ModelOptions, error: Exception) -> BenchmarkError:
+    reason = " ".join(str(error).split())
+    return BenchmarkError(f"--mprm {options.checkpoint} is no checkpoint that can be read: {reason}")
+
+
+def _separator(options: ModelOptions) -> str:
+    return options.separator.replace(r"\n", "\n").replace(r"\t", "\t")
+
+
+def _identity(bench: Bench, solutions: Sequence[Solution], options: Options) -> Identity:
+    """What decides the scores, by key: another value, and they are others."""
+    model, checkpoint = options.model, str(options.model.checkpoint)
+    saved = (Path(checkpoint) / MPRM_FILE).is_file()
+    for name, value in (("--head", model.head), ("--format", model.format)):
+        if saved and value is not None:
+            raise BenchmarkError(f"{name} {value}: {checkpoint} is a saved MPRM, which has its own")
+    images = sorted({image for solution in solutions for image in solution.images})
+    return {
+        "--bench": bench,
+        "the benchmark's digest": files_digest([*benchmark_files(bench, Path(str(options.path))), *images]),
+        "the checkpoint's digest": checkpoint_digest(checkpoint),
+        "--head": model.head,
+        "--format": model.format,
+        "--separator": model.separator,
+        "--dtype": model.dtype,
+    }

@@ -1,0 +1,71 @@
+"""All evaluations of a run: each before the first step, after the last one, and every so many steps in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from rewards.measuring.process_benchmark import Solution
+from rewards.verification.answers import answer_reader
+from rl.config import Config
+from rl.evaluating.benchmark_evaluation import evaluate_on_benchmark
+from rl.evaluating.evaluation import evaluate
+from rl.evaluating.guided_search import Sampler
+from rl.evaluating.policy_evaluation import Plan, PolicyEvaluator
+from rl.evaluating.strategy_report import evaluate_strategies
+from rl.monitor import Monitor
+from rl.parts import Parts
+from rl.progress import is_due
+
+
+class Evaluations:
+    """Evaluates policy and MPRM, and tells the monitor.
+
+    Args:
+        config: The experiment.
+        parts: What is evaluated.
+        monitor: Is told everything.
+        benchmark: What `rl.evaluating.benchmark_evaluation.read_configured_benchmark` gave.
+    """
+
+    def __init__(self, config: Config, parts: Parts, monitor: Monitor, benchmark: Sequence[Solution]) -> None:
+        self._config, self._parts, self._monitor, self._benchmark = config, parts, monitor, benchmark
+
+    def after(self, step: int) -> dict[str, float]:
+        """Do what is due after a policy step; gives the metrics of the held-out evaluation, empty if that is not."""
+        settings = self._config.evaluation
+        held_out: dict[str, float] = {}
+        if self._due(settings.every, step):
+            held_out = self._monitor.evaluation(step, evaluate(self._config, self._parts))
+        further: dict[str, float] = {}
+        if settings.strategies and self._due(settings.strategies_every, step):
+            further |= self._strategies()
+        if self._benchmark and self._due(settings.bench_every, step):
+            further |= evaluate_on_benchmark(self._config, self._parts, self._benchmark)
+        if further:
+            self._monitor.further_evaluation(step, further)
+        return held_out
+
+    def _due(self, every: int, step: int) -> bool:
+        return step in (0, self._config.steps) or is_due(every, step)
+
+    def _strategies(self) -> dict[str, float]:
+        """Accuracies of test-time strategies on held-out prompts, judged by the MPRM, and by the outcome model if there
+        is one."""
+        config, parts = self._config, self._parts
+        sampler = Sampler(
+            lambda requests: parts.engines.sample(requests).result(),
+            parts.encoder,
+            parts.verifier,
+            config.engine.max_completion_tokens,
+            config.task.step_separator,
+        )
+        strategies = tuple(dict.fromkeys(config.evaluation.strategies))
+        plan = Plan(strategies, tuple(sorted(set(config.evaluation.strategy_n))), config.seed)
+        judges = {"mprm": partial(parts.mprm.call, "score")}
+        if parts.answers.model is not None:
+            judges["outcome"] = partial(parts.answers.model.call, "score")
+        reader = answer_reader(parts.verifier, config.task.answer_marker)
+        evaluator = PolicyEvaluator(plan, sampler, reader, judges)
+        prompts = [parts.task.prompt("heldout", index) for index in range(config.evaluation.strategy_prompts)]
+        return evaluate_strategies(evaluator, prompts).metrics()

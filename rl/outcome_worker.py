@@ -1,0 +1,94 @@
+"""The outcome model as a worker: made from the configuration, with the models that judge beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rewards.encoding import Encoder
+from rewards.outcome.outcome_model import STATE_FILE, OutcomeModel, OutcomeModelSettings, open_outcome_model
+from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble
+from rewards.process_model.mprm import MPRM_FILE, open_mprm
+from rl.config import Config, ConfigError
+from rl.experiment import make_judge_encoder, policy_checkpoint
+from rl.mprm_worker import mprm_settings
+from rl.named_checkpoint import refuse_other_kind
+from rl.workers import Worker
+
+
+def start_outcome_model(config: Config) -> Worker | None:
+    """Start the outcome model where Ray places it; None in a run without one."""
+    settings = config.outcome_model
+    if not settings.is_used:
+        return None
+    build = partial(build_outcome_model, config)
+    return Worker("outcome model", build, settings.num_cpus, settings.num_gpus, config.deadline)
+
+
+def check_outcome_model(config: Config) -> None:
+    """Whether the configured outcome model, if the run has one, can be made; cheap, and to be asked before anything is
+    started.
+
+    Raises:
+        ConfigError: Its checkpoint cannot be used, or what is to judge beside it is no saved reward model.
+    """
+    settings = config.outcome_model
+    if not settings.is_used:
+        return
+    _encoder(config)
+    for folder in settings.beside:
+        if not any((Path(folder) / name).is_file() for name in (STATE_FILE, MPRM_FILE)):
+            raise ConfigError(f"outcome_model.beside: {folder!r} is not the folder of a saved outcome model or MPRM")
+
+
+def build_outcome_model(config: Config) -> OutcomeModel | OutcomeEnsemble:
+    """The outcome model, in the process that calls this."""
+    settings = config.outcome_model
+    model = open_configured_model(config)
+    beside = [_open_judge(config, folder) for folder in settings.beside]
+    return OutcomeEnsemble([model, *beside], settings.combine) if beside else model
+
+
+def open_configured_model(config: Config) -> OutcomeModel:
+    """The model that learns, alone."""
+    checkpoint = config.outcome_model.checkpoint or policy_checkpoint(config)
+    encoder = _encoder(config)
+    return open_outcome_model(checkpoint, encoder, outcome_settings(config))
+
+
+def outcome_settings(config: Config) -> OutcomeModelSettings:
+    """The outcome model's settings, as the configuration has them."""
+    settings = config.outcome_model
+    return OutcomeModelSettings(
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        batch_size=settings.batch_size,
+        micro_batch_tokens=settings.micro_batch_tokens,
+        freeze_vision=settings.freeze_vision,
+        # Without adapters: most updates of a whole model would be lost in bfloat16.
+        dtype="float32",
+        threads=max(1, int(settings.num_cpus)),
+        trust_remote_code=config.policy.trust_remote_code,
+        seed=config.seed,
+    )
+
+
+def _open_judge(config: Config, folder: str) -> OutcomeModel | AnswerJudge:
+    encoder = make_judge_encoder(config, folder, "outcome_model.beside")
+    if (Path(folder) / MPRM_FILE).is_file():
+        threads = max(1, int(config.outcome_model.num_cpus))
+        return AnswerJudge(open_mprm(folder, encoder, replace(mprm_settings(config), threads=threads)))
+    return open_outcome_model(folder, encoder, outcome_settings(config))
+
+
+def _encoder(config: Config) -> Encoder:
+    """The processor of the model that learns.
+
+    Raises:
+        ConfigError: There is none, its vocabulary is not the policy's, or the checkpoint is a saved MPRM.
+    """
+    checkpoint = config.outcome_model.checkpoint
+    if checkpoint is not None:
+        refuse_other_kind("outcome_model.checkpoint:", Path(checkpoint), "outcome")
+    return make_judge_encoder(config, checkpoint, "outcome_model.checkpoint")

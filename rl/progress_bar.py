@@ -1,0 +1,52 @@
+"""How far something long has come: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+@contextmanager
+def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show ``what`` at ``done`` of ``total``; call what it gives with how many more are done.
+
+    >>> with progress_bar("solutions", 4, done=2) as advance:
+    ...     advance(2)
+    solutions 4/4
+    """
+    terminal = Terminal(highlight=False)
+    if not terminal.is_terminal:
+        yield _Lines(what, total, done)
+        return
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=terminal) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield lambda more: bar.advance(task, more)
+
+
+class _Lines:
+    """Prints a line every few seconds, and when all is done."""
+
+    def __init__(self, what: str, total: int, done: int) -> None:
+        self._what, self._total, self._done, self._before = what, total, done, done
+        self._began = self._told = time.monotonic()
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        now = time.monotonic()
+        finished = self._done >= self._total
+        if not finished and now - self._told < SECONDS_BETWEEN_LINES:
+            return
+        self._told = now
+        line = f"{self._what} {self._done:,}/{self._total:,}"
+        if not finished:
+            left = (now - self._began) / (self._done - self._before) * (self._total - self._done)
+            line += f"  {timedelta(seconds=round(left))} left"
+        print(line, flush=True)

@@ -1,0 +1,115 @@
+"""Several processes that do one piece of work together: the ranks of a `torch.distributed` group, each a Ray actor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from rl.workers import WORKER_ENVIRONMENT, Answer, WorkerError
+
+
+class WorkerGroup:
+    """Like a `rl.workers.Worker`, whose object lives in several ranks: every call goes to all of them.
+
+    Args:
+        name: For messages.
+        build: Makes a rank's object, inside its process, once ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``,
+            ``MASTER_ADDR`` and ``MASTER_PORT`` say how the ranks find each other.
+        ranks: How many.
+        num_cpus, num_gpus: What Ray reserves for each.
+        deadline: Longest wait for any answer, in seconds.
+    """
+
+    def __init__(
+        self, name: str, build: Callable[[], Any], ranks: int, num_cpus: float, num_gpus: float, deadline: float
+    ) -> None:
+        self.name, self._deadline = name, deadline
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
+        self._actors = [_Rank.options(**options).remote() for _ in range(ranks)]  # type: ignore[attr-defined]
+        host, port = Answer[tuple[str, int]](self._actors[0].meeting_point.remote(), name, deadline).result()
+        self._built = [
+            actor.build.remote(build, _environment(rank, ranks, host, port)) for rank, actor in enumerate(self._actors)
+        ]
+
+    def start(self, method: str, *arguments: Any) -> GroupAnswer:
+        """Begin ``object.method(*arguments)`` in every rank; calls run one after another, in this order."""
+        description = f"{self.name}.{method}"
+        shared = [ray.put(argument) for argument in arguments]
+        built = [Answer[None](reference, self.name, self._deadline) for reference in self._built]
+        self._built = []
+        answers = [
+            Answer[Any](actor.call.remote(method, *shared), f"{description} (rank {rank})", self._deadline)
+            for rank, actor in enumerate(self._actors)
+        ]
+        return GroupAnswer(built, answers)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """`start`, and wait for the answer."""
+        return self.start(method, *arguments).result()
+
+
+class GroupAnswer:
+    """The pending answers of all ranks; the first rank's counts."""
+
+    def __init__(self, built: Sequence[Answer[None]], answers: Sequence[Answer[Any]]) -> None:
+        self._built, self._answers = built, answers
+
+    def result(self) -> Any:
+        """Wait for all ranks.
+
+        Raises:
+            WorkerError: A rank died, raised, or did not answer in time.
+        """
+        _await_first_failure([*self._built, *self._answers])
+        return self._answers[0].result()
+
+
+def _await_first_failure(answers: Sequence[Answer[Any]]) -> None:
+    """Wait for all; where one fails, the others may wait for it in vain, and it is the cause."""
+    by_reference = {answer.reference: answer for answer in answers}
+    waiting = list(by_reference)
+    until = time.monotonic() + answers[0].deadline
+    while waiting:
+        done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
+        if not done:
+            late = by_reference[waiting[0]]
+            raise WorkerError(f"{late.description}: no answer within {late.deadline:g} s (deadline)")
+        for reference in done:
+            by_reference[reference].result()
+
+
+@ray.remote
+class _Rank:
+    """The actor around one rank's object."""
+
+    def __init__(self) -> None:
+        self._object: Any = None
+
+    def meeting_point(self) -> tuple[str, int]:
+        """An address on this machine that the ranks can meet at."""
+        with socket.socket() as found:
+            found.bind(("", 0))
+            return ray.util.get_node_ip_address(), found.getsockname()[1]
+
+    def build(self, build: Callable[[], Any], environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        self._object = build()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._object, method)(*arguments)
+
+
+def _environment(rank: int, ranks: int, host: str, port: int) -> dict[str, str]:
+    # Ray shows each actor its own GPUs alone: the first of them is the rank's.
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+    }
