@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
+from rewards.shared_images import see_equal_images_once
+
+LORA_SCALE = 2
 VISION_TOWERS = {"visual", "vision_tower", "vision_model"}
 LANGUAGE_LAYERS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -19,7 +23,7 @@ def device() -> str:
 
 
 def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
-    """A Transformers image-text-to-text model on `device`.
+    """A Transformers image-text-to-text model on `device`, which sees equal images of a batch once.
 
     Args:
         checkpoint: Folder or hub name.
@@ -29,6 +33,7 @@ def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
     model = AutoModelForImageTextToText.from_pretrained(
         checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
     )
+    see_equal_images_once(model)
     return model.to(device())
 
 
@@ -45,6 +50,11 @@ def freeze_vision_tower(model: torch.nn.Module) -> None:
         parameter.requires_grad_(False)
 
 
+def lora_config(rank: int) -> LoraConfig:
+    """Adapters of a rank on the language model's linear layers."""
+    return LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=LANGUAGE_LAYERS)
+
+
 def add_lora(model: torch.nn.Module, rank: int, seed: int = 0) -> None:
     """Put low-rank adapters (LoRA, arXiv 2106.09685; alpha = 2 rank) on the language model's linear layers, in place;
     nothing but them remains trainable. ``seed`` decides their weights, which are float32 whatever the backbone's are.
@@ -54,12 +64,29 @@ def add_lora(model: torch.nn.Module, rank: int, seed: int = 0) -> None:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_LAYERS), model)
+        inject_adapter_in_model(lora_config(rank), model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
             # The steps of an optimizer are too small for bfloat16, and mostly lost in it.
             parameter.data = parameter.data.float()
+
+
+def merge_lora(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a model with `add_lora`'s adapters, whole tensors by their names, as those of one without:
+    W + s B A, in the number format of W."""
+    merged = {}
+    for name, weight in state.items():
+        if "lora_" in name:
+            continue
+        if ".base_layer." in name:
+            layer, _, kind = name.partition(".base_layer.")
+            if kind == "weight":
+                up, down = (state[f"{layer}.lora_{side}.default.weight"].float() for side in "BA")
+                weight = (weight.float() + LORA_SCALE * up @ down).to(weight.dtype)
+            name = f"{layer}.{kind}"
+        merged[name] = weight
+    return merged
 
 
 def add_token(model: Any, checkpoint: str, tokenizer: Any, text: str, trust_remote_code: bool = False) -> None:

@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import AutoProcessor
 
 from rewards.records import Prompt, StepSpan
-from rewards.steps import NO_MARKERS, Markers, decode_pieces, step_spans
+from rewards.steps import NO_MARKERS, Markers, decode_pieces, separator_tokens, step_spans
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 REMEMBERED = 2**30
@@ -128,6 +129,10 @@ class Encoder:
         """The written steps of a completion; see `rewards.steps.step_spans`."""
         pieces = decode_pieces(token_ids, self.tokenizer.decode, self.end_token)
         return step_spans(pieces, self._separator, self._answer, self.markers)
+
+    def separators(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Which tokens of a completion only separate steps (T,), as booleans; see `rewards.steps.separator_tokens`."""
+        return separator_tokens(decode_pieces(token_ids, self.tokenizer.decode, self.end_token), self._separator)
 
     def batch(
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], heads: Sequence[str] | None = None

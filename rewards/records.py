@@ -42,6 +42,7 @@ class SamplingRequest:
         temperature: None for the engine's own; 0 for the most likely token each time, with log-probabilities of the
             distribution at temperature 1.
         until: A text with which a continuation ends, and which it keeps; None to go on to the end of the answer.
+        max_tokens: Most new tokens of each continuation; None for the engine's limit alone.
     """
 
     prompt: Prompt
@@ -50,10 +51,13 @@ class SamplingRequest:
     seed: int = 0
     temperature: float | None = None
     until: str | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.temperature == 0 and self.n != 1:
             raise ValueError(f"n is {self.n} at temperature 0, where all continuations are the same: allowed is 1")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}: allowed is 1 or more, or None")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Completion:
     Attributes:
         token_ids: Its new tokens (T,), with the end-of-sequence token if one was sampled.
         logprobs: Their log-probabilities (T,), in nats, at the sampling temperature.
-        finish_reason: ``stop`` (it ended by itself), ``length`` (it was cut off) or ``until`` (it wrote that text).
+        finish_reason: ``stop`` (it ended by itself), ``length`` (it was cut off at the engine's limit), ``until`` (it
+            wrote that text) or ``segment`` (it reached the request's ``max_tokens``, and may be continued).
         policy_version: The weights that sampled it.
     """
 
@@ -166,7 +171,8 @@ class Experience:
         prompt: The prompt, for its images and its text.
         token_ids: Completion tokens (T,).
         sampler_logprobs: Log-probabilities at sampling time (T,), in nats.
-        advantages: One advantage a token (T,), dimensionless.
+        advantages: One advantage a token (T,), dimensionless; with PPO one reward a token, of which the learner's value
+            model makes advantages.
         policy_version: The weights that sampled the tokens.
     """
 

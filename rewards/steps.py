@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
+
 from rewards.records import StepSpan
 
 
@@ -86,6 +88,26 @@ def step_spans(
             spans.append(StepSpan(first_token, end_token, kind))
         first_char, first_token = bound, end_token
     return tuple(spans)
+
+
+def separator_tokens(pieces: Sequence[str], separator: str) -> np.ndarray:
+    """Which tokens hold nothing but what stands between steps (T,), as booleans.
+
+    A token that holds part of a step, too, is not one, and neither is a token without text.
+
+    Args:
+        pieces: The decoded text of each token, as for `step_spans`.
+        separator: Likewise.
+
+    >>> separator_tokens(["a", "\\n", "\\n", "b.\\n", ""], r"\\n").tolist()
+    [False, True, True, False, False]
+    """
+    between = np.zeros(sum(map(len, pieces)), dtype=bool)
+    for match in re.finditer(f"(?:{separator})+", "".join(pieces)):
+        between[match.start() : match.end()] = True
+    ends = accumulate(map(len, pieces))
+    pairs = zip(pieces, ends, strict=True)
+    return np.array([bool(piece) and bool(between[end - len(piece) : end].all()) for piece, end in pairs], dtype=bool)
 
 
 def decode_pieces(token_ids: Sequence[int], decode: Callable[[list[int]], str], end: int | None = None) -> list[str]:

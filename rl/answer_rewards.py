@@ -14,7 +14,8 @@ from rewards.outcome.preferences import RecentPreferences, harvest
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
 from rl.config import Config
-from rl.workers import Pending, Worker
+from rl.pending import Pending
+from rl.workers import Worker
 
 PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
 

@@ -44,8 +44,12 @@ def train(
         list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example learner.samples=16.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print every key with its value, and who runs where.")
+        bool, typer.Option("--dry-run", help="Print every key with its value, who runs where, and what each GPU holds.")
     ] = False,
+    gpu_gb: Annotated[
+        float | None, typer.Option("--gpu-gb", help="Of --dry-run: a GPU's memory, GB; this machine's, or else 80.")
+    ] = None,
+    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", help="Of --dry-run: GPUs of one machine.")] = 8,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on from the newest checkpoint of a run folder.")
     ] = None,
@@ -74,9 +78,48 @@ def train(
         else:
             resolved = load_config(config, changes)
         if dry_run:
-            _print_plan(resolved)
+            from rl.commands.dry_run_command import run as show
+
+            show(resolved, gpu_gb, gpus_per_node)
             return
         _run(resolved, resume)
+    except ConfigError as error:
+        fail(str(error), USER_ERROR)
+
+
+@app.command()
+def plan(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Batch sizes, staleness and first split.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example learner.prompts=512.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="A run folder: stage times are its metrics' medians.")
+    ] = None,
+    seconds: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE=S,…", help="Stage times: rollout, annotate, score, learn, teach, sync, other."),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="Numbers of GPUs to find the best split of.")
+    ] = None,
+) -> None:
+    """Predict a run's speed on other machines: seconds a step, idle shares, staleness and GPU-hours.
+
+    The pipeline is simulated with the stage times of a run (`--run`) or given ones (`--seconds`, those of the
+    configuration's own numbers of engines and ranks). Every rank has a GPU of its own, every engine
+    `engine.tensor_parallel` of them.
+
+    Examples:
+
+    * `sieve plan configs/quickstart.yaml --run runs/quickstart-20261121-101500`
+    * `sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --seconds rollout=60,annotate=40,learn=80 --gpus 8,64,1024`
+    """
+    from rl.commands.plan_command import run as show
+    from rl.config import ConfigError
+
+    try:
+        show(config, overrides or [], run, seconds, gpus)
     except ConfigError as error:
         fail(str(error), USER_ERROR)
 
@@ -219,8 +262,12 @@ def main() -> None:
 
 def _run(config: Config, resume: Path | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from rewards.credit.applying import CreditError
     from rl.console import Console
+    from rl.loop import RewardHackingError
+    from rl.rollout_groups import MixedGroupError
     from rl.rollouts import UnreadableRolloutsError
+    from rl.tasks.task import PromptError
     from rl.train import choose_run_folder
     from rl.train import train as run
     from rl.workers import WorkerError
@@ -231,8 +278,12 @@ def _run(config: Config, resume: Path | None) -> None:
     again = f"{_command('sieve')} train --resume {folder}"
     try:
         outcome = run(config, folder, resume is not None, console)
-    except (WorkerError, UnreadableRolloutsError, SelectorError) as error:
+    except PromptError as error:
+        fail(f"{error}\nonce it is mended, if {folder} has a checkpoint, go on with: {again}", USER_ERROR)
+    except (WorkerError, MixedGroupError, UnreadableRolloutsError, SelectorError, CreditError) as error:
         fail(f"{error}\nthe run folder is {folder}; if it has a checkpoint, go on with: {again}", FAILURE)
+    except RewardHackingError as error:
+        fail(f"{error}\nthe run folder is {folder}; to go on all the same: {again} watch.action=warn", FAILURE)
     except KeyboardInterrupt:
         fail(f"stopped at once; if {folder} has a checkpoint, go on with: {again}", FAILURE)
     if outcome.summary is None:
@@ -270,14 +321,3 @@ def _command(name: str) -> str:
         return name
     beside = Path(sys.executable).parent / name
     return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
-
-
-def _print_plan(config: Config) -> None:
-    import yaml
-
-    from rl.workers import placement
-
-    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    print("placement:")
-    for kind, (number, cpus, gpus) in placement(config).items():
-        print(f"  {kind}: {number} x ({cpus:g} CPU, {gpus:g} GPU)")

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from rl.config_checks import check_fit
+from rl.config_learner import LearnerConfig, ValueConfig, WatchConfig
 from rl.config_outcome import OutcomeModelConfig
 from rl.config_sections import (
     AnnotationConfig,
@@ -17,7 +19,6 @@ from rl.config_sections import (
     EngineConfig,
     EvaluationConfig,
     JudgeConfig,
-    LearnerConfig,
     MPRMConfig,
     PolicyConfig,
     Positive,
@@ -54,63 +55,19 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     engine: EngineConfig = EngineConfig()
     learner: LearnerConfig = LearnerConfig()
+    value: ValueConfig = ValueConfig()
     annotation: AnnotationConfig = AnnotationConfig()
     judge: JudgeConfig = JudgeConfig()
     selection: SelectionConfig = SelectionConfig()
     mprm: MPRMConfig = MPRMConfig()
     outcome_model: OutcomeModelConfig = OutcomeModelConfig()
+    watch: WatchConfig = WatchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
-        if self.task.name == "files" and not (self.task.train_files and self.task.heldout_files):
-            raise ValueError("task.name is 'files': task.train_files and task.heldout_files must name files")
-        if self.engine.max_completion_tokens >= self.engine.max_model_len:
-            raise ValueError(
-                f"engine.max_completion_tokens is {self.engine.max_completion_tokens}: it must be below "
-                f"engine.max_model_len, {self.engine.max_model_len}, which holds the prompt too"
-            )
-        _check_evaluation(self.evaluation)
-        _check_mprm(self.mprm, self.policy.dtype)
-        if self.judge.endpoint is not None and not self.judge.model:
-            raise ValueError("judge.endpoint is set: judge.model must name the model that it serves")
-        outcome = self.outcome_model
-        if outcome.reward != "rule" and not (outcome.checkpoint or outcome.pairs or outcome.harvest):
-            raise ValueError(
-                f"outcome_model.reward is {outcome.reward!r}: an outcome model that has learned nothing says 0.5 of "
-                "everything; name outcome_model.checkpoint or outcome_model.pairs, or set outcome_model.harvest"
-            )
+        check_fit(self)
         return self
-
-
-def _check_evaluation(evaluation: EvaluationConfig) -> None:
-    if evaluation.bench is None and (evaluation.bench_path or evaluation.bench_every):
-        raise ValueError("evaluation.bench is null: allowed with bench_path or bench_every is the name of a benchmark")
-    if evaluation.bench is not None and evaluation.bench_path is None:
-        raise ValueError("evaluation.bench is set: evaluation.bench_path must name its folder")
-    if evaluation.strategies_every and not evaluation.strategies:
-        raise ValueError("evaluation.strategies is empty: allowed with strategies_every are names of strategies")
-
-
-def _check_mprm(mprm: MPRMConfig, dtype: str) -> None:
-    if mprm.likelihood and mprm.input_format != "rollout":
-        raise ValueError(
-            f"mprm.likelihood is true: allowed is false or null with mprm.input_format {mprm.input_format}, "
-            "where the model reads what no policy wrote"
-        )
-    if mprm.verdicts[0] == mprm.verdicts[1]:
-        raise ValueError(f"mprm.verdicts is {list(mprm.verdicts)}: allowed are two different words")
-    if not any(mprm.class_weights):
-        raise ValueError(f"mprm.class_weights is {list(mprm.class_weights)}: allowed is at most one 0")
-    if dtype != "float32" and not mprm.lora_rank:
-        raise ValueError(
-            f"mprm.lora_rank is 0: most updates of a whole model are lost in policy.dtype {dtype}; allowed is 1 or "
-            "more, or policy.dtype float32"
-        )
-    if mprm.ranks > 1 and 0 < mprm.num_gpus < 1:
-        raise ValueError(
-            f"mprm.num_gpus is {mprm.num_gpus:g}: allowed with several ranks is a whole GPU for each, or 0"
-        )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -33,17 +33,20 @@ class TaskConfig(Section):
     """Where prompts come from, and how an answer is read and judged."""
 
     name: str = "grid"
-    """`grid` (procedural, embedded), `files` (JSON lines or Parquet), or `package.module:Name` of your own."""
+    """`grid` (procedural, embedded), `files` (tables: files, folders, or the hub), or `package.module:Name` of your
+    own."""
     difficulty: Annotated[int, Field(ge=1, le=3)] = 2
     """Of `grid`: 1 easy to 3 hard."""
     seed: int = 0
     """Of `grid`: which world of pictures; train and held-out prompts never overlap within one."""
     train_files: tuple[str, ...] = ()
-    """Of `files`: training prompts."""
+    """Of `files`: training prompts, each a `.jsonl` or `.parquet` file, `FOLDER[:CONFIG]:SPLIT` or
+    `hub:OWNER/NAME[@REVISION][:CONFIG]:SPLIT`."""
     heldout_files: tuple[str, ...] = ()
     """Of `files`: prompts for evaluation only."""
     columns: dict[str, str] = {}
-    """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ."""
+    """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ, and `choices`,
+    `unit`, `precision`, where there are such; `image_*` for several, `metadata.source` into a struct."""
     instruction: str = ""
     """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"
@@ -109,33 +112,21 @@ class EngineConfig(Section):
     """CPUs that Ray reserves for each engine; also its threads."""
     num_gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray reserves for each engine; fractions share a GPU."""
-
-
-class LearnerConfig(Section):
-    """How the policy is updated."""
-
-    prompts: Count = 16
-    """Prompts of one step."""
-    samples: Annotated[int, Field(ge=2)] = 8
-    """Rollouts of each prompt: the group size."""
-    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
-    """TRL's loss: how the clipped objective is averaged over tokens and rollouts."""
-    credit: str = "progress"
-    """Credit rule: `outcome`, `progress`, or `package.module:name` of your own."""
-    learning_rate: Positive = 1e-4
-    """Of AdamW, constant."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of AdamW."""
-    max_grad_norm: Positive = 1.0
-    """Gradients longer than this are scaled down to it."""
-    clip: Positive = 0.2
-    """Clipping range of the probability ratio."""
-    micro_batch: Count = 64
-    """Rollouts in one forward and backward pass."""
-    num_cpus: Annotated[float, Field(ge=0)] = 0.5
-    """CPUs that Ray reserves."""
-    num_gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs that Ray reserves."""
+    tensor_parallel: Count = 1
+    """Of `vllm`: GPUs (on a CPU: processes) that each engine spreads its weights over."""
+    sleep: bool = False
+    """Of `vllm` on a GPU that it shares with the learner: whether it gives its memory back while the learner works;
+    wants `max_staleness: 0`."""
+    segment_tokens: Count | None = None
+    """Tokens after which a rollout that has not ended makes room: it goes on in the next round, perhaps with newer
+    weights, while batches are made of the groups that are finished; null to wait for all. Wants `max_staleness` 1 or
+    more, and gains little below 2."""
+    weight_transfer: Literal["object_store", "nccl", "ipc"] = "object_store"
+    """How new weights travel: through Ray's object store (any machine), or by vLLM's own transfer between GPUs: `nccl`,
+    or `ipc` where learner and engine share one."""
+    sync_adapters: bool = True
+    """Of `vllm` with `learner.lora_rank`: whether the adapters alone travel and are applied in the engine, instead of
+    whole weights with the adapters merged in."""
 
 
 class AnnotationConfig(Section):

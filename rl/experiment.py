@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rewards.annotation.budgets import Budget, make_budget
 from rewards.encoding import Encoder
@@ -11,12 +13,17 @@ from rewards.seeds import derive_seed
 from rewards.steps import Markers
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config, ConfigError
-from rl.engines.engine import Engine
+from rl.engines.engine import RenewableEngine
 from rl.extension import resolve
+from rl.learning.settings import LearnerSettings
 from rl.tasks.task import Task
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.prediction import predicted_balanced_information
 from selection.selectors import SELECTORS, Selector, SelectorSettings, make_selector
+
+if TYPE_CHECKING:
+    from rl.learning.critic import CriticSettings
+    from rl.learning.learner import PolicyLearner
 
 SHIPPED_POLICY = Path(__file__).parent / "policy" / "grid_policy"
 
@@ -143,12 +150,13 @@ def make_configured_budget(config: Config) -> Budget:
     )
 
 
-def build_engine(config: Config) -> Engine:
-    """An engine, in the process that calls this."""
+def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
+    """An engine, in the process that calls this; ``follows`` says whether a learner will bring it new weights."""
     from rl.engines.hf_engine import HfEngine
     from rl.engines.vllm_engine import VllmEngine
 
     engine, checkpoint = config.engine, policy_checkpoint(config)
+    route = weight_route(config) if follows else "weights"
     threads = max(1, int(engine.num_cpus))
     if engine.kind == "hf":
         return HfEngine(
@@ -172,27 +180,55 @@ def build_engine(config: Config) -> Engine:
         gpu_memory_utilization=engine.gpu_memory_utilization,
         threads=threads,
         trust_remote_code=config.policy.trust_remote_code,
+        tensor_parallel=engine.tensor_parallel,
+        sleep=engine.sleep and follows,
+        lora_rank=config.learner.lora_rank if route == "adapters" else 0,
+        weight_transfer=route if route in ("nccl", "ipc") else None,
     )
 
 
-def build_learner(config: Config) -> object:
-    """The policy learner, in the process that calls this."""
-    from rl.learner import PolicyLearner
+def weight_route(config: Config) -> str:
+    """How new weights come to the engines: whole ``weights`` or ``adapters`` alone through Ray's object store, or by
+    vLLM's ``nccl`` or ``ipc``."""
+    engine = config.engine
+    if engine.kind == "vllm" and engine.sync_adapters and config.learner.lora_rank:
+        return "adapters"
+    return "weights" if engine.weight_transfer == "object_store" else engine.weight_transfer
 
+
+def build_learner(config: Config) -> PolicyLearner:
+    """The policy learner, in the process that calls this: one rank, where the environment speaks of several."""
+    from rl.learning.learner import PolicyLearner
+
+    return PolicyLearner(policy_checkpoint(config), make_encoder(config), learner_settings(config))
+
+
+def learner_settings(config: Config) -> LearnerSettings:
+    """The learner's settings, as the configuration has them."""
     learner = config.learner
-    return PolicyLearner(
-        policy_checkpoint(config),
-        make_encoder(config),
-        loss=learner.loss,
-        learning_rate=learner.learning_rate,
-        weight_decay=learner.weight_decay,
-        max_grad_norm=learner.max_grad_norm,
-        clip=learner.clip,
+    shared = {field.name for field in fields(LearnerSettings)} & set(type(learner).model_fields)
+    return LearnerSettings(
+        **{name: getattr(learner, name) for name in shared},
         temperature=config.engine.temperature,
         max_completion_tokens=config.engine.max_completion_tokens,
-        micro_batch=learner.micro_batch,
         dtype=config.policy.dtype,
         threads=max(1, int(learner.num_cpus)),
+        trust_remote_code=config.policy.trust_remote_code,
+        seed=config.seed,
+        critic=critic_settings(config) if learner.algorithm == "ppo" else None,
+    )
+
+
+def critic_settings(config: Config) -> CriticSettings:
+    """The settings of PPO's value model, as the configuration has them."""
+    from rl.learning.critic import CriticSettings
+
+    learner = config.learner
+    return CriticSettings(
+        **config.value.model_dump(),
+        max_grad_norm=learner.max_grad_norm,
+        gradient_checkpointing=learner.gradient_checkpointing,
+        sharding=learner.sharding,  # type: ignore[arg-type]
         trust_remote_code=config.policy.trust_remote_code,
         seed=config.seed,
     )

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from rewards.annotation.annotator import Annotation
-from rewards.records import Annotated, Experience, Prompt, Rollout, StepScores
-from rewards.seeds import derive_seed
+from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rl.config import Config
 from rl.evaluating.evaluations import Evaluations
-from rl.judging import join_verdicts
-from rl.metrics import StageClock, annotation_metrics, group, reward_metrics, selection_metrics
+from rl.labelling import Labelling
+from rl.metrics import (
+    StageClock,
+    annotation_metrics,
+    group,
+    pace_metrics,
+    policy_metrics,
+    reward_metrics,
+    selection_metrics,
+)
 from rl.monitor import Monitor
 from rl.parts import Parts
-from rl.progress import Batch, Progress, is_due
-from rl.rollouts import make_rollouts, rollout_requests
-from rl.staleness import check_one_version
-from rl.workers import Pending
-from selection.candidates import gather_candidates
+from rl.pending import Pending
+from rl.progress import Progress, is_due
+from rl.staleness import check_one_version, check_versions_sent
 from selection.selectors import apply_selector
+
+
+class RewardHackingError(RuntimeError):
+    """The watch has stopped the run; the message says what it saw."""
 
 
 def run(
@@ -40,93 +46,100 @@ def run(
 
     Raises:
         WorkerError: A worker died, raised, or did not answer in time.
-        SelectorError: The user's selector failed.
+        SelectorError, CreditError: The user's selector or credit rule failed.
+        RewardHackingError: ``watch.action`` is ``stop``, and a threshold was crossed; there is a checkpoint.
     """
+    stream, engines = parts.stream, parts.engines
+    # The learner has to wait for what its advantages come from, and for the memory of engines that are to sleep.
+    waits_for = "counts" if config.engine.sleep else parts.credit.needs
+    sent: Sequence[Pending[int]] = ()
     while progress.step < config.steps and not stop():
-        step, clock = progress.step, StageClock()
+        step, clock, busy = progress.step, StageClock(), engines.busy_seconds
 
-        # 1. Fresh rollouts, usually sampled while the learner took the step before.
+        # 1. Finished groups of rollouts, usually sampled while the learner took the step before.
         with clock("rollout"):
-            _ask(config, parts, progress, last=step)
-            batch = progress.upcoming.popleft()
-            first_group = step * config.learner.prompts
-            rollouts = make_rollouts(batch.prompts, batch.answers.result(), parts.encoder, parts.verifier, first_group)
-            prompts = [batch.prompts[rollout.group - first_group] for rollout in rollouts]
-            dropped = config.learner.prompts * config.learner.samples - len(rollouts)
-            staleness = max(parts.gate.check(step, rollout.policy_version) for rollout in rollouts)
+            batch = stream.take()
+            prompts, rollouts = batch.prompts, batch.rollouts
 
         # 2. The MPRM scores every step of every rollout, and the outcome model, if there is one, every answer.
         with clock("score"):
             judged = parts.answers.judge(prompts, rollouts)
-            scores: list[StepScores] = parts.mprm.call("score", prompts, rollouts)
-            check_one_version(scores)
+            scoring = parts.mprm.start("score", prompts, rollouts)
             rewarded, answer_metrics = parts.answers.rewarded(rollouts, judged)
+        update = _learn(config, parts, clock, prompts, rewarded) if waits_for == "outcomes" else None
+        with clock("score"):
+            scores: list[StepScores] = scoring.result()
+            check_one_version(scores)
 
-        # 3. Scores and outcome rewards become one advantage a token, and the policy takes its step …
-        with clock("credit"):
-            advantages = parts.credit(rewarded, [scored.scores for scored in scores])
-            experiences = [
-                Experience(prompt, rollout.token_ids, rollout.logprobs, advantage, rollout.policy_version)
-                for prompt, rollout, advantage in zip(prompts, rollouts, advantages, strict=True)
-            ]
-        update = parts.learner.start("step", experiences)
+        # 3. The engines begin to continue some rollouts from each of their steps.
+        labelling = Labelling(config, parts, step, prompts, rollouts, scores)
 
-        # 4. … while the engines continue some rollouts from each of their steps, and then sample what comes next.
-        chosen = _choose(config, step, rollouts)
-        annotation = _annotation(config, parts, prompts, rollouts, scores, chosen)
-        continuations = parts.engines.sample(annotation.requests())
-        looked_at, labelled = [prompts[i] for i in chosen], [rollouts[i] for i in chosen]
-        verdicts = parts.judge.start(looked_at, labelled) if parts.judge else None
-        entropy = parts.mprm.start("image_entropy", looked_at) if parts.looks_at_images else None
-        _ask(config, parts, progress, last=step + config.max_staleness)
+        # 4. Scores and outcome rewards become one advantage a token, and the policy takes its step …
+        if waits_for == "scores":
+            update = _learn(config, parts, clock, prompts, rewarded, scores)
+        if update is None:
+            with clock("annotate"):
+                counted = labelling.by_rollout()
+            update = _learn(config, parts, clock, prompts, rewarded, scores, counted)
 
-        # 5. The counts label the steps, and the buffer keeps the informative rollouts.
+        # 5. … while the engines sample what comes next, and the counts label the steps.
+        stream.prefetch()
         with clock("annotate"):
-            annotation.receive(continuations.result())
-            while requests := annotation.requests():
-                annotation.receive(parts.engines.sample(requests).result())
+            labelling.finish()
         with clock("judge"):
-            counts, judge_metrics = join_verdicts(config, labelled, annotation.counts(), verdicts, monitor.say)
+            annotated, judge_metrics = labelling.judged(monitor.say)
+        counts = [entry.counts for entry in annotated]
+
+        # 6. The buffer keeps the informative rollouts, and every few steps the MPRM trains on them.
         with clock("select"):
-            annotated = [Annotated(*entry) for entry in zip(looked_at, labelled, counts, strict=True)]
-            generator = np.random.default_rng(derive_seed(config.seed, "select", step))
-            candidates = gather_candidates(
-                annotated, [scores[i] for i in chosen], entropy.result() if entropy else None, generator
-            )
+            candidates = labelling.candidates(annotated)
             informative = apply_selector(f"selection.selector {config.selection.selector}", parts.selector, candidates)
             for_learning = parts.held_back.split(annotated)
             offered = parts.buffer.offer([annotated[i] for i in for_learning], informative[for_learning])
-
-        # 6. Every few steps the MPRM trains on what the buffer kept.
         with clock("teach"):
             due = (step + 1) % config.mprm.every == 0 and len(parts.buffer) > 0
             lesson = _teach(config, parts) if due else None
             answer_lesson = parts.answers.teach(step, prompts, rollouts)
 
         # 7. The new weights go back to the engines, behind whatever they are sampling.
+        with clock("rollout"):
+            stream.prepare()
         with clock("learn"):
             policy = update.result()
         with clock("sync"):
-            progress.step = progress.engine_version = step + 1
-            loading = parts.engines.load_weights(parts.learner.start("weights"), progress.engine_version)
+            check_versions_sent(sent, progress.step)
+            if config.engine.sleep:
+                _everywhere(parts, "wake_up")
+            progress.step = step + 1
+            sent = parts.transfer.send(progress.step)
+            stream.weights_sent(progress.step)
         with clock("teach"):
             taught = lesson.result() if lesson else {}
             taught_answers = answer_lesson.result() if answer_lesson else {}
-        bill = annotation.bill(clock.seconds("annotate"))
+        bill = labelling.bill(clock.seconds("annotate"))
         progress.count(bill)
 
         # 8. What happened is written down.
+        hacking, warning = parts.watch.after(rollouts, scores)
+        stages = clock.metrics()
         monitor.step(
             progress.step,
-            clock.metrics()
-            | {"perf/staleness": float(staleness), "perf/prompts_asked": float(progress.cursor)}
-            | {"reward/dropped": float(dropped)}
-            | reward_metrics(rollouts, scores, counts, chosen)
+            stages
+            | pace_metrics(
+                stages["perf/step_seconds"],
+                policy,
+                engines.busy_seconds - busy,
+                len(engines),
+                batch.tokens + bill.tokens,
+            )
+            | batch.metrics
+            | reward_metrics(rollouts, scores, counts, labelling.chosen)
             | group("reward", answer_metrics)
             | group("reward", {f"model_{name}": value for name, value in taught_answers.items()})
+            | hacking
             | judge_metrics
-            | annotation_metrics(bill, counts, labelled)
-            | group("policy", policy)
+            | annotation_metrics(bill, counts, labelling.rollouts)
+            | policy_metrics(policy)
             | selection_metrics(candidates, informative, parts.buffer)
             | group("selection", offered)
             | group("mprm", taught),
@@ -134,58 +147,42 @@ def run(
         monitor.distribution(progress.step, "selection/scores_offered", informative)
         monitor.distribution(progress.step, "selection/scores_kept", parts.buffer.kept_scores())
         monitor.samples(progress.step, prompts, rollouts, scores)
-        with clock("sync"):
-            for answer in loading:
-                answer.result()
+        if warning and config.watch.action == "warn":
+            monitor.say(f"step {progress.step}: {warning}")
         if progress.step < config.steps:
             evaluations.after(progress.step)
+        if warning and config.watch.action == "stop":
+            progress.save(config, parts)
+            raise RewardHackingError(f"stopped after step {progress.step}: {warning}")
         if is_due(config.checkpoint_every, progress.step) and progress.step < config.steps:
             progress.save(config, parts)
+    check_versions_sent(sent, progress.step)
 
 
-def _ask(config: Config, parts: Parts, progress: Progress, last: int) -> None:
-    """Ask the engines for the batches up to policy step ``last`` that are not yet asked for, if staleness allows."""
-    last = min(last, config.steps - 1)
-    while progress.asked <= last and parts.gate.may_sample(progress.asked, progress.engine_version):
-        prompts = [parts.task.prompt("train", progress.cursor + i) for i in range(config.learner.prompts)]
-        requests = rollout_requests(prompts, config.learner.samples, config.seed, "rollout", progress.asked)
-        progress.upcoming.append(Batch(progress.cursor, prompts, parts.engines.sample(requests)))
-        progress.cursor += config.learner.prompts
-        progress.asked += 1
+def _learn(
+    config: Config,
+    parts: Parts,
+    clock: StageClock,
+    prompts: Sequence[Prompt],
+    rewarded: Sequence[Rollout],
+    scores: Sequence[StepScores] = (),
+    counts: Sequence[StepCounts | None] = (),
+) -> Pending[dict[str, float]]:
+    """Give credit for what is known, and begin the policy's step; engines that share its memory sleep meanwhile."""
+    with clock("credit"):
+        experiences = parts.credit.experiences(prompts, rewarded, scores, counts)
+    if config.engine.sleep:
+        _everywhere(parts, "sleep")
+    return parts.learner.start("step", experiences)
+
+
+def _everywhere(parts: Parts, method: str) -> None:
+    """Have every engine do something, and wait for it."""
+    for answer in parts.engines.start_all(method):
+        answer.result()
 
 
 def _teach(config: Config, parts: Parts) -> Pending[dict[str, float]]:
     """Begin an update of the MPRM, watched by its guard."""
     samples = parts.buffer.draw(config.mprm.lesson_size)
     return parts.mprm.start("update", samples, parts.held_back.entries(), config.mprm.guard_margin)
-
-
-def _choose(config: Config, step: int, rollouts: Sequence[Rollout]) -> list[int]:
-    """The places of the rollouts to annotate: a random share of those that have steps, in order."""
-    generator = np.random.default_rng(derive_seed(config.seed, "annotate", step))
-    size = int(np.ceil(len(rollouts) * config.annotation.share))
-    chosen = generator.choice(len(rollouts), size=size, replace=False).tolist()
-    return sorted(place for place in chosen if rollouts[place].steps)
-
-
-def _annotation(
-    config: Config,
-    parts: Parts,
-    prompts: Sequence[Prompt],
-    rollouts: Sequence[Rollout],
-    scores: Sequence[StepScores],
-    chosen: Sequence[int],
-) -> Annotation:
-    """The labelling of the chosen rollouts; the others of their groups are evidence by their outcomes."""
-    by_mprm = config.annotation.budget == "triage" and config.annotation.triage_by == "mprm"
-    others = sorted(set(range(len(rollouts))) - set(chosen))
-    return Annotation(
-        [rollouts[i] for i in chosen],
-        [prompts[i] for i in chosen],
-        parts.budget,
-        parts.encoder.decode,
-        parts.verifier,
-        config.seed,
-        scores=[scores[i] for i in chosen] if by_mprm else None,
-        siblings=[rollouts[i] for i in others],
-    )

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rewards.annotation.budgets import Budget
 from rewards.annotation.judge import Judge
-from rewards.credit import CREDIT_RULES, CreditRule
 from rewards.encoding import Encoder
 from rewards.process_model.guard import HeldBack
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
 from rl.answer_rewards import AnswerRewards
 from rl.config import Config
+from rl.credit_assignment import CreditAssignment, make_credit
 from rl.experiment import (
     build_engine,
     build_learner,
@@ -25,14 +25,17 @@ from rl.experiment import (
     make_task,
     make_verifier,
 )
-from rl.extension import resolve
+from rl.hacking_watch import HackingWatch
 from rl.judging import make_judge
 from rl.mprm_worker import check_mprm, start_mprm
 from rl.outcome_worker import check_outcome_model, start_outcome_model
+from rl.rollout_stream import RolloutStream, StreamSettings
+from rl.rollouts import make_group
 from rl.staleness import StalenessGate
 from rl.tasks.task import Task
+from rl.weight_transfer import WeightTransfer
 from rl.worker_group import WorkerGroup
-from rl.workers import EnginePool, Worker, start_ray
+from rl.workers import EnginePool, Worker, placement, start_ray
 from selection.buffer import StreamingBuffer
 from selection.selectors import NEED_COMPLEXITY, Selector
 
@@ -48,17 +51,25 @@ class Parts:
     encoder: Encoder
     verifier: Verifier
     answers: AnswerRewards
-    credit: CreditRule
+    credit: CreditAssignment
+    watch: HackingWatch
     budget: Budget
     selector: Selector
     looks_at_images: bool
     held_back: HeldBack
     buffer: StreamingBuffer
-    gate: StalenessGate
     engines: EnginePool
+    stream: RolloutStream
     judge: Judge | None
-    learner: Worker
+    learner: Worker | WorkerGroup
+    transfer: WeightTransfer
     mprm: Worker | WorkerGroup
+
+    def close(self) -> None:
+        """Let ranks take leave of each other: one that ends early can take the others down."""
+        for part in (self.learner, self.mprm):
+            if isinstance(part, WorkerGroup):
+                part.close()
 
 
 def make_parts(config: Config, folder: Path) -> Parts:
@@ -69,32 +80,62 @@ def make_parts(config: Config, folder: Path) -> Parts:
     """
     task = make_task(config)
     verifier = make_verifier(config)
-    credit = resolve("learner.credit", config.learner.credit, CREDIT_RULES)
     check_mprm(config)
     check_outcome_model(config)
     selector = make_configured_selector(config)
     encoder = make_encoder(config)
+    credit = make_credit(config, encoder.separators)
     judge = make_judge(config, encoder.decode, folder)
     start_ray(config)
-    engine, learner = config.engine, config.learner
-    engines = [
-        Worker(f"engine {i}", partial(build_engine, config), engine.num_cpus, engine.num_gpus, config.deadline)
-        for i in range(engine.count)
-    ]
+    engines, policy = start_engines(config), start_learner(config)
     return Parts(
         task=task,
-        engines=EnginePool(engines),
+        engines=engines,
+        stream=make_stream(config, engines, task, encoder, verifier),
         judge=judge,
-        learner=Worker("learner", partial(build_learner, config), learner.num_cpus, learner.num_gpus, config.deadline),
+        learner=policy,
         mprm=start_mprm(config),
         encoder=encoder,
         verifier=verifier,
         answers=AnswerRewards(config, start_outcome_model(config)),
         credit=credit,
+        watch=HackingWatch(config.watch, encoder.decode),
         budget=make_configured_budget(config),
         selector=selector,
         looks_at_images=config.selection.selector in NEED_COMPLEXITY or getattr(selector, "looks_at_images", False),
         held_back=HeldBack(config.mprm.guard_share, config.mprm.guard_capacity, derive_seed(config.seed, "guard")),
         buffer=make_buffer(config),
-        gate=StalenessGate(config.max_staleness),
+        # Last: it waits until learner and engines are there.
+        transfer=WeightTransfer(config, policy, engines),
     )
+
+
+def start_engines(config: Config) -> EnginePool:
+    """Start the engines where Ray places them."""
+    number, cpus, gpus = placement(config)["engine"]
+    build = partial(build_engine, config)
+    return EnginePool([Worker(f"engine {i}", build, cpus, gpus, config.deadline) for i in range(number)])
+
+
+def start_learner(config: Config) -> Worker | WorkerGroup:
+    """Start the learner where Ray places it: in one process, or in several ranks."""
+    learner, build = config.learner, partial(build_learner, config)
+    if learner.ranks == 1:
+        return Worker("learner", build, learner.num_cpus, learner.num_gpus, config.deadline)
+    return WorkerGroup("learner", build, learner.ranks, learner.num_cpus, learner.num_gpus, config.deadline)
+
+
+def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier) -> RolloutStream:
+    """The stream of finished groups, from its beginning."""
+    learner = config.learner
+    settings = StreamSettings(
+        prompts=learner.prompts,
+        samples=learner.samples,
+        steps=config.steps,
+        seed=config.seed,
+        dynamic_sampling=learner.dynamic_sampling,
+        refill_rounds=learner.refill_rounds,
+        segment_tokens=config.engine.segment_tokens,
+    )
+    prompt, records = partial(task.prompt, "train"), partial(make_group, encoder=encoder, verifier=verifier)
+    return RolloutStream(settings, engines, prompt, records, StalenessGate(config.max_staleness))

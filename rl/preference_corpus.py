@@ -14,8 +14,8 @@ from rewards.outcome.preferences import Preference, PreferenceRecord, as_prefere
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.console import Console
+from rl.pending import Pending
 from rl.record_corpus import Corpus, index_corpus, learn, one_pass
-from rl.workers import Pending
 
 Start = Callable[[Sequence[Preference]], Pending[dict[str, float]]]
 """Begins `rewards.outcome.outcome_model.OutcomeModel.train` on some pairs."""

@@ -15,7 +15,7 @@ from rewards.image_files import UnreadableImageError, check_images
 from rewards.seeds import derive_seed
 from rewards.visualprm import UnusableRecordError
 from rl.config import ConfigError
-from rl.workers import Pending
+from rl.pending import Pending
 
 NAMED = 3
 """Records left out that are named with their reasons; further ones are counted."""

@@ -26,33 +26,50 @@ def make_rollouts(
     verifier: Verifier,
     first_group: int = 0,
 ) -> list[Rollout]:
-    """The engines' answers as records: decoded, cut into steps, and verified. Groups count up from ``first_group``.
-
-    A completion in which the model wrote an image placeholder is dropped: no model could read it back.
+    """The engines' answers as records, see `make_group`. Groups count up from ``first_group``.
 
     Raises:
         UnreadableRolloutsError: Nothing is left.
     """
-    rollouts = []
-    for group, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=first_group):
-        for sample in samples:
-            if not encoder.placeholders.isdisjoint(sample.token_ids):
-                continue
-            text = encoder.decode(sample.token_ids)
-            rollouts.append(
-                Rollout(
-                    prompt_id=prompt.id,
-                    source=prompt.source,
-                    group=group,
-                    token_ids=sample.token_ids,
-                    logprobs=sample.logprobs,
-                    text=text,
-                    steps=encoder.steps(sample.token_ids),
-                    outcome=float(verifier(text, prompt.answer)),
-                    finish_reason=sample.finish_reason,
-                    policy_version=sample.policy_version,
-                )
-            )
-    if not rollouts:
-        raise UnreadableRolloutsError(f"the policy wrote image placeholders into all answers to {len(prompts)} prompts")
+    rollouts = [
+        rollout
+        for number, (prompt, samples) in enumerate(zip(prompts, completions, strict=True), start=first_group)
+        for rollout in make_group(prompt, samples, number, encoder, verifier)
+    ]
+    check_readable(rollouts, len(prompts))
     return rollouts
+
+
+def make_group(
+    prompt: Prompt, completions: Sequence[Completion], number: int, encoder: Encoder, verifier: Verifier
+) -> list[Rollout]:
+    """The engines' answers to one prompt as records: decoded, cut into steps, and verified.
+
+    A completion in which the model wrote an image placeholder is dropped: no model could read it back.
+    """
+    texts = [(c, encoder.decode(c.token_ids)) for c in completions if encoder.placeholders.isdisjoint(c.token_ids)]
+    return [
+        Rollout(
+            prompt_id=prompt.id,
+            source=prompt.source,
+            group=number,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            text=text,
+            steps=encoder.steps(completion.token_ids),
+            outcome=float(verifier(text, prompt.answer)),
+            finish_reason=completion.finish_reason,
+            policy_version=completion.policy_version,
+        )
+        for completion, text in texts
+    ]
+
+
+def check_readable(rollouts: Sequence[Rollout], prompts: int) -> None:
+    """Whether anything is left of the answers to so many prompts.
+
+    Raises:
+        UnreadableRolloutsError: Nothing is.
+    """
+    if not rollouts:
+        raise UnreadableRolloutsError(f"the policy wrote image placeholders into all answers to {prompts} prompts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewards.records import StepScores
+from rl.pending import Pending
 
 
 class StalenessGate:
@@ -35,7 +36,11 @@ class StalenessGate:
 
     def may_sample(self, step: int, engine_version: int) -> bool:
         """Whether rollouts for policy step ``step`` may be sampled by ``engine_version``."""
-        return step - engine_version <= self.max_staleness
+        return step <= self.furthest(engine_version)
+
+    def furthest(self, version: int) -> int:
+        """The last policy step that may train on rollouts of ``version``."""
+        return version + self.max_staleness
 
     def check(self, step: int, policy_version: int) -> int:
         """The age, in versions, at which policy step ``step`` trains on a rollout of ``policy_version``.
@@ -61,3 +66,14 @@ def check_one_version(scores: Sequence[StepScores]) -> None:
     versions = sorted({entry.mprm_version for entry in scores})
     if len(versions) > 1:
         raise RuntimeError(f"a policy step was scored by versions {versions} of the reward model; allowed is one")
+
+
+def check_versions_sent(sent: Sequence[Pending[int]], version: int) -> None:
+    """Every engine has the weights that were sent to it; waits until they have arrived.
+
+    Raises:
+        RuntimeError: One reports another version.
+    """
+    for engine, answer in enumerate(sent):
+        if (reported := answer.result()) != version:
+            raise RuntimeError(f"engine {engine} was sent policy version {version}, and reports version {reported}")

@@ -52,6 +52,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     Raises:
         ConfigError: A part that the configuration names cannot be made.
         WorkerError: A worker died, raised, or did not answer in time.
+        RewardHackingError: The watch has stopped the run; there is a checkpoint.
     """
     began = time.perf_counter()
     # A resumed run's MPRM has had its warm start.
@@ -85,6 +86,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
             progress.seconds = sitting + time.perf_counter() - began
             summary = _summary(progress, end, parts.buffer.seen, len(parts.buffer), memory.gib)
             (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+            parts.close()
             return Outcome(folder, progress.step, summary)
         finally:
             ray.shutdown()

@@ -13,8 +13,8 @@ from rewards.records import Annotated
 from rewards.visualprm import as_annotated, parse_record, separator_text
 from rl.config import Config
 from rl.console import Console
+from rl.pending import Pending
 from rl.record_corpus import Corpus, index_corpus, learn, one_pass
-from rl.workers import Pending
 
 Start = Callable[[Sequence[Annotated]], Pending[dict[str, float]]]
 """Begins `rewards.process_model.mprm.MPRM.train` on some rollouts."""

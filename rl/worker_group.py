@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rl.workers import WORKER_ENVIRONMENT, Answer, WorkerError
 
@@ -21,8 +23,11 @@ class WorkerGroup:
         build: Makes a rank's object, inside its process, once ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``,
             ``MASTER_ADDR`` and ``MASTER_PORT`` say how the ranks find each other.
         ranks: How many.
-        num_cpus, num_gpus: What Ray reserves for each.
+        num_cpus, num_gpus: What Ray reserves for each; all of them at once, or none, and near each other.
         deadline: Longest wait for any answer, in seconds.
+
+    Raises:
+        WorkerError: Ray has no room for all of them within the deadline.
     """
 
     def __init__(
@@ -30,16 +35,23 @@ class WorkerGroup:
     ) -> None:
         self.name, self._deadline = name, deadline
         options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
-        self._actors = [_Rank.options(**options).remote() for _ in range(ranks)]  # type: ignore[attr-defined]
+        self._reserved = _reserve(name, ranks, {"CPU": num_cpus, "GPU": num_gpus}, deadline)
+        self._actors = [
+            _Rank.options(**options, scheduling_strategy=_place(self._reserved, rank)).remote()  # type: ignore[attr-defined]
+            for rank in range(ranks)
+        ]
         host, port = Answer[tuple[str, int]](self._actors[0].meeting_point.remote(), name, deadline).result()
         self._built = [
             actor.build.remote(build, _environment(rank, ranks, host, port)) for rank, actor in enumerate(self._actors)
         ]
 
     def start(self, method: str, *arguments: Any) -> GroupAnswer:
-        """Begin ``object.method(*arguments)`` in every rank; calls run one after another, in this order."""
+        """Begin ``object.method(*arguments)`` in every rank; calls run one after another, in this order.
+
+        An argument may be another worker's answer under way, by its ``reference``.
+        """
         description = f"{self.name}.{method}"
-        shared = [ray.put(argument) for argument in arguments]
+        shared = [argument if isinstance(argument, ray.ObjectRef) else ray.put(argument) for argument in arguments]
         built = [Answer[None](reference, self.name, self._deadline) for reference in self._built]
         self._built = []
         answers = [
@@ -52,12 +64,23 @@ class WorkerGroup:
         """`start`, and wait for the answer."""
         return self.start(method, *arguments).result()
 
+    def close(self) -> None:
+        """Let the ranks take leave of each other, by their object's ``close``, and give back what was reserved."""
+        try:
+            self.call("close")
+        finally:
+            for actor in self._actors:
+                ray.kill(actor)
+            if self._reserved is not None:
+                remove_placement_group(self._reserved)
+
 
 class GroupAnswer:
-    """The pending answers of all ranks; the first rank's counts."""
+    """The pending answers of all ranks; the first rank's counts, and can be handed on by its ``reference``."""
 
     def __init__(self, built: Sequence[Answer[None]], answers: Sequence[Answer[Any]]) -> None:
         self._built, self._answers = built, answers
+        self.reference = answers[0].reference
 
     def result(self) -> Any:
         """Wait for all ranks.
@@ -81,6 +104,23 @@ def _await_first_failure(answers: Sequence[Answer[Any]]) -> None:
             raise WorkerError(f"{late.description}: no answer within {late.deadline:g} s (deadline)")
         for reference in done:
             by_reference[reference].result()
+
+
+def _reserve(name: str, ranks: int, each: dict[str, float], deadline: float) -> PlacementGroup | None:
+    """Room for every rank, on as few machines as it takes; None where nothing is to be reserved."""
+    bundle = {resource: amount for resource, amount in each.items() if amount}
+    if not bundle:
+        return None
+    group = placement_group([bundle] * ranks, strategy="PACK")
+    if not group.wait(timeout_seconds=deadline):
+        remove_placement_group(group)
+        wanted = " and ".join(f"{amount:g} {resource}" for resource, amount in bundle.items())
+        raise WorkerError(f"{name}: no room for {ranks} ranks of {wanted} each within {deadline:g} s (deadline)")
+    return group
+
+
+def _place(group: PlacementGroup | None, rank: int) -> PlacementGroupSchedulingStrategy | str:
+    return "DEFAULT" if group is None else PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
 
 
 @ray.remote

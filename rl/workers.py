@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rewards.records import Completion, SamplingRequest
 from rl.config import Config, ConfigError
+from rl.pending import Pending
 
-Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 
 WORKER_ENVIRONMENT = {
@@ -26,14 +27,6 @@ WORKER_ENVIRONMENT = {
 
 class WorkerError(RuntimeError):
     """A worker died, raised, or did not answer in time; the message says which, at what, and why."""
-
-
-class Pending(Protocol[Result_co]):
-    """Work under way."""
-
-    def result(self) -> Result_co:
-        """Wait for it; raises `WorkerError`."""
-        ...
 
 
 class Answer(Generic[Result]):
@@ -82,6 +75,10 @@ class Worker:
         """Begin ``object.method(*arguments)``; calls to one worker run one after another, in this order."""
         return Answer(self._actor.call.remote(method, *arguments), f"{self.name}.{method}", self._deadline)
 
+    def start_timed(self, method: str, *arguments: Any) -> Answer[tuple[float, Any]]:
+        """`start`, with the seconds that it took there, not counting what it waited for earlier calls."""
+        return Answer(self._actor.timed_call.remote(method, *arguments), f"{self.name}.{method}", self._deadline)
+
     def call(self, method: str, *arguments: Any) -> Any:
         """`start`, and wait for the answer."""
         return self.start(method, *arguments).result()
@@ -97,12 +94,25 @@ class _Resident:
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._object, method)(*arguments)
 
+    def timed_call(self, method: str, *arguments: Any) -> tuple[float, Any]:
+        start = time.perf_counter()
+        result = self.call(method, *arguments)
+        return time.perf_counter() - start, result
+
 
 class EnginePool:
-    """Several engines as one: each prompt's requests go to one of them, so that its prefixes are cached there."""
+    """Several engines as one: each prompt's requests go to one of them, so that its prefixes are cached there.
+
+    Attributes:
+        busy_seconds: What the engines spent on sampling, all of them together, as far as the answers have been seen.
+    """
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = workers
+        self.busy_seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self._workers)
 
     def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
         """Begin `rl.engines.engine.Engine.sample`."""
@@ -112,38 +122,57 @@ class EnginePool:
         for position, request in enumerate(requests):
             shards[owner[request.prompt.id]].append(position)
         answers = [
-            (shard, worker.start("sample", [requests[position] for position in shard]))
+            (shard, worker.start_timed("sample", [requests[position] for position in shard]))
             for worker, shard in zip(self._workers, shards, strict=True)
             if shard
         ]
-        return _Merged(len(requests), answers)
+        return _Merged(len(requests), answers, self._count)
 
-    def load_weights(self, weights: Answer[Any], version: int) -> list[Answer[None]]:
-        """Begin `rl.engines.engine.Engine.load_weights` on every engine; the weights go straight from their maker."""
-        return [worker.start("load_weights", weights.reference, version) for worker in self._workers]
+    def start_all(self, method: str, *arguments: Any) -> list[Answer[Any]]:
+        """Begin ``engine.method(*arguments)`` on every engine, behind what it was asked for before.
+
+        An argument that is the ``reference`` of another worker's answer goes straight from there.
+        """
+        return self.start_each(method, [arguments] * len(self))
+
+    def start_each(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Answer[Any]]:
+        """`start_all`, with each engine's own arguments."""
+        return [worker.start(method, *own) for worker, own in zip(self._workers, arguments, strict=True)]
+
+    def _count(self, seconds: float) -> None:
+        self.busy_seconds += seconds
 
 
 class _Merged:
-    """The answers of several engines, put back into the order of the requests."""
+    """The answers of several engines, put back into the order of the requests, and counted when they are first seen."""
 
-    def __init__(self, requests: int, answers: Sequence[tuple[list[int], Answer[list[list[Completion]]]]]) -> None:
-        self._requests, self._answers = requests, answers
+    def __init__(
+        self,
+        requests: int,
+        answers: Sequence[tuple[list[int], Answer[tuple[float, list[list[Completion]]]]]],
+        count: Callable[[float], None],
+    ) -> None:
+        self._merged: list[list[Completion]] = [[] for _ in range(requests)]
+        self._answers, self._count = list(answers), count
 
     def result(self) -> list[list[Completion]]:
-        merged: list[list[Completion]] = [[] for _ in range(self._requests)]
-        for shard, answer in self._answers:
-            for position, completions in zip(shard, answer.result(), strict=True):
-                merged[position] = completions
-        return merged
+        while self._answers:
+            shard, answer = self._answers[0]
+            seconds, results = answer.result()
+            self._count(seconds)
+            for position, completions in zip(shard, results, strict=True):
+                self._merged[position] = completions
+            self._answers.pop(0)
+        return self._merged
 
 
 def placement(config: Config) -> dict[str, tuple[int, float, float]]:
-    """Who runs where: for each kind of worker its number, CPUs and GPUs."""
-    outcome_model = config.outcome_model
+    """Who runs where: for each kind of worker its number, and the CPUs and GPUs of each."""
+    engine, learner, mprm, outcome_model = config.engine, config.learner, config.mprm, config.outcome_model
     return {
-        "engine": (config.engine.count, config.engine.num_cpus, config.engine.num_gpus),
-        "learner": (1, config.learner.num_cpus, config.learner.num_gpus),
-        "mprm": (config.mprm.ranks, config.mprm.num_cpus, config.mprm.num_gpus),
+        "engine": (engine.count, engine.num_cpus, engine.num_gpus),
+        "learner": (learner.ranks, learner.num_cpus, learner.num_gpus),
+        "mprm": (mprm.ranks, mprm.num_cpus, mprm.num_gpus),
         **({"outcome_model": (1, outcome_model.num_cpus, outcome_model.num_gpus)} if outcome_model.is_used else {}),
     }
 

@@ -18,6 +18,18 @@ MODULES = [
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 WITH_EXAMPLES = {
+    "rewards.credit.additive",
+    "rewards.credit.comparison",
+    "rewards.credit.examples",
+    "rewards.credit.min_form",
+    "rewards.credit.monte_carlo",
+    "rewards.credit.outcome",
+    "rewards.credit.placement",
+    "rewards.credit.process",
+    "rewards.credit.progress",
+    "rewards.credit.ps_grpo",
+    "rewards.credit.separators",
+    "rewards.credit.token_rewards",
     "rewards.process_model.ensemble",
     "rewards.verification.final_answer",
     "rewards.process_model.labels",
@@ -27,6 +39,13 @@ WITH_EXAMPLES = {
     "rewards.seeds",
     "rewards.steps",
     "rewards.verification.verifiers",
+    "rl.engines.weight_names",
+    "rl.learning.advantages",
+    "rl.learning.critic",
+    "rl.learning.trl_arguments",
+    "rl.learning.micro_batches",
+    "rl.rollout_stream",
+    "rewards.shared_images",
     "rl.staleness",
     "selection.buffer",
 }

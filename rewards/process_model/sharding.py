@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 Sharding = Literal["ddp", "fsdp2"]
 
@@ -29,11 +29,14 @@ def spread(
     if accelerator.num_processes == 1 or sharding == "ddp":
         return accelerator.prepare(model)
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    # What is kept is float32; what is computed with, and gathered for it, is what the accelerator says.
+    compute = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32 if compute else None)
     for module in model.modules():
         if type(module).__name__ in layers:
-            fully_shard(module, mesh=mesh)
+            fully_shard(module, mesh=mesh, mp_policy=policy)
     # Between two passes every weight is in its parts, so that it can be saved, put back and updated.
-    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
     for method in methods:
         register_fsdp_forward_method(model, method)
     return model

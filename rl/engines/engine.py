@@ -9,12 +9,15 @@ import torch
 
 from rewards.records import Completion, SamplingRequest
 
-DEPLOYMENT = {"count", "kv_cache_gib", "gpu_memory_utilization", "num_cpus", "num_gpus"}
+DEPLOYMENT = {
+    *("count", "kv_cache_gib", "gpu_memory_utilization", "num_cpus", "num_gpus", "tensor_parallel"),
+    *("sleep", "segment_tokens", "weight_transfer", "sync_adapters"),
+}
 """Keys of the section ``engine`` that say where it runs, and not what it answers."""
 
 
 class Engine(Protocol):
-    """Two implementations behave alike: `rl.engines.vllm_engine.VllmEngine` and `rl.engines.hf_engine.HfEngine`."""
+    """What answers prompts."""
 
     @property
     def version(self) -> int:
@@ -26,15 +29,59 @@ class Engine(Protocol):
 
         Prefix and continuation together hold at most ``max_completion_tokens``. Log-probabilities are those of the
         distribution sampled from, at the engine's temperature or the request's own. A text that a request wants to end
-        with counts only where all of it is new.
+        with counts only where all of it is new. A continuation that the request's ``max_tokens`` cut short, with room
+        left, has the finish reason ``segment``; at the engine's limit it has ``length``.
         """
         ...
 
-    def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """Replace all weights (Hugging Face names) and forget everything computed with the old ones."""
+
+class RenewableEngine(Engine, Protocol):
+    """An engine that follows a learner.
+
+    Two implementations behave alike: `rl.engines.vllm_engine.VllmEngine` and, but for adapters and sleep,
+    `rl.engines.hf_engine.HfEngine`.
+    """
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> int:
+        """Replace all weights (Hugging Face names) and forget everything computed with the old ones.
+
+        Returns:
+            The version that answers from now on.
+        """
+        ...
+
+    def load_adapters(self, adapters: Mapping[str, torch.Tensor], version: int) -> int:
+        """`load_weights`, of LoRA adapters alone (PEFT's saved names): all else stays as it was at the start.
+
+        Raises:
+            ValueError: The engine takes whole weights alone.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Give the device's memory back until `wake_up`, which must come before anything else.
+
+        Raises:
+            ValueError: The engine cannot.
+        """
+        ...
+
+    def wake_up(self) -> None:
+        """Take the memory again, with the weights as they were."""
+        ...
+
+    def close(self) -> None:
+        """End it: a process can have one vLLM engine at a time."""
         ...
 
 
 def room_left(request: SamplingRequest, max_completion_tokens: int) -> int:
     """Tokens that a continuation of the request's prefix may have; at least 1."""
-    return max(1, max_completion_tokens - len(request.prefix))
+    room = max(1, max_completion_tokens - len(request.prefix))
+    return room if request.max_tokens is None else min(room, request.max_tokens)
+
+
+def cut_off(request: SamplingRequest, new_tokens: int, max_completion_tokens: int) -> str:
+    """The finish reason of a continuation that was cut off after so many tokens: ``segment`` or ``length``."""
+    room = max_completion_tokens - len(request.prefix) - new_tokens
+    return "segment" if new_tokens == request.max_tokens and room > 0 else "length"

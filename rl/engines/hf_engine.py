@@ -13,7 +13,7 @@ from rewards.backbone import device, load_model
 from rewards.encoding import Encoder
 from rewards.records import Completion, SamplingRequest
 from rewards.seeds import derive_seed
-from rl.engines.engine import room_left
+from rl.engines.engine import cut_off, room_left
 
 
 class HfEngine:
@@ -62,10 +62,26 @@ class HfEngine:
                     results[row].append(completion)
         return results
 
-    def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """See `rl.engines.engine.Engine.load_weights`."""
+    def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> int:
+        """See `rl.engines.engine.RenewableEngine.load_weights`."""
         self._model.load_state_dict(dict(weights))
         self.version = version
+        return version
+
+    def load_adapters(self, adapters: Mapping[str, torch.Tensor], version: int) -> int:
+        """See `rl.engines.engine.RenewableEngine.load_adapters`."""
+        raise ValueError("this engine takes whole weights, not adapters")
+
+    def sleep(self) -> None:
+        """See `rl.engines.engine.RenewableEngine.sleep`."""
+        raise ValueError("this engine cannot sleep")
+
+    def wake_up(self) -> None:
+        """See `rl.engines.engine.RenewableEngine.wake_up`."""
+        raise ValueError("this engine cannot sleep")
+
+    def close(self) -> None:
+        """See `rl.engines.engine.RenewableEngine.close`."""
 
     def _how(self, request: SamplingRequest) -> tuple[float, str]:
         """What the requests of one batch have in common: temperature, and where to end, empty for nowhere."""
@@ -100,15 +116,16 @@ class HfEngine:
         tokens = output.sequences[:, prompt_length:]
         chosen = logprobs.gather(2, tokens.unsqueeze(2)).squeeze(2)
         return [
-            self._completion(row.tolist()[:most], values.tolist()[:most], until)
-            for row, values, most in zip(tokens, chosen, allowed, strict=True)
+            self._completion(request, row.tolist()[:most], values.tolist()[:most])
+            for request, row, values, most in zip(requests, tokens, chosen, allowed, strict=True)
         ]
 
-    def _completion(self, tokens: list[int], logprobs: list[float], until: str) -> Completion:
+    def _completion(self, request: SamplingRequest, tokens: list[int], logprobs: list[float]) -> Completion:
         """Cut one row of a batch, no longer than its own limit, at its end token or where it wrote ``until``."""
         ended = self._encoder.end_token in tokens
         length = tokens.index(self._encoder.end_token) + 1 if ended else len(tokens)
-        finish_reason = "stop" if ended else "length"
+        finish_reason = "stop" if ended else cut_off(request, length, self._max_tokens)
+        until = request.until
         if until and until in self._encoder.decode(tokens[:length]):
             length = next(n for n in range(1, length + 1) if until in self._encoder.decode(tokens[:n]))
             finish_reason = "until"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import torch
+from collections.abc import Sequence
 
 from rewards.records import Completion, SamplingRequest
 from rl.config import Config
@@ -27,7 +25,7 @@ class LocalEngine:
     def __init__(self, config: Config) -> None:
         try:
             with quiet_stderr():
-                self._engine: Engine = build_engine(config)
+                self._engine: Engine = build_engine(config, follows=False)
         except Exception as error:  # engines raise many kinds
             raise SamplingError(f"the engine cannot be built: {type(error).__name__}: {error}") from error
 
@@ -45,7 +43,3 @@ class LocalEngine:
             return self._engine.sample(requests)
         except Exception as error:  # engines raise many kinds
             raise SamplingError(f"the engine failed: {type(error).__name__}: {error}") from error
-
-    def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """See `rl.engines.engine.Engine.load_weights`."""
-        self._engine.load_weights(weights, version)

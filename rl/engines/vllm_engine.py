@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from rewards.encoding import Encoder
 from rewards.records import Completion, SamplingRequest
-from rl.engines.engine import room_left
+from rl.engines.adapter_files import room_for_rank, write_adapters
+from rl.engines.engine import cut_off, room_left
+from rl.engines.weight_names import hub_name
 
 ENVIRONMENT = {
     # The engine core runs in this process: half the start-up time, and weights need not cross a process boundary.
@@ -41,6 +45,13 @@ class VllmEngine:
         gpu_memory_utilization: Share of the GPU that vLLM may take.
         threads: CPU threads for the engine's computation.
         trust_remote_code: Whether code shipped with the checkpoint may run.
+        tensor_parallel: GPUs (on a CPU: processes, which share the threads) that hold a part of the weights each.
+        sleep: Whether `sleep` will be asked for.
+        lora_rank: Rank of the adapters that `load_adapters` will bring; 0 for none.
+        weight_transfer: How weights come to `receive_weights`: vLLM's ``nccl`` or ``ipc``; None if they do not.
+
+    Raises:
+        ValueError: There is no GPU, and ``sleep`` or ``weight_transfer`` wants one.
     """
 
     def __init__(
@@ -56,12 +67,22 @@ class VllmEngine:
         gpu_memory_utilization: float = 0.8,
         threads: int = 1,
         trust_remote_code: bool = False,
+        tensor_parallel: int = 1,
+        sleep: bool = False,
+        lora_rank: int = 0,
+        weight_transfer: str | None = None,
     ) -> None:
         on_cpu = not torch.cuda.is_available()
+        if on_cpu:
+            _refuse_on_cpu(sleep, weight_transfer)
         os.environ.update(ENVIRONMENT)
+        threads = max(1, threads // tensor_parallel)
         if on_cpu:
             os.environ.update(CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib)})
+        if tensor_parallel > 1:
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that vLLM starts
         from vllm import LLM  # only now: it reads the environment at import
+        from vllm.config import WeightTransferConfig
 
         torch.set_num_threads(threads)
         self._llm = LLM(
@@ -79,7 +100,18 @@ class VllmEngine:
             generation_config="vllm",
             trust_remote_code=trust_remote_code,
             disable_log_stats=True,
+            tensor_parallel_size=tensor_parallel,
+            # Inside a Ray actor vLLM would otherwise ask Ray for further actors.
+            distributed_executor_backend="mp" if tensor_parallel > 1 else None,
+            enable_sleep_mode=sleep,
+            enable_lora=lora_rank > 0,
+            max_loras=1,
+            max_lora_rank=room_for_rank(lora_rank),
+            weight_transfer_config=WeightTransferConfig(backend=weight_transfer) if weight_transfer else None,
         )
+        self._model_type: str = self._llm.model_config.hf_config.model_type
+        self._adapters: Any = None
+        self._adapters_loaded = 0
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code)
         self._temperature, self._max_tokens = temperature, max_completion_tokens
         self.version = 0
@@ -108,23 +140,97 @@ class VllmEngine:
             )
             for request in requests
         ]
-        outputs = self._llm.generate(inputs, params, use_tqdm=False)
-        return [[_completion(sample, self.version) for sample in output.outputs] for output in outputs]
+        outputs = self._llm.generate(inputs, params, use_tqdm=False, lora_request=self._adapters)
+        return [
+            [self._completion(request, sample) for sample in output.outputs]
+            for request, output in zip(requests, outputs, strict=True)
+        ]
 
-    def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> None:
-        """See `rl.engines.engine.Engine.load_weights`."""
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(weights.items())})
+    def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> int:
+        """See `rl.engines.engine.RenewableEngine.load_weights`."""
+        named = [(hub_name(name, self._model_type), tensor) for name, tensor in weights.items()]
+        self._drop_adapters()
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
+        return self._renewed(version)
+
+    def load_adapters(self, adapters: Mapping[str, torch.Tensor], version: int) -> int:
+        """See `rl.engines.engine.RenewableEngine.load_adapters`."""
+        from vllm.lora.request import LoRARequest
+
+        self._drop_adapters()
+        self._adapters_loaded += 1
+        with tempfile.TemporaryDirectory() as folder:
+            write_adapters(adapters, Path(folder))
+            # vLLM knows adapters by this number: a used one would bring back the old ones.
+            request = LoRARequest(f"version-{version}", self._adapters_loaded, folder)
+            self._llm.llm_engine.add_lora(request)
+        self._adapters = request
+        return self._renewed(version)
+
+    def join_transfer(self, handshake: Mapping[str, Any], first_rank: int) -> None:
+        """Meet the learner for `receive_weights`, which this waits for; see `rl.learning.weight_sender`.
+
+        Args:
+            handshake: What the learner's side says of itself.
+            first_rank: The place among all receivers of the first of this engine's GPUs; the learner is 0.
+        """
+        ranks = {"rank_offset": first_rank} if "world_size" in handshake else {}
+        self._llm.init_weight_transfer_engine({"init_info": {**handshake, **ranks}})
+
+    def receive_weights(self, update: Mapping[str, Any], version: int) -> int:
+        """`load_weights`, straight from the learner's GPU, which sends at the same time (``nccl``) or holds still."""
+        self._llm.start_weight_update()
+        names = [hub_name(name, self._model_type) for name in update["names"]]
+        self._llm.update_weights({"update_info": {**update, "names": names}})
+        self._llm.finish_weight_update()
+        return self._renewed(version)
+
+    def sleep(self) -> None:
+        """See `rl.engines.engine.RenewableEngine.sleep`.
+
+        The weights move to the CPU and come back (vLLM's level 1): level 2 would drop them, and neither adapters alone
+        nor an evaluation before the next update could do with what is left.
+        """
+        self._llm.sleep(level=1)
+
+    def wake_up(self) -> None:
+        """See `rl.engines.engine.RenewableEngine.wake_up`."""
+        self._llm.wake_up()
+
+    def close(self) -> None:
+        """See `rl.engines.engine.RenewableEngine.close`."""
+        # Left to the garbage collector, it would take what a later engine shares with it along, at any time.
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def _drop_adapters(self) -> None:
+        if self._adapters is not None:
+            self._llm.llm_engine.remove_lora(self._adapters.lora_int_id)
+            self._adapters = None
+
+    def _renewed(self, version: int) -> int:
+        """Forget everything computed with the weights before."""
         self._llm.reset_prefix_cache()
         self._llm.reset_mm_cache()
         # Without this the next image is answered from the old vision tower, or dies with "Encoder cache miss".
         self._llm.llm_engine.reset_encoder_cache()
         self.version = version
+        return version
+
+    def _completion(self, request: SamplingRequest, sample: Any) -> Completion:
+        token_ids = tuple(sample.token_ids)
+        logprobs = tuple(entry[token].logprob for entry, token in zip(sample.logprobs, token_ids, strict=True))
+        if sample.finish_reason == "stop":
+            # A text that ended it is the one that was asked for; a token, one of the checkpoint's end tokens.
+            finish_reason = "until" if isinstance(sample.stop_reason, str) else "stop"
+        else:
+            finish_reason = cut_off(request, len(token_ids), self._max_tokens)
+        return Completion(token_ids, logprobs, finish_reason, self.version)
 
 
-def _completion(sample: Any, version: int) -> Completion:
-    token_ids = tuple(sample.token_ids)
-    logprobs = tuple(entry[token].logprob for entry, token in zip(sample.logprobs, token_ids, strict=True))
-    # A text that ended it is the one that was asked for; a token, one of the checkpoint's end-of-sequence tokens.
-    ended = "until" if isinstance(sample.stop_reason, str) else "stop"
-    finish_reason = ended if sample.finish_reason == "stop" else "length"
-    return Completion(token_ids, logprobs, finish_reason, version)
+def _refuse_on_cpu(sleep: bool, weight_transfer: str | None) -> None:
+    if sleep:
+        raise ValueError("engine.sleep is true: vLLM sleeps on a GPU alone, and there is none here; allowed is false")
+    if weight_transfer in ("nccl", "ipc"):
+        raise ValueError(
+            f"engine.weight_transfer is {weight_transfer!r}: there is no GPU here; allowed is object_store"
+        )

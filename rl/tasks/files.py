@@ -1,40 +1,45 @@
-"""Prompts from local JSON lines or Parquet files, read with ``datasets``."""
+"""Prompts from tables: local files, folders of the ``datasets`` library, and the Hugging Face hub."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from glob import escape
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from PIL import Image
-from pyarrow.parquet import read_metadata
 
 from rewards.records import Prompt
+from rl.tasks.choices import answer_letter, first_of_several, letter_choices, read_choices, stated_letter
+from rl.tasks.columns import Columns, check_fields
+from rl.tasks.images import open_image, refer_to_images
+from rl.tasks.tables import Table, open_table
 from rl.tasks.task import Split
-
-FIELDS = ("question", "answer", "images", "source")
-# Not `load_dataset`, which tells its makers' server of every call.
-LOADERS = {".jsonl": Dataset.from_json, ".json": Dataset.from_json, ".parquet": Dataset.from_parquet}
 
 
 class FileTask:
-    """Questions from the user's own files.
+    """Questions from the user's own files, or from published datasets as they are.
 
     A row holds a question, a reference answer, and one image or a list of them: paths relative to the file, or the
-    bytes of an image file, plain or as the ``bytes`` that Parquet tables of the `datasets` library carry. ``source`` is
-    optional; without it a row's source is the name of its file.
+    bytes of an image file, plain or as tables of the `datasets` library carry them. Images may be spread over several
+    columns (``images: image_*``), and placeholders in the question say where they belong; see
+    `rl.tasks.images.refer_to_images`. Fields that are only read where ``columns`` names a column:
+
+        source     the kind of question; without a column of that name, the file's, the config's or the dataset's name
+        choices    options, which follow the question as lines ``(A) …``, unless they stand in it already. The
+                   reference answer is then the letter of the right one, whatever the verifier, and whether the table
+                   gives its letter or its text. A row without choices is asked as it is.
+        unit       of the answer; added to the question, as ``(Unit: cm)``
+        precision  decimal places of the answer; added likewise
+
+    Rows stay on the disk, and images are opened when a prompt is asked for.
 
     Args:
-        train_files, heldout_files: JSON lines (``.jsonl``) or Parquet (``.parquet``).
+        train_files, heldout_files: Tables; see `rl.tasks.tables.open_table` for how they are named.
         columns: Which column holds a field, where the names differ, for example ``{"question": "problem"}``.
         instruction: Added to every question, on a line of its own.
 
     Raises:
-        ValueError: A file or a column is missing or of an unknown kind, a question or an answer is missing, or a file
-            is in both splits; names the file and what is allowed.
+        ValueError: A table or a column is missing or of an unknown kind, a question, an answer or its choice is
+            missing, or rows are in both splits; names the table and what is allowed.
     """
 
     def __init__(
@@ -45,92 +50,95 @@ class FileTask:
         instruction: str = "",
     ) -> None:
         self._instruction = instruction
-        unknown = set(columns or {}) - set(FIELDS)
-        if unknown:
-            raise ValueError(f"task.columns: no field {sorted(unknown)[0]!r}; allowed: {', '.join(FIELDS)}")
-        self._columns = {field: (columns or {}).get(field, field) for field in FIELDS}
-        self._required = [field for field in FIELDS if field != "source" or field in (columns or {})]
-        shared = {Path(name).resolve() for name in train_files} & {Path(name).resolve() for name in heldout_files}
-        if shared:
-            raise ValueError(f"{min(shared)}: is in both task.train_files and task.heldout_files")
-        self._splits: dict[Split, list[tuple[Path, Dataset]]] = {
-            "train": [self._open(Path(name)) for name in train_files],
-            "heldout": [self._open(Path(name)) for name in heldout_files],
+        check_fields(columns or {})
+        train, heldout = [[open_table(entry) for entry in entries] for entries in (train_files, heldout_files)]
+        _check_apart(train, heldout)
+        self._splits: dict[Split, list[_Questions]] = {
+            "train": [_Questions(Columns(table, columns or {})) for table in train],
+            "heldout": [_Questions(Columns(table, columns or {})) for table in heldout],
         }
-        named = {name for files in self._splits.values() for path, rows in files for name in self._sources(path, rows)}
+        named = {source for each in self._splits.values() for questions in each for source in questions.rows.sources()}
         self.sources = tuple(sorted(named))
 
     def prompt(self, split: Split, index: int) -> Prompt:
-        """Row ``index`` of the split's files, in order, from the first again after the last."""
-        files = self._splits[split]
-        position = index % sum(len(rows) for _, rows in files)
-        for path, rows in files:
-            if position < len(rows):
-                return self._prompt(path, position, self._row(path, position, rows))
-            position -= len(rows)
-        raise AssertionError("the position lies within the files")
+        """Row ``index`` of the split's tables, in order, from the first again after the last."""
+        tables = self._splits[split]
+        position = index % sum(len(questions.rows) for questions in tables)
+        for questions in tables:
+            if position < len(questions.rows):
+                return questions.prompt(position, self._instruction)
+            position -= len(questions.rows)
+        raise AssertionError("the position lies within the tables")
 
-    def _open(self, path: Path) -> tuple[Path, Dataset]:
-        if path.suffix not in LOADERS:
-            raise ValueError(f"{path}: unknown kind of file; allowed: {', '.join(LOADERS)}")
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file")
+
+class _Questions:
+    """The prompts of one table."""
+
+    def __init__(self, rows: Columns) -> None:
+        self.rows = rows
+        self._letter_first = False
+        if rows.has("choices"):
+            self._letter_first = self._check_choices()
+
+    def prompt(self, position: int, instruction: str) -> Prompt:
+        row, table = self.rows.row(position), self.rows.table
+        choices = self._choices(position, row)
         try:
-            empty = path.stat().st_size == 0 or (path.suffix == ".parquet" and read_metadata(path).num_rows == 0)
-            rows = None if empty else LOADERS[path.suffix](escape(str(path)))
-        except Exception as error:  # datasets raises many kinds; each means that the file is not what its name says
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise ValueError(f"{path}: not readable as {path.suffix[1:]}: {reason}") from None
-        if rows is None or len(rows) == 0:
-            raise ValueError(f"{path}: holds no rows")
-        for field in self._required:
-            if self._columns[field] not in rows.column_names:
-                raise ValueError(
-                    f"{path}: no column {self._columns[field]!r} for {field}; "
-                    f"there are {', '.join(rows.column_names)}; name another with task.columns.{field}"
-                )
-        for field in ("question", "answer"):
-            missing = rows.data.column(self._columns[field]).is_null().index(True).as_py()
-            if missing >= 0:
-                raise ValueError(f"{path}: row {missing}: no {field}")
-        return path, rows
-
-    def _sources(self, path: Path, rows: Dataset) -> set[str]:
-        column = self._columns["source"]
-        return {_named(path, value) for value in rows.unique(column)} if column in rows.column_names else {path.stem}
-
-    @staticmethod
-    def _row(path: Path, position: int, rows: Dataset) -> Mapping[str, Any]:
-        try:
-            return rows[position]
-        except Exception as error:  # datasets itself opens what it knows to be an image
-            raise ValueError(f"{path}: row {position}: image cannot be read: {error}") from None
-
-    def _prompt(self, path: Path, position: int, row: Mapping[str, Any]) -> Prompt:
-        images = row[self._columns["images"]]
-        listed = images if isinstance(images, list) else [images]
+            question, options, order = refer_to_images(str(row["question"]), choices, row["images"])
+        except ValueError as error:
+            raise self.rows.problem(position, "question", error) from None
+        extras = [*_notes(row), letter_choices(options)]
+        lines = [question, *(extra for extra in extras if extra not in question), instruction]
         return Prompt(
-            id=f"{path}:{position}",
-            source=_named(path, row.get(self._columns["source"])),
-            question="\n".join(filter(None, [str(row[self._columns["question"]]), self._instruction])),
-            images=tuple(self._image(path, position, image) for image in listed if image is not None),
-            answer=str(row[self._columns["answer"]]),
+            id=f"{table.name}:{position}",
+            source=self.rows.source(row.get("source")),
+            question="\n".join(filter(None, lines)),
+            images=tuple(self._image(position, row["images"], index) for index in order),
+            answer=self._answer(position, row, choices),
         )
 
-    @staticmethod
-    def _image(path: Path, position: int, image: Any) -> Image.Image:
+    def _check_choices(self) -> bool:
+        """Read all answers to questions with choices once; whether each of them is a letter."""
+        letters = True
+        for position, row in enumerate(self.rows.walk("choices", "answer")):
+            if choices := self._choices(position, row):
+                self._answer(position, row, choices)
+                letters = letters and bool(stated_letter(str(row["answer"]), len(choices)))
+        return letters
+
+    def _choices(self, position: int, row: Mapping[str, Any]) -> list[str]:
         try:
-            if isinstance(image, Image.Image):
-                return image.convert("RGB")
-            data = image.get("bytes") if isinstance(image, Mapping) else image
-            if isinstance(data, bytes):
-                return Image.open(BytesIO(data)).convert("RGB")
-            name = image["path"] if isinstance(image, Mapping) else str(image)
-            with Image.open(path.parent / name) as opened:
-                return opened.convert("RGB")
-        except (OSError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: row {position}: image cannot be read: {error}") from None
+            return read_choices(row.get("choices"))
+        except ValueError as error:
+            raise self.rows.problem(position, "choices", error) from None
+
+    def _answer(self, position: int, row: Mapping[str, Any], choices: Sequence[str]) -> str:
+        answer = str(row["answer"])
+        if not choices:
+            return first_of_several(answer) if self.rows.has("choices") else answer
+        try:
+            return answer_letter(answer, choices, self._letter_first)
+        except ValueError as error:
+            raise self.rows.problem(position, "answer", error) from None
+
+    def _image(self, position: int, images: Sequence[Any], index: int) -> Image.Image:
+        try:
+            return open_image(images[index], self.rows.table.folder)
+        except ValueError as error:
+            which = f"{index + 1} of {len(images)}: " if len(images) > 1 else ""
+            raise self.rows.problem(position, "images", f"{which}{error}") from None
 
 
-def _named(path: Path, source: Any) -> str:
-    return path.stem if source in (None, "") else str(source)
+def _notes(row: Mapping[str, Any]) -> list[str]:
+    """What a question adds on how its answer is to be written."""
+    unit, precision = row.get("unit"), row.get("precision")
+    notes = [f"(Unit: {unit})"] if unit not in (None, "") else []
+    return [*notes, f"(Decimal places: {precision:g})"] if isinstance(precision, int | float) else notes
+
+
+def _check_apart(train: Sequence[Table], heldout: Sequence[Table]) -> None:
+    for table in train:
+        for other in heldout:
+            if any(mine.overlaps(theirs) for mine in table.parts for theirs in other.parts):
+                also = "" if other.name == table.name else f", as {other.name}"
+                raise ValueError(f"{table.name}: is in both task.train_files and task.heldout_files{also}")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl.metrics import METRICS
+from rl.metric_table import METRICS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -52,12 +52,12 @@ def sieve(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def metrics(run: Path) -> dict[int, dict[str, float]]:
-    """All scalars by step, without those that measure time."""
+def metrics(run: Path, timed: bool = False) -> dict[int, dict[str, float]]:
+    """All scalars by step, without those that measure time unless they are wanted."""
     merged: dict[int, dict[str, float]] = {}
     for line in (run / "metrics.jsonl").read_text().splitlines():
         values = json.loads(line)
-        kept = {name: value for name, value in values.items() if not name.startswith(TIMED)}
+        kept = {name: value for name, value in values.items() if timed or not name.startswith(TIMED)}
         merged.setdefault(values["step"], {}).update(kept)
     return merged
 
@@ -140,12 +140,12 @@ def test_same_seed_same_metrics(finished: tuple[Path, subprocess.CompletedProces
     assert metrics(again) == metrics(run)
 
 
-def test_two_ranks_of_the_mprm_make_the_run_of_one(
+def test_two_ranks_of_mprm_and_learner_make_the_run_of_one(
     finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """What two processes with half of the weights each find is what one finds, up to rounding."""
     run = tmp_path / "two"
-    ranks = ("mprm.ranks=2", "mprm.sharding=fsdp2", "mprm.num_cpus=0.25")
+    ranks = [f"{part}.{key}" for part in ("mprm", "learner") for key in ("ranks=2", "sharding=fsdp2", "num_cpus=0.2")]
     process = sieve("train", SMOKE, f"output_dir={run}", *EVERYTHING, *ranks)
     assert process.returncode == 0, process.stderr
     one, two = metrics(finished[0]), metrics(run)
@@ -154,6 +154,37 @@ def test_two_ranks_of_the_mprm_make_the_run_of_one(
         assert two[step] == pytest.approx(one[step], rel=1e-3, abs=1e-4)
     for step in (2, 3, 4):
         assert two[step].keys() == one[step].keys()
+
+
+def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path: Path) -> None:
+    """vLLM goes on from prefixes that older weights wrote."""
+    run = tmp_path / "partial"
+    options = ["max_staleness=2", "steps=4", "evaluation.prompts=4", "engine.segment_tokens=10", "annotation.share=1"]
+    options += ["learner.dynamic_sampling=refill", "learner.truncated=penalise", "learner.credit=monte_carlo"]
+    process = sieve("train", SMOKE, f"output_dir={run}", *options)
+    assert process.returncode == 0, process.stderr
+    found = metrics(run, timed=True)
+    steps = [found[step] for step in (1, 2, 3, 4)]
+    assert sum(values["perf/rounds"] for values in steps) > 4
+    assert max(values["perf/mixed_version_tokens"] for values in steps) > 0
+    assert all(values["reward/mixed_groups"] in (0, 1) for values in steps), "groups with a signal, or none at all"
+    for values in steps:
+        assert 0 <= values["perf/staleness"] <= 2
+        assert 0 <= values["perf/engine_idle"] <= 1 and values["perf/tokens_per_second"] > 0
+        assert 0 <= values["perf/learner_wait"] < values["perf/step_seconds"]
+
+
+def test_a_run_that_hacks_its_reward_is_stopped_and_can_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "hacked"
+    options = ["engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4", "watch.action=stop"]
+    options += ["watch.baseline=1", "watch.window=1", "task.verifier=tests.rl.souring_verifier:souring"]
+    process = sieve("train", SMOKE, f"output_dir={run}", *options)
+    assert process.returncode == 1, process.stderr
+    assert "reward hacking" in process.stderr and "watch.gap" in process.stderr and "--resume" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert max(metrics(run)) == 2 and (run / "checkpoints" / "step-2").is_dir()
+    assert sieve("train", "--resume", run, "watch.action=warn").returncode == 0
+    assert max(metrics(run)) == 4
 
 
 def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
@@ -210,13 +241,15 @@ def test_true_step_labels_reach_nothing_but_the_evaluation(tmp_path: Path) -> No
 
 
 def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> None:
-    """With max_staleness 1 a checkpoint holds the next batch, sampled by weights that are gone after it.
+    """With max_staleness above 0 a checkpoint holds the next batch, sampled by weights that are gone after it.
 
     Everything that selection and annotation can do is switched on: labels in rounds, a user's selector that looks at
-    images and scores, scores that fade, draws that remember who was drawn.
+    images and scores, scores that fade, draws that remember who was drawn. Rollouts come in segments, so that some are
+    only half written, and groups without a signal are left out.
     """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    options = ["engine.kind=hf", "max_staleness=1", "evaluation.prompts=4"]
+    options = ["engine.kind=hf", "max_staleness=2", "evaluation.prompts=4"]
+    options += ["engine.segment_tokens=10", "learner.dynamic_sampling=drop", "learner.truncated=mask"]
     options += [
         "annotation.share=1",
         "annotation.budget=triage",

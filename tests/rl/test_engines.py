@@ -13,11 +13,12 @@ from PIL import Image
 
 from rewards.encoding import Encoder
 from rewards.records import Completion, Experience, Prompt, SamplingRequest
-from rl.engines.engine import Engine
+from rl.engines.engine import RenewableEngine
 from rl.engines.hf_engine import HfEngine
 from rl.engines.vllm_engine import VllmEngine
 from rl.experiment import SHIPPED_POLICY
-from rl.learner import PolicyLearner
+from rl.learning.learner import PolicyLearner
+from rl.learning.settings import LearnerSettings
 from rl.tasks.grid import GridTask
 
 CHECKPOINT = str(SHIPPED_POLICY)
@@ -31,12 +32,14 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def learner(encoder: Encoder) -> PolicyLearner:
-    return PolicyLearner(CHECKPOINT, encoder, learning_rate=3e-3)
+    return PolicyLearner(CHECKPOINT, encoder, LearnerSettings(learning_rate=3e-3))
 
 
 @pytest.fixture(scope="module", params=[VllmEngine, HfEngine])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    yield request.param(CHECKPOINT, max_completion_tokens=48)
+def engine(request: pytest.FixtureRequest) -> Iterator[RenewableEngine]:
+    engine = request.param(CHECKPOINT, max_completion_tokens=48)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +79,9 @@ def a_large_update(learner: PolicyLearner, requests: list[SamplingRequest], samp
 
 
 def test_log_probabilities_are_the_learners_before_and_after_a_weight_update(
-    engine: Engine, encoder: Encoder, prompts: list[Prompt]
+    engine: RenewableEngine, encoder: Encoder, prompts: list[Prompt]
 ) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, learning_rate=3e-3)
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(learning_rate=3e-3))
     requests = [SamplingRequest(prompt, n=3, seed=7 + i) for i, prompt in enumerate(prompts)]
     samples = engine.sample(requests)
     assert largest_difference(learner, requests, samples) < TOLERANCE
@@ -99,7 +102,7 @@ def test_log_probabilities_are_the_learners_before_and_after_a_weight_update(
 
 
 def test_the_vision_tower_is_renewed_with_the_rest(
-    engine: Engine, learner: PolicyLearner, prompts: list[Prompt]
+    engine: RenewableEngine, learner: PolicyLearner, prompts: list[Prompt]
 ) -> None:
     """A stale image cache would keep answering from the old vision tower: seen in similar systems."""
     requests = [SamplingRequest(prompt, n=2, seed=3) for prompt in prompts]
@@ -115,7 +118,7 @@ def test_the_vision_tower_is_renewed_with_the_rest(
     assert largest_difference(learner, requests, engine.sample(requests)) < TOLERANCE
 
 
-def test_a_request_decides_its_samples(engine: Engine, prompts: list[Prompt]) -> None:
+def test_a_request_decides_its_samples(engine: RenewableEngine, prompts: list[Prompt]) -> None:
     requests = [SamplingRequest(prompt, n=4, seed=11) for prompt in prompts]
     first, second = engine.sample(requests), engine.sample(requests)
     assert first == second
@@ -125,7 +128,7 @@ def test_a_request_decides_its_samples(engine: Engine, prompts: list[Prompt]) ->
     assert sum(different) > 2 * len(different), "samples of a group must not repeat one another"
 
 
-def test_lengths_and_finish_reasons(engine: Engine, encoder: Encoder, prompts: list[Prompt]) -> None:
+def test_lengths_and_finish_reasons(engine: RenewableEngine, encoder: Encoder, prompts: list[Prompt]) -> None:
     whole = engine.sample([SamplingRequest(prompts[0], n=8, seed=1)])[0]
     for sample in whole:
         assert len(sample.token_ids) == len(sample.logprobs) <= 48
@@ -137,7 +140,7 @@ def test_lengths_and_finish_reasons(engine: Engine, encoder: Encoder, prompts: l
 
 
 def test_temperature_0_takes_the_most_likely_token_each_time(
-    engine: Engine, learner: PolicyLearner, prompts: list[Prompt]
+    engine: RenewableEngine, learner: PolicyLearner, prompts: list[Prompt]
 ) -> None:
     """Beside sampled requests in one call; log-probabilities are those at temperature 1, as the learner has them."""
     greedy = [SamplingRequest(prompt, temperature=0, seed=i) for i, prompt in enumerate(prompts)]
@@ -155,14 +158,14 @@ def test_temperature_0_takes_the_most_likely_token_each_time(
         SamplingRequest(prompts[0], n=2, temperature=0)
 
 
-def test_a_low_temperature_comes_near_the_greedy_answer(engine: Engine, prompts: list[Prompt]) -> None:
+def test_a_low_temperature_comes_near_the_greedy_answer(engine: RenewableEngine, prompts: list[Prompt]) -> None:
     greedy = engine.sample([SamplingRequest(prompt, temperature=0) for prompt in prompts])
     cold = engine.sample([SamplingRequest(prompt, temperature=0.01, seed=5) for prompt in prompts])
     assert [group[0].token_ids[:8] for group in cold] == [group[0].token_ids[:8] for group in greedy]
 
 
 def test_a_continuation_ends_with_the_text_that_was_asked_for(
-    engine: Engine, encoder: Encoder, prompts: list[Prompt]
+    engine: RenewableEngine, encoder: Encoder, prompts: list[Prompt]
 ) -> None:
     """The shipped policy writes a line break after each step, as a token of its own."""
     prompt = prompts[0]
@@ -179,7 +182,7 @@ def test_a_continuation_ends_with_the_text_that_was_asked_for(
 
 
 def test_a_text_to_end_with_may_span_tokens_and_must_be_new(
-    engine: Engine, encoder: Encoder, prompts: list[Prompt]
+    engine: RenewableEngine, encoder: Encoder, prompts: list[Prompt]
 ) -> None:
     prompt = prompts[0]
     (whole,) = engine.sample([SamplingRequest(prompt, temperature=0)])[0]
@@ -193,7 +196,7 @@ def test_a_text_to_end_with_may_span_tokens_and_must_be_new(
     assert (rest.token_ids, rest.finish_reason) == (whole.token_ids[second - 1 :], "stop")
 
 
-def test_requests_that_end_early_do_not_disturb_the_others(engine: Engine, prompts: list[Prompt]) -> None:
+def test_requests_that_end_early_do_not_disturb_the_others(engine: RenewableEngine, prompts: list[Prompt]) -> None:
     steps = [SamplingRequest(prompt, n=3, seed=i, until="\n") for i, prompt in enumerate(prompts)]
     answers = [SamplingRequest(prompt, n=3, seed=i) for i, prompt in enumerate(prompts)]
     alone = engine.sample(answers)
@@ -203,12 +206,43 @@ def test_requests_that_end_early_do_not_disturb_the_others(engine: Engine, promp
         assert all(s.finish_reason in ("until", "stop", "length") and len(s.token_ids) < 48 for s in group)
 
 
-def test_a_length_limit_ends_a_step_too(engine: Engine, encoder: Encoder, prompts: list[Prompt]) -> None:
+def test_a_length_limit_ends_a_step_too(engine: RenewableEngine, encoder: Encoder, prompts: list[Prompt]) -> None:
     (whole,) = engine.sample([SamplingRequest(prompts[0], temperature=0)])[0]
     # 45 of at most 48 tokens are there; the next line needs more than the three that are left.
     prefix = (whole.token_ids * 3)[:45]
     (sample,) = engine.sample([SamplingRequest(prompts[0], prefix, temperature=0, until="no such text")])[0]
     assert len(sample.token_ids) <= 3 and sample.finish_reason in ("length", "stop")
+
+
+def test_a_segment_ends_where_it_was_asked_to_and_can_be_continued(
+    engine: RenewableEngine, prompts: list[Prompt]
+) -> None:
+    prompt = prompts[0]
+    (whole,) = engine.sample([SamplingRequest(prompt, temperature=0)])[0]
+    assert whole.finish_reason == "stop" and len(whole.token_ids) > 20
+    written: tuple[int, ...] = ()
+    reasons = []
+    while not reasons or reasons[-1] == "segment":
+        (part,) = engine.sample([SamplingRequest(prompt, written, temperature=0, max_tokens=10)])[0]
+        written += part.token_ids
+        reasons.append(part.finish_reason)
+    assert written == whole.token_ids and reasons == ["segment"] * ((len(written) - 1) // 10) + ["stop"]
+    with pytest.raises(ValueError, match="max_tokens is 0"):
+        SamplingRequest(prompt, max_tokens=0)
+
+
+def test_a_segment_that_reaches_the_engines_own_limit_is_cut_off(
+    engine: RenewableEngine, prompts: list[Prompt]
+) -> None:
+    """45 of at most 48 tokens are there; requests for more, fewer and as many as are left, in one call."""
+    (whole,) = engine.sample([SamplingRequest(prompts[0], temperature=0)])[0]
+    prefix = (whole.token_ids[:-1] * 3)[:45]
+    requests = [SamplingRequest(prompts[0], prefix, n=8, seed=most, max_tokens=most) for most in (2, 3, 4)]
+    for request, samples in zip(requests, engine.sample(requests), strict=True):
+        reason = "segment" if request.max_tokens == 2 else "length"
+        unended = [sample for sample in samples if sample.finish_reason != "stop"]
+        assert unended and {sample.finish_reason for sample in unended} == {reason}
+        assert {len(sample.token_ids) for sample in unended} == {2 if reason == "segment" else 3}
 
 
 def test_a_checkpoints_own_sampling_preferences_do_not_count(tmp_path: Path, prompts: list[Prompt]) -> None:
@@ -221,11 +255,11 @@ def test_a_checkpoints_own_sampling_preferences_do_not_count(tmp_path: Path, pro
     assert own.sample(requests) == plain.sample(requests)
 
 
-def test_no_requests_no_answers(engine: Engine) -> None:
+def test_no_requests_no_answers(engine: RenewableEngine) -> None:
     assert engine.sample([]) == []
 
 
-def test_equal_images_give_equal_answers_whatever_their_batch(engine: Engine, prompts: list[Prompt]) -> None:
+def test_equal_images_give_equal_answers_whatever_their_batch(engine: RenewableEngine, prompts: list[Prompt]) -> None:
     """Padding and neighbours must not leak: a request alone has the log-probabilities it has among others."""
     alone = engine.sample([SamplingRequest(prompts[1], n=1, seed=5)])[0][0]
     together = engine.sample([SamplingRequest(prompt, n=1, seed=5) for prompt in prompts])[1][0]
@@ -237,7 +271,7 @@ def test_equal_images_give_equal_answers_whatever_their_batch(engine: Engine, pr
     assert np.allclose(alone.logprobs[:shared], together.logprobs[:shared], atol=TOLERANCE)
 
 
-def test_an_image_of_one_colour_is_told_from_another(engine: Engine, prompts: list[Prompt]) -> None:
+def test_an_image_of_one_colour_is_told_from_another(engine: RenewableEngine, prompts: list[Prompt]) -> None:
     question = prompts[0]
     answers = []
     for grey in (0, 255):

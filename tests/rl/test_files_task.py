@@ -180,8 +180,8 @@ def test_other_kinds_of_files_and_files_that_are_not_there(tmp_path: Path) -> No
     good = lines(tmp_path / "good.jsonl", a_row())
     table = tmp_path / "rows.csv"
     table.write_text("question,answer,images\n")
-    assert refused([str(table)], [good]) == f"{table}: unknown kind of file; allowed: .jsonl, .json, .parquet"
-    assert refused([str(tmp_path)], [good]).endswith("unknown kind of file; allowed: .jsonl, .json, .parquet")
+    assert refused([str(table)], [good]).startswith(f"{table}: unknown kind of file; allowed: .jsonl, .json, .parquet ")
+    assert refused([str(tmp_path / "gone")], [good]).startswith(f"{tmp_path / 'gone'}: no such file or folder; allowed")
     assert refused([good], [str(tmp_path / "gone.jsonl")]) == f"{tmp_path / 'gone.jsonl'}: no such file"
 
 
@@ -197,7 +197,7 @@ def test_a_missing_column_is_named_with_those_there_are(field: str, tmp_path: Pa
 def test_wrong_column_names_are_refused(tmp_path: Path) -> None:
     good, other = lines(tmp_path / "good.jsonl", a_row()), lines(tmp_path / "other.jsonl", a_row())
     assert refused([good], [other], {"quesion": "question"}) == (
-        "task.columns: no field 'quesion'; allowed: question, answer, images, source"
+        "task.columns: no field 'quesion'; allowed: question, answer, images, source, choices, unit, precision"
     )
     assert "no column 'problem' for question" in refused([good], [other], {"question": "problem"})
     assert "no column 'topic' for source" in refused([good], [other], {"source": "topic"})
@@ -206,7 +206,9 @@ def test_wrong_column_names_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", ["question", "answer"])
 def test_a_row_without_question_or_answer_is_named(field: str, tmp_path: Path) -> None:
     bad = lines(tmp_path / "bad.jsonl", a_row(), a_row(), a_row(**{field: None}))
-    assert refused([bad], [lines(tmp_path / "good.jsonl", a_row())]) == f"{bad}: row 2: no {field}"
+    assert refused([bad], [lines(tmp_path / "good.jsonl", a_row())]) == (
+        f"{bad}: row 2: column {field!r}: no {field}; allowed is text or a number"
+    )
 
 
 def test_no_file_is_in_both_splits(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_an_image_that_cannot_be_read_is_named_with_its_row(image: Any, tmp_path
     assert pictures(task.prompt("train", 0)) == [RED.tobytes()]
     with pytest.raises(ValueError) as caught:
         task.prompt("train", 3)
-    assert str(caught.value).startswith(f"{name}: row 1: image cannot be read: ")
+    assert str(caught.value).startswith(f"{name}: row 1: column 'images': image cannot be read: ")
 
 
 def test_a_broken_image_of_the_datasets_library_is_named_with_its_row(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_a_broken_image_of_the_datasets_library_is_named_with_its_row(tmp_path: 
     task = FileTask([str(name)], [lines(tmp_path / "good.jsonl", a_row())])
     with pytest.raises(ValueError) as caught:
         task.prompt("train", 0)
-    assert str(caught.value).startswith(f"{name}: row 0: image cannot be read: ")
+    assert str(caught.value).startswith(f"{name}: row 0: column 'images': image cannot be read: ")
 
 
 def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from rewards.records import StepCounts
 from rl.config import Config, ConfigError
 from rl.judging import CACHE, join_verdicts, make_judge
-from rl.metrics import METRICS
+from rl.metric_table import METRICS
 from tests.builders import a_prompt, a_rollout, some_counts
 from tests.chat_server import chat_server, completion, free_port
 

@@ -1,8 +1,11 @@
-"""The learner against plain PyTorch: the same update from the formula, written out."""
+"""The learner against plain PyTorch: the same updates from the formulas, written out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +13,14 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from rewards.encoding import Encoder
-from rewards.records import Experience, SamplingRequest
-from rl.engines.hf_engine import HfEngine
-from rl.experiment import SHIPPED_POLICY
-from rl.learner import PolicyLearner
-from rl.tasks.grid import GridTask
+from rewards.records import Experience
+from rl.learning.learner import PolicyLearner
+from rl.learning.settings import LearnerSettings
+from tests.rl.learner_experiences import CHECKPOINT, largest_difference, of_another_sampler, sampled_experiences
 
-CHECKPOINT = str(SHIPPED_POLICY)
+Tensors = list[torch.Tensor]
+Objective = Callable[[Tensors, Tensors, Tensors], torch.Tensor]
+CLIP, MOST_TOKENS = 0.2, 48
 
 
 @pytest.fixture(scope="module")
@@ -26,62 +30,136 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def experiences() -> list[Experience]:
-    """Twelve sampled rollouts of three prompts, with advantages that differ from token to token."""
-    task, generator = GridTask(), np.random.default_rng(0)
-    prompts = [task.prompt("train", index) for index in range(3)]
-    samples = HfEngine(CHECKPOINT).sample([SamplingRequest(prompt, n=4, seed=1) for prompt in prompts])
-    return [
-        Experience(prompt, s.token_ids, s.logprobs, generator.normal(size=len(s.token_ids)), 0)
-        for prompt, group in zip(prompts, samples, strict=True)
-        for s in group
-    ]
+    return of_another_sampler(sampled_experiences())
 
 
-def plain_update(encoder: Encoder, experiences: list[Experience], rate: float, clip: float) -> dict[str, torch.Tensor]:
-    """One AdamW step on the clipped objective, a mean over all tokens of the batch (DAPO, arXiv 2503.14476, eq. 8)."""
+def plain_update(
+    encoder: Encoder, experiences: list[Experience], rate: float, objective: Objective
+) -> tuple[float, float, dict[str, torch.Tensor]]:
+    """Loss, gradient length and weights of one AdamW step on an objective of log-probabilities, log-ratios and
+    advantages, one tensor a rollout."""
     model = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    total = sum(len(experience.token_ids) for experience in experiences)
-    objective = torch.zeros(())
+    logprobs, ratios, advantages = [], [], []
     for experience in experiences:
         batch = encoder.batch([experience.prompt], [experience.token_ids])
         logits = model(**batch.model_inputs()).logits[0, batch.prompt_ids.shape[1] - 1 : -1]
-        logprobs = logits.log_softmax(-1)[torch.arange(len(experience.token_ids)), list(experience.token_ids)]
-        ratio = (logprobs - torch.tensor(experience.sampler_logprobs)).exp()
-        advantage = torch.tensor(experience.advantages, dtype=torch.float32)
-        gain = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-        objective = objective + gain.sum() / total
-    (-objective).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        logprobs.append(logits.log_softmax(-1)[torch.arange(len(experience.token_ids)), list(experience.token_ids)])
+        ratios.append(logprobs[-1] - torch.tensor(experience.sampler_logprobs, dtype=torch.float32))
+        advantages.append(torch.tensor(experience.advantages, dtype=torch.float32))
+    loss = -objective(logprobs, ratios, advantages)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return model.state_dict()
+    return loss.item(), norm.item(), model.state_dict()
 
 
-def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
-    assert left.keys() == right.keys()
-    return max((left[name] - right[name]).abs().max().item() for name in left)
+def clipped(log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+    """PPO's objective of each token (arXiv 1707.06347, eq. 7)."""
+    ratio = log_ratio.exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
 
 
-def test_one_step_is_the_formulas_step(encoder: Encoder, experiences: list[Experience]) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, loss="dapo", learning_rate=1e-3, micro_batch=5)
+def mean(values: Tensors) -> torch.Tensor:
+    return torch.stack(values).mean()
+
+
+def dapo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """A mean over all tokens of the batch (arXiv 2503.14476, eq. 8)."""
+    gains = [clipped(r, a) for r, a in zip(ratios, advantages, strict=True)]
+    return torch.cat(gains).mean()
+
+
+def grpo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """A mean over rollouts of the mean over their tokens (arXiv 2402.03300, eq. 3)."""
+    return mean([clipped(r, a).mean() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def dr_grpo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """Divided by a constant instead of each length (arXiv 2503.20783, section 3.2)."""
+    return mean([clipped(r, a).sum() / MOST_TOKENS for r, a in zip(ratios, advantages, strict=True)])
+
+
+def gspo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """One ratio a rollout, the geometric mean of its tokens' (arXiv 2507.18071, eq. 5 and 7)."""
+    return mean([clipped(r.mean(), a).mean() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def luspo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """The same, where a rollout counts by its length."""
+    return mean([clipped(r.mean(), a).sum() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def cispo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """Log-probabilities, weighted by a bounded ratio without a gradient (arXiv 2506.13585, eq. 4)."""
+    rows = zip(logprobs, ratios, advantages, strict=True)
+    return torch.cat([r.exp().clamp(max=1.1).detach() * a * p for p, r, a in rows]).mean()
+
+
+def sapo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """A sigmoid of the ratio instead of a sharp end (arXiv 2511.20347, eq. 6)."""
+
+    def gain(log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+        heat = torch.where(advantage > 0, 1.0, 1.05)
+        return torch.sigmoid(heat * (log_ratio.exp() - 1)) * 4 / heat * advantage
+
+    return mean([gain(r, a).mean() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def vespo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """Log-probabilities, weighted by e^l w^k e^(-l w) of the whole rollout's ratio w."""
+
+    def gain(logprob: torch.Tensor, log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+        w = log_ratio.sum().exp().detach()
+        k, scale = torch.where(advantage >= 0, 2.0, 3.0), torch.where(advantage >= 0, 3.0, 2.0)
+        return (scale.exp() * w**k * (-scale * w).exp() * advantage * logprob).sum()
+
+    total = sum(len(row) for row in logprobs)
+    return torch.stack([gain(*row) for row in zip(logprobs, ratios, advantages, strict=True)]).sum() / total
+
+
+SEQUENCE = {"importance_sampling_level": "sequence"}
+FORMULAS: list[tuple[str, dict[str, Any], Objective]] = [
+    ("dapo", {}, dapo),
+    ("bnpo", {}, dapo),
+    ("grpo", {}, grpo),
+    ("dr_grpo", {}, dr_grpo),
+    ("grpo", SEQUENCE, gspo),
+    ("luspo", SEQUENCE, luspo),
+    ("cispo", {"epsilon_high": 1.1}, cispo),
+    ("sapo", {}, sapo),
+    ("vespo", {}, vespo),
+]
+
+
+@pytest.mark.parametrize(("loss", "trl", "objective"), FORMULAS, ids=lambda value: getattr(value, "__name__", None))
+def test_one_step_is_the_formulas_step(
+    loss: Any, trl: dict[str, Any], objective: Objective, encoder: Encoder, experiences: list[Experience]
+) -> None:
+    """In micro-batches of uneven size, which must not matter."""
+    settings = LearnerSettings(
+        loss=loss, trl=trl, learning_rate=1e-3, micro_batch=5, clip=CLIP, max_completion_tokens=MOST_TOKENS
+    )
+    learner = PolicyLearner(CHECKPOINT, encoder, settings)
     before = learner.weights()
-    learner.step(experiences)
-    expected = plain_update(encoder, experiences, rate=1e-3, clip=0.2)
-    moved = largest_difference(before, expected)
+    metrics = learner.step(experiences)
+    plain_loss, norm, expected = plain_update(encoder, experiences, 1e-3, objective)
+    assert metrics["loss"] == pytest.approx(plain_loss, rel=1e-4, abs=1e-6)
+    assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-4)
     # Adam turns a rounding error in a near-zero gradient into a step of up to the learning rate, so compare the
     # weights that really moved, and all of them in the mean.
-    ours, theirs = learner.weights(), expected
-    errors = torch.cat([(ours[name] - theirs[name]).abs().flatten() for name in ours])
-    assert moved > 5e-4
+    ours = learner.weights()
+    errors = torch.cat([(ours[name] - expected[name]).abs().flatten() for name in ours])
+    assert largest_difference(before, expected) > 5e-4
     assert errors.mean() < 1e-6
     assert (errors > 1e-4).float().mean() < 1e-3
 
 
-def test_off_policy_ratios_are_clipped(encoder: Encoder, experiences: list[Experience]) -> None:
+def test_off_policy_ratios_are_clipped(encoder: Encoder) -> None:
     """Rollouts of a policy that found every token 40 % less likely: positive advantages are all clipped away."""
     far = [
-        Experience(e.prompt, e.token_ids, tuple(np.array(e.sampler_logprobs) - 0.5), np.abs(e.advantages), 0)
-        for e in experiences
+        replace(e, sampler_logprobs=tuple(np.array(e.sampler_logprobs) - 0.5), advantages=np.abs(e.advantages))
+        for e in sampled_experiences()
     ]
     learner = PolicyLearner(CHECKPOINT, encoder)
     before = learner.weights()
@@ -91,21 +169,42 @@ def test_off_policy_ratios_are_clipped(encoder: Encoder, experiences: list[Exper
     assert largest_difference(before, learner.weights()) == 0.0
 
 
-def test_micro_batches_do_not_change_the_update(encoder: Encoder, experiences: list[Experience]) -> None:
+@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"])
+def test_micro_batches_do_not_change_the_update(loss: Any, encoder: Encoder, experiences: list[Experience]) -> None:
+    """With everything on that could depend on them."""
+    trl = {"top_entropy_quantile": 0.6, "entropy_coef": 0.1, "off_policy_mask_threshold": 0.05}
     results = []
-    for size in (12, 5):
-        learner = PolicyLearner(CHECKPOINT, encoder, loss="dapo", micro_batch=size)
-        metrics = learner.step(experiences)
-        results.append((metrics["loss"], metrics["grad_norm"]))
-    assert np.allclose(results[0], results[1], rtol=1e-4)
+    for size in (12, 5, 1):
+        settings = LearnerSettings(
+            loss=loss, trl=trl, micro_batch=size, kl=0.1, correction="token_truncate", correction_max=1.2
+        )
+        results.append(PolicyLearner(CHECKPOINT, encoder, settings).step(experiences))
+    for name in ("loss", "grad_norm", "entropy", "clipped", "importance_weight"):
+        assert [result[name] for result in results[1:]] == pytest.approx([results[0][name]] * 2, rel=2e-4), name
+
+
+def test_mini_batches_and_epochs_are_optimizer_steps(encoder: Encoder, experiences: list[Experience]) -> None:
+    """Two epochs of one mini-batch are the same rollouts twice, with the sampler's log-probabilities both times."""
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(epochs=2))
+    metrics = learner.step(experiences)
+    twice = PolicyLearner(CHECKPOINT, encoder)
+    apart = [twice.step(experiences) for _ in range(2)]
+    assert largest_difference(learner.weights(), twice.weights()) == 0.0
+    assert metrics["loss"] == pytest.approx(np.mean([one["loss"] for one in apart]))
+    assert (learner.version, twice.version) == (1, 2)
+    small = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, learning_rate=1e-3))
+    again = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, learning_rate=1e-3))
+    small.step(experiences)
+    again.step(experiences)
+    assert largest_difference(small.weights(), again.weights()) == 0.0, "their order is the seed's"
+    moved = largest_difference(PolicyLearner(CHECKPOINT, encoder).weights(), small.weights())
+    assert moved > 2e-3, "three steps of Adam go further than one"
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights(encoder: Encoder, experiences: list[Experience]) -> None:
     learner = PolicyLearner(CHECKPOINT, encoder)
     before = learner.weights()
-    broken = [
-        Experience(e.prompt, e.token_ids, e.sampler_logprobs, np.full(len(e.token_ids), np.nan), 0) for e in experiences
-    ]
+    broken = [replace(e, advantages=np.full(len(e.token_ids), np.nan)) for e in experiences]
     with pytest.raises(FloatingPointError, match="policy update 1: loss nan"):
         learner.step(broken)
     assert largest_difference(before, learner.weights()) == 0.0 and learner.version == 0
@@ -113,15 +212,65 @@ def test_a_loss_that_is_not_finite_leaves_the_weights(encoder: Encoder, experien
     assert learner.version == 1
 
 
+RESUMED: list[dict[str, Any]] = [
+    {},
+    {"lora_rank": 4, "kl": 0.1, "reference_every": 2},
+    {"dtype": "bfloat16", "mini_batches": 2, "kl": 0.1, "reference_every": 2, "freeze_vision": True},
+    {"trl": {"use_adaptive_entropy": True, "entropy_target": 1.0, "entropy_coef_delta": 0.1}},
+]
+
+
+@pytest.mark.parametrize("values", RESUMED, ids=["plain", "lora", "bfloat16", "adaptive"])
 def test_a_saved_learner_goes_on_as_if_never_saved(
-    encoder: Encoder, experiences: list[Experience], tmp_path: Path
+    values: dict[str, Any], encoder: Encoder, experiences: list[Experience], tmp_path: Path
 ) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder)
-    learner.step(experiences)
+    settings = LearnerSettings(learning_rate=1e-3, **values)
+    learner = PolicyLearner(CHECKPOINT, encoder, settings)
+    for _ in range(3):
+        learner.step(experiences)
     learner.save(tmp_path)
-    restored = PolicyLearner(CHECKPOINT, encoder)
+    restored = PolicyLearner(CHECKPOINT, encoder, settings)
     restored.load(tmp_path)
-    assert restored.version == 1
-    assert learner.step(experiences) == restored.step(experiences)
+    assert restored.version == 3
+    left, right = learner.step(experiences), restored.step(experiences)
+    assert {k: v for k, v in left.items() if k not in ("seconds", "flops_utilisation")} == {
+        k: v for k, v in right.items() if k not in ("seconds", "flops_utilisation")
+    }
     assert largest_difference(learner.weights(), restored.weights()) == 0.0
     assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.bin"))
+
+
+def test_small_steps_are_not_lost_in_bfloat16(encoder: Encoder, experiences: list[Experience], tmp_path: Path) -> None:
+    """A step of 1e-6 is far below a bfloat16 weight's last digit; what is learned adds up in float32."""
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(dtype="bfloat16", learning_rate=1e-6))
+    plain = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=torch.float32).state_dict()
+    for _ in range(3):
+        metrics = learner.step(experiences)
+    assert np.isfinite(metrics["loss"])
+    assert {weight.dtype for weight in learner.weights().values()} == {torch.bfloat16}, "the engines' number format"
+    learner.save(tmp_path)
+    saved = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
+    moved = torch.cat([(saved[name] - plain[name]).abs().flatten() for name in plain])
+    assert 1e-6 < moved.max().item() < 4e-6, "three steps of Adam"
+    assert (moved > 5e-7).float().mean() > 0.3, "of nearly all weights that any token used"
+
+
+def test_computation_in_bfloat16_is_near_that_in_float32(encoder: Encoder, experiences: list[Experience]) -> None:
+    pair = [PolicyLearner(CHECKPOINT, encoder, LearnerSettings(dtype=kind)) for kind in ("float32", "bfloat16")]
+    prompts, completions = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+    exact, rough = (np.concatenate(learner.logprobs(prompts, completions)) for learner in pair)
+    assert 1e-4 < np.abs(exact - rough).max() < 0.2
+    assert np.abs(exact - rough).mean() < 0.02
+    exact_step, rough_step = (learner.step(experiences) for learner in pair)
+    assert rough_step["loss"] == pytest.approx(exact_step["loss"], abs=0.01)
+    assert rough_step["grad_norm"] == pytest.approx(exact_step["grad_norm"], rel=0.05)
+
+
+def test_gradient_checkpointing_changes_nothing(encoder: Encoder, experiences: list[Experience]) -> None:
+    results = []
+    for checkpointing in (False, True):
+        learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(gradient_checkpointing=checkpointing))
+        metrics = learner.step(experiences)
+        results.append((metrics["loss"], metrics["grad_norm"]))
+        assert learner._model.is_gradient_checkpointing == checkpointing
+    assert results[0] == pytest.approx(results[1], rel=1e-5)

@@ -16,8 +16,17 @@ import pytest
 import rl
 from rewards.annotation.annotator import Bill
 from rewards.records import Annotated, StepScores
-from rl import metrics
-from rl.metrics import METRICS, StageClock, annotation_metrics, group, reward_metrics, selection_metrics
+from rl import metric_table, metrics
+from rl.metric_table import METRICS
+from rl.metrics import (
+    StageClock,
+    annotation_metrics,
+    group,
+    pace_metrics,
+    policy_metrics,
+    reward_metrics,
+    selection_metrics,
+)
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.candidates import gather_candidates
 from selection.selectors import SelectorSettings, make_selector
@@ -156,10 +165,28 @@ def test_selection_metrics_worked_by_hand() -> None:
     }
 
 
+SAID = {"loss": 0.5, "seconds": 2.0, "tokens": 100.0, "flops_utilisation": 0.25}
+
+
+def test_pace_worked_by_hand() -> None:
+    """Two engines, 5 seconds: 8 of 10 engine seconds were sampling; the learner had 3 seconds off."""
+    assert pace_metrics(5.0, SAID, busy_seconds=8.0, engines=2, tokens=250) == {
+        "perf/learner_seconds": 2.0,
+        "perf/learner_wait": 3.0,
+        "perf/learner_tokens": 100.0,
+        "perf/learner_tokens_per_second": 50.0,
+        "perf/flops_utilisation": 0.25,
+        "perf/engine_idle": pytest.approx(0.2),
+        "perf/tokens_per_second": 50.0,
+    }
+    assert pace_metrics(5.0, SAID, busy_seconds=11.0, engines=2, tokens=250)["perf/engine_idle"] == 0
+    assert policy_metrics(SAID) == {"policy/loss": 0.5}
+
+
 def test_every_documented_metric_is_there_once_and_fully() -> None:
     (table,) = (
         node.value
-        for node in ast.parse(inspect.getsource(metrics)).body
+        for node in ast.parse(inspect.getsource(metric_table)).body
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METRICS"
     )
     assert isinstance(table, ast.Dict)
@@ -179,6 +206,8 @@ def test_every_metric_that_is_made_is_documented() -> None:
         *annotation_metrics(A_BILL, []),
         *group("selection", buffer.offer(batch, scores)),
         *selection_metrics(gather_candidates(batch), scores, buffer),
+        *pace_metrics(5.0, SAID, 8.0, 2, 250),
+        *policy_metrics(SAID),
     }
     families = {"/".join(name.split("/")[:2]) for name in made}
     assert families <= set(METRICS)
@@ -188,8 +217,9 @@ def test_every_metric_that_is_made_is_documented() -> None:
 
 def test_every_stage_of_the_loop_is_documented() -> None:
     stages = re.findall(r'clock\("(\w+)"\)', (Path(rl.__file__).parent / "loop.py").read_text(encoding="utf-8"))
-    documented = {name for name in METRICS if re.fullmatch(r"perf/\w+_seconds", name)} - {"perf/step_seconds"}
-    assert {f"perf/{stage}_seconds" for stage in stages} == documented
+    documented = {name for name in METRICS if re.fullmatch(r"perf/\w+_seconds", name)}
+    others = {"perf/step_seconds", "perf/learner_seconds"}
+    assert {f"perf/{stage}_seconds" for stage in stages} == documented - others
 
 
 def test_a_group_prefixes_its_names() -> None:

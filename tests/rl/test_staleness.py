@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.staleness import StalenessGate
+from rl.pending import Ready
+from rl.staleness import StalenessGate, check_versions_sent
 
 EVENTS = st.lists(st.sampled_from(["ask", "learn", "send"]), max_size=80)
 
@@ -63,6 +64,21 @@ def test_check_tells_the_age_or_stops(age: int) -> None:
     assert "step 10" in str(caught.value)
     assert f"version {step - age}" in str(caught.value)
     assert "0 to 2" in str(caught.value)
+
+
+@given(st.integers(0, 5), st.integers(0, 9))
+def test_the_furthest_step_is_the_last_that_may_be_sampled_for(max_staleness: int, version: int) -> None:
+    gate = StalenessGate(max_staleness)
+    last = gate.furthest(version)
+    assert gate.check(last, version) == max_staleness
+    assert gate.may_sample(last, version) and not gate.may_sample(last + 1, version)
+
+
+def test_an_engine_with_other_weights_than_it_was_sent_is_named() -> None:
+    check_versions_sent([Ready(4), Ready(4)], 4)
+    check_versions_sent([], 4)
+    with pytest.raises(RuntimeError, match="engine 1 was sent policy version 4, and reports version 3"):
+        check_versions_sent([Ready(4), Ready(3)], 4)
 
 
 def test_no_one_can_promise_less_than_nothing() -> None:

@@ -1,0 +1,57 @@
+"""What a credit rule sees: the rollouts of one policy step, what was said of them, and how rewards are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rewards.credit.comparison import Comparison, group_normalised
+from rewards.records import Rollout, StepCounts
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """The rollouts of one policy step.
+
+    Attributes:
+        rollouts: B rollouts; those with equal ``group`` answer the same prompt and are compared with each other. Their
+            ``outcome`` is the outcome reward.
+        scores: The MPRM's score of each step of each rollout, (K,) in [0, 1].
+        counts: Monte-Carlo counts of the rollouts that were annotated, None for the others; empty where the rule runs
+            before annotation.
+        comparison: The algorithm's way from rewards to advantages; see `rewards.credit.comparison`.
+    """
+
+    rollouts: Sequence[Rollout]
+    scores: Sequence[np.ndarray]
+    counts: Sequence[StepCounts | None] = ()
+    comparison: Comparison = group_normalised
+
+    @property
+    def groups(self) -> np.ndarray:
+        """(B,) group numbers."""
+        return np.array([rollout.group for rollout in self.rollouts], dtype=np.int64)
+
+    @property
+    def outcomes(self) -> np.ndarray:
+        """(B,) outcome rewards."""
+        return np.array([rollout.outcome for rollout in self.rollouts], dtype=float)
+
+    def compared(self, rewards: np.ndarray) -> np.ndarray:
+        """One reward a rollout (B,) as advantages (B,)."""
+        return self.comparison(np.asarray(rewards, dtype=float), self.groups)
+
+    def on_every_token(self, rewards: np.ndarray) -> list[np.ndarray]:
+        """One reward a rollout (B,), compared, as the advantage of each of its tokens: one (T,) a rollout."""
+        compared = self.compared(rewards)
+        return [np.full(len(r.token_ids), value) for r, value in zip(self.rollouts, compared, strict=True)]
+
+
+CreditRule = Callable[[ScoredBatch], list[np.ndarray]]
+"""Gives one array (T,) for each rollout: the advantage of each token, or with PPO the reward that each token earns.
+
+A rule that wants ``counts`` says so by an attribute ``needs_counts = True``; annotation then comes before the update.
+One that does without ``scores`` says ``needs_scores = False``: it may get empty ones, and the update need not wait.
+"""

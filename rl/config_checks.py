@@ -1,0 +1,163 @@
+"""Which keys of a configuration contradict each other; each check names the key, its value, and what is allowed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rewards.credit.token_rewards import TOKEN_REWARDS
+from rl.learning.settings import check_settings
+
+if TYPE_CHECKING:
+    from rl.config import Config
+    from rl.config_sections import EvaluationConfig
+
+
+def check_fit(config: Config) -> None:
+    """Whether the sections fit together.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if config.task.name == "files" and not (config.task.train_files and config.task.heldout_files):
+        raise ValueError("task.name is 'files': task.train_files and task.heldout_files must name files")
+    if config.judge.endpoint is not None and not config.judge.model:
+        raise ValueError("judge.endpoint is set: judge.model must name the model that it serves")
+    outcome = config.outcome_model
+    if outcome.reward != "rule" and not (outcome.checkpoint or outcome.pairs or outcome.harvest):
+        raise ValueError(
+            f"outcome_model.reward is {outcome.reward!r}: an outcome model that has learned nothing says 0.5 of "
+            "everything; name outcome_model.checkpoint or outcome_model.pairs, or set outcome_model.harvest"
+        )
+    _check_gpus(config)
+    _check_engine(config)
+    _check_learner(config)
+    _check_ppo(config)
+    _check_mprm(config)
+    _check_evaluation(config.evaluation)
+
+
+def _check_gpus(config: Config) -> None:
+    for section, gpus, ranks in (
+        ("learner", config.learner.num_gpus, config.learner.ranks),
+        ("mprm", config.mprm.num_gpus, config.mprm.ranks),
+        ("outcome_model", config.outcome_model.num_gpus, 1),
+    ):
+        if gpus > 1:
+            more = "" if section == "outcome_model" else f"; for more GPUs raise {section}.ranks"
+            raise ValueError(f"{section}.num_gpus is {gpus:g}: allowed is at most 1{more}")
+        if ranks > 1 and 0 < gpus < 1:
+            raise ValueError(
+                f"{section}.num_gpus is {gpus:g}: allowed with several ranks is a whole GPU for each, or 0"
+            )
+
+
+def _check_engine(config: Config) -> None:
+    engine = config.engine
+    if engine.max_completion_tokens >= engine.max_model_len:
+        raise ValueError(
+            f"engine.max_completion_tokens is {engine.max_completion_tokens}: it must be below engine.max_model_len, "
+            f"{engine.max_model_len}, which holds the prompt too"
+        )
+    if engine.segment_tokens is not None and config.max_staleness == 0:
+        raise ValueError(
+            f"engine.segment_tokens is {engine.segment_tokens}: a rollout of several rounds outlives a weight update; "
+            "allowed is null, or a max_staleness of 1 or more"
+        )
+    if engine.sleep and not (engine.kind == "vllm" and engine.num_gpus and config.max_staleness == 0):
+        raise ValueError("engine.sleep is true: allowed is that with engine.kind vllm on a GPU and max_staleness 0")
+    if engine.tensor_parallel > 1 and engine.kind != "vllm":
+        raise ValueError(f"engine.tensor_parallel is {engine.tensor_parallel}: allowed with engine.kind hf is 1")
+    if engine.tensor_parallel > 1 and engine.num_gpus not in (0, engine.tensor_parallel):
+        raise ValueError(
+            f"engine.num_gpus is {engine.num_gpus:g}: allowed with engine.tensor_parallel {engine.tensor_parallel} is "
+            "as many GPUs, or 0"
+        )
+    _check_weight_transfer(config)
+
+
+def _check_weight_transfer(config: Config) -> None:
+    engine, learner = config.engine, config.learner
+    route = engine.weight_transfer
+    if route == "object_store":
+        return
+    if engine.kind != "vllm":
+        raise ValueError(f"engine.weight_transfer is {route!r}: allowed with engine.kind hf is object_store")
+    if learner.lora_rank and not engine.sync_adapters:
+        raise ValueError(
+            f"engine.weight_transfer is {route!r}: allowed with learner.lora_rank is object_store, or "
+            "engine.sync_adapters true"
+        )
+    if route == "nccl" and min(engine.num_gpus, learner.num_gpus) < 1:
+        raise ValueError(
+            "engine.weight_transfer is 'nccl': it wants a whole GPU for each engine and learner rank; allowed is "
+            "object_store, or ipc"
+        )
+    shares = 0 < engine.num_gpus < 1 and 0 < learner.num_gpus < 1
+    if route == "ipc" and not (shares and engine.count <= learner.ranks):
+        raise ValueError(
+            "engine.weight_transfer is 'ipc': it wants engines that share GPUs with learner ranks (num_gpus of both "
+            "between 0 and 1, no more engines than ranks); allowed is object_store, or nccl"
+        )
+
+
+def _check_learner(config: Config) -> None:
+    learner = config.learner
+    check_settings(learner)
+    if learner.reference_every and not learner.kl:
+        raise ValueError(f"learner.reference_every is {learner.reference_every}: allowed is 0 where learner.kl is 0")
+    rollouts, shares = learner.prompts * learner.samples, learner.mini_batches * learner.ranks
+    if shares > rollouts:
+        raise ValueError(
+            f"learner.mini_batches is {learner.mini_batches}: the {rollouts} rollouts of a step are fewer than a "
+            f"rollout for each mini-batch and rank; allowed is at most {max(1, rollouts // learner.ranks)}"
+        )
+
+
+def _check_ppo(config: Config) -> None:
+    learner = config.learner
+    if learner.algorithm != "ppo":
+        return
+    if ":" not in learner.credit and learner.credit not in TOKEN_REWARDS:
+        raise ValueError(
+            f"learner.credit is {learner.credit!r}: allowed with learner.algorithm ppo is "
+            f"{', '.join(TOKEN_REWARDS)}, or package.module:name"
+        )
+    if not learner.separator_advantages:
+        raise ValueError(
+            "learner.separator_advantages is false: allowed with learner.algorithm ppo is true, since a step's reward "
+            "stands on its last token"
+        )
+    if learner.sharding == "deepspeed":
+        raise ValueError("learner.sharding is 'deepspeed': allowed with learner.algorithm ppo is ddp or fsdp2")
+    if config.value.checkpoint is not None and config.value.backbone == "policy":
+        raise ValueError(
+            f"value.checkpoint is {config.value.checkpoint!r}: allowed with value.backbone policy is null, since it "
+            "reads the policy itself"
+        )
+
+
+def _check_mprm(config: Config) -> None:
+    mprm, dtype = config.mprm, config.policy.dtype
+    if mprm.likelihood and mprm.input_format != "rollout":
+        raise ValueError(
+            f"mprm.likelihood is true: allowed is false or null with mprm.input_format {mprm.input_format}, "
+            "where the model reads what no policy wrote"
+        )
+    if mprm.verdicts[0] == mprm.verdicts[1]:
+        raise ValueError(f"mprm.verdicts is {list(mprm.verdicts)}: allowed are two different words")
+    if not any(mprm.class_weights):
+        raise ValueError(f"mprm.class_weights is {list(mprm.class_weights)}: allowed is at most one 0")
+    if dtype != "float32" and not mprm.lora_rank:
+        raise ValueError(
+            f"mprm.lora_rank is 0: most updates of a whole model are lost in policy.dtype {dtype}; allowed is 1 or "
+            "more, or policy.dtype float32"
+        )
+
+
+def _check_evaluation(evaluation: EvaluationConfig) -> None:
+    if evaluation.bench is None and (evaluation.bench_path or evaluation.bench_every):
+        raise ValueError("evaluation.bench is null: allowed with bench_path or bench_every is the name of a benchmark")
+    if evaluation.bench is not None and evaluation.bench_path is None:
+        raise ValueError("evaluation.bench is set: evaluation.bench_path must name its folder")
+    if evaluation.strategies_every and not evaluation.strategies:
+        raise ValueError("evaluation.strategies is empty: allowed with strategies_every are names of strategies")

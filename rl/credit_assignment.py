@@ -1,0 +1,103 @@
+"""From scored rollouts to what the learner trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from rewards.credit.applying import apply_rule
+from rewards.credit.batch import CreditRule, ScoredBatch
+from rewards.credit.comparison import Comparison, make_comparison
+from rewards.credit.rules import CREDIT_RULES
+from rewards.credit.separators import without_separators
+from rewards.credit.token_rewards import TOKEN_REWARDS
+from rewards.records import Experience, Prompt, Rollout, StepCounts, StepScores
+from rl.config import Config
+from rl.config_learner import LearnerConfig
+from rl.extension import resolve
+
+
+@dataclass(frozen=True)
+class CreditAssignment:
+    """The credit rule, and what the configuration wants before and after it.
+
+    Attributes:
+        settings: The section `learner`.
+        rule: Gives one advantage a token; with `ppo`, one reward a token.
+        comparison: How the algorithm compares rewards.
+        separators: Which tokens only separate steps; see `rewards.encoding.Encoder.separators`.
+    """
+
+    settings: LearnerConfig
+    rule: CreditRule
+    comparison: Comparison
+    separators: Callable[[Sequence[int]], np.ndarray]
+
+    @property
+    def needs(self) -> Literal["outcomes", "scores", "counts"]:
+        """The last of what the rule wants to know, before which the policy's step cannot begin."""
+        if getattr(self.rule, "needs_counts", False):
+            return "counts"
+        return "scores" if getattr(self.rule, "needs_scores", True) else "outcomes"
+
+    def experiences(
+        self,
+        prompts: Sequence[Prompt],
+        rollouts: Sequence[Rollout],
+        scores: Sequence[StepScores] = (),
+        counts: Sequence[StepCounts | None] = (),
+    ) -> list[Experience]:
+        """What the learner trains on.
+
+        Truncated rollouts that are penalised lose a part of their reward here, and nowhere else. Those that are masked
+        count in their group's comparison, and are left out. If that is all of them, the step still has to be taken:
+        they come with advantages of 0.
+
+        Args:
+            prompts: Of each rollout.
+            rollouts: With the outcome reward as their outcome.
+            scores: The MPRM's, of each rollout; empty where the rule does without.
+            counts: Of the rollouts that were annotated, None for the others; empty where that is not known yet.
+
+        Raises:
+            CreditError: The rule failed.
+        """
+        settings = self.settings
+        if settings.truncated == "penalise":
+            rollouts = [_penalised(rollout, settings.truncation_penalty) for rollout in rollouts]
+        by_rollout = [entry.scores for entry in scores] or [np.zeros(0)] * len(rollouts)
+        batch = ScoredBatch(rollouts, by_rollout, counts, self.comparison)
+        advantages = apply_rule(f"learner.credit {settings.credit}", self.rule, batch)
+        if not settings.separator_advantages:
+            advantages = without_separators(advantages, [self.separators(rollout.token_ids) for rollout in rollouts])
+        experiences = [
+            Experience(prompt, rollout.token_ids, rollout.logprobs, advantage, rollout.policy_version)
+            for prompt, rollout, advantage in zip(prompts, rollouts, advantages, strict=True)
+        ]
+        if settings.truncated != "mask":
+            return experiences
+        whole = [e for e, rollout in zip(experiences, rollouts, strict=True) if not _is_truncated(rollout)]
+        return whole or [replace(e, advantages=np.zeros_like(e.advantages)) for e in experiences]
+
+
+def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray]) -> CreditAssignment:
+    """Credit as the configuration has it.
+
+    Raises:
+        ConfigError: There is no such rule.
+    """
+    learner = config.learner
+    rules = TOKEN_REWARDS if learner.algorithm == "ppo" else CREDIT_RULES
+    comparison = make_comparison(learner.algorithm, learner.scale_rewards)
+    return CreditAssignment(learner, resolve("learner.credit", learner.credit, rules), comparison, separators)
+
+
+def _is_truncated(rollout: Rollout) -> bool:
+    return rollout.finish_reason == "length"
+
+
+def _penalised(rollout: Rollout, penalty: float) -> Rollout:
+    return replace(rollout, outcome=rollout.outcome - penalty) if _is_truncated(rollout) else rollout

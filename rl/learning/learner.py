@@ -1,0 +1,335 @@
+"""The policy learner: TRL's losses on one advantage a token, in one process or in several ranks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from safetensors.torch import load_file, save_file
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from rewards.encoding import Encoder
+from rewards.process_model.sharding import spread
+from rewards.records import Experience, Prompt
+from rl.learning import policy_files, zero_files
+from rl.learning.critic import Critic, foretold_share
+from rl.learning.flops import ModelSize, peak_flops, prompt_work
+from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
+from rl.learning.policy_files import adapter_weights, plain_weights, save_policy, saved_weights
+from rl.learning.reference import Reference
+from rl.learning.rows import Row, loss_inputs, model_inputs
+from rl.learning.settings import LearnerSettings
+from rl.learning.statistics import Statistics, advantage_statistics
+from rl.learning.trainer import OneRank, make_entropy_bonus, make_trainer
+from rl.learning.weight_sender import Backend, WeightSender
+
+REFERENCE_FILE = "reference/weights.safetensors"
+
+
+class PolicyLearner:
+    """Owns the policy's weights and optimizer.
+
+    TRL's `GRPOTrainer` supplies the model preparation and the loss; its own sampling and reward machinery is not used,
+    since rollouts come from the engines and advantages from the credit rule. The loss is taken on the ratio to the
+    behaviour log-probabilities, those of the sampler, so that rollouts of an older policy are corrected for; or, with
+    a `correction`, on the ratio to the learner itself at the start of the policy step, and weighted for the rest.
+    With a critic (PPO) experiences come with one reward a token in place of its advantage, which is then made here.
+
+    Ranks are processes that the environment (``RANK``, ``WORLD_SIZE``, …) says belong together. They take the same
+    calls with the same arguments; each does its share, and all give the same answers, but for tensors, which only the
+    first one has.
+
+    Args:
+        checkpoint: Transformers vision-language checkpoint; its weights are policy version 0.
+        encoder: The checkpoint's processor.
+        settings: How it learns.
+
+    Attributes:
+        version: Policy steps taken: the policy version.
+
+    Raises:
+        ValueError: See `rl.learning.trainer.make_trainer` and `rl.learning.critic.Critic`.
+    """
+
+    def __init__(self, checkpoint: str, encoder: Encoder, settings: LearnerSettings | None = None) -> None:
+        self.settings = settings = settings or LearnerSettings()
+        self._encoder = encoder
+        self._trainer = make_trainer(checkpoint, encoder, settings)
+        torch.set_num_threads(settings.threads)
+        self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
+        self._trainer.accelerator = OneRank(self._accelerator)
+        self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
+        if settings.sharding == "deepspeed":
+            self._store: Any = zero_files
+            self._wrapped, self._optimizer = self._accelerator.prepare(self._model, self._trainer.create_optimizer())
+            # Transformers would cut up whatever it loads from here on, too.
+            unset_hf_deepspeed_config()
+        else:
+            self._store = policy_files
+            layers = set(self._model._no_split_modules or ())
+            self._wrapped = spread(self._model, layers, [], self._accelerator, settings.sharding)
+            self._optimizer = self._trainer.create_optimizer()
+        self._learning = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
+        self._reference = Reference(self._learning) if settings.kl else None
+        self._bonus = make_entropy_bonus(settings)
+        self._kind = settings.lora_rank, settings.trust_remote_code
+        self._critic: Critic | None = None
+        if settings.critic is not None:
+            self._critic = Critic(settings.critic, self._model, checkpoint, encoder, self._accelerator)
+        self.version = 0
+
+    @property
+    def rank(self) -> int:
+        """Which of the ranks this is."""
+        return self._accelerator.process_index
+
+    def step(self, experiences: Sequence[Experience]) -> dict[str, float]:
+        """One policy step: `epochs` passes over all experiences, with `mini_batches` optimizer steps each.
+
+        Returns:
+            Means over the optimizer steps of ``loss`` and ``grad_norm``; means over tokens of ``entropy`` in nats, of
+            the ``clipped`` share (see `rl.learning.statistics.clipped_tokens`), with a reference of ``kl`` in nats
+            (the k3 estimator), and with a correction of the ``importance_weight``; ``advantage_mean``,
+            ``advantage_std`` and ``advantage_positive``; with a critic ``value_loss`` and ``value_grad_norm``, and the
+            ``explained_variance`` of the values that the step began with; the ``seconds`` it took, the ``tokens`` it
+            read, prompts included, and ``flops_utilisation``, nan for a device whose peak nobody knows, which leaves
+            out what a value model of its own computes.
+
+        Raises:
+            FloatingPointError: The loss or the gradient is not finite; the weights are left as they were before that
+                optimizer step (but by DeepSpeed, which has moved them by then), and the version as it was before all.
+        """
+        started = time.perf_counter()
+        rows = self._rows(experiences)
+        found = [
+            self._optimizer_step([rows[place] for place in places])
+            for places in mini_batches(len(rows), self.settings, self.version)
+        ]
+        self.version += 1
+        every = self.settings.reference_every
+        if self._reference is not None and every and self.version % every == 0:
+            self._reference.renew()
+        metrics = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+        if estimates := [row.estimate for row in rows if row.estimate is not None]:
+            metrics["explained_variance"] = foretold_share(estimates)
+        metrics |= advantage_statistics([row.experience for row in rows])
+        return metrics | self._speed(experiences, time.perf_counter() - started)
+
+    def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The policy's log-probability of each completion token, in nats, as the loss sees them."""
+        nothing = np.zeros(0)
+        experiences = [
+            Experience(prompt, tuple(ids), (0.0,) * len(ids), nothing, self.version)
+            for prompt, ids in zip(prompts, completions, strict=True)
+        ]
+        return [row.tolist() for row, _ in self._read(experiences)]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights by their Hugging Face names, in the policy's number format, on the CPU, copied; adapters are
+        merged."""
+        return plain_weights(self._store.whole_weights(self._wrapped), getattr(torch, self.settings.dtype))
+
+    def adapters(self) -> dict[str, torch.Tensor]:
+        """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
+        return adapter_weights(self._store.whole_weights(self._wrapped))
+
+    def save(self, folder: Path) -> None:
+        """Policy, processor and optimizer as safetensors and JSON; Transformers and vLLM load the folder."""
+        state = self._store.whole_weights(self._wrapped)
+        if self._accelerator.is_main_process:
+            save_policy(self._model, state, folder, *self._kind)
+            self._encoder.processor.save_pretrained(folder)
+        del state
+        if self._reference is not None and self.settings.reference_every:
+            with self._reference.in_place():
+                state = self._store.whole_weights(self._wrapped)
+            if self._accelerator.is_main_process:
+                (folder / REFERENCE_FILE).parent.mkdir(exist_ok=True)
+                save_file({name: state[name].contiguous() for name in self._learning}, folder / REFERENCE_FILE)
+        extra = {"version": self.version, "entropy_bonus": self._bonus.state()}
+        self._store.save_optimizer(self._optimizer, self._wrapped, folder, extra, self._accelerator.is_main_process)
+        if self._critic is not None:
+            self._critic.save(folder)
+        self._accelerator.wait_for_everyone()
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote with the same settings, by as many ranks or by others."""
+        self._store.put_weights(self._wrapped, saved_weights(self._model, folder, *self._kind))
+        if self._reference is not None and self.settings.reference_every:
+            with self._reference.in_place():
+                self._store.put_weights(self._wrapped, load_file(folder / REFERENCE_FILE))
+        extra = self._store.load_optimizer(self._optimizer, self._wrapped, folder)
+        self.version = extra["version"]
+        self._bonus.restore(extra["entropy_bonus"])
+        if self._critic is not None:
+            self._critic.load(folder)
+
+    def offer_weights(self, backend: Backend, receivers: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Prepare vLLM's own transfer: handshake and update of a `rl.learning.weight_sender.WeightSender`."""
+        self._sender = WeightSender(self._model, self.rank, backend, receivers)
+        return self._sender.handshake, self._sender.update
+
+    def meet_engines(self) -> None:
+        """`rl.learning.weight_sender.WeightSender.meet`."""
+        self._sender.meet()
+
+    def send_weights(self) -> dict[str, Any]:
+        """`rl.learning.weight_sender.WeightSender.send`."""
+        return self._sender.send()
+
+    def release_weights(self) -> None:
+        """`rl.learning.weight_sender.WeightSender.release`."""
+        self._sender.release()
+
+    def close(self) -> None:
+        """Take leave of the other ranks, all at once: one that leaves early can take the others down."""
+        self._accelerator.wait_for_everyone()
+        self._accelerator.end_training()
+
+    def _rows(self, experiences: Sequence[Experience]) -> list[Row]:
+        """The rollouts, with what is asked of the model before it learns from them."""
+        before: list[Any] = [None] * len(experiences)
+        reference, estimates = before.copy(), before.copy()
+        if self._critic is not None:
+            read = self._read(experiences, with_values=True)
+            before, rewards = [logprobs for logprobs, _, _ in read], [e.advantages for e in experiences]
+            estimates = self._critic.estimates(rewards, [values for _, _, values in read])
+            experiences = [
+                replace(experience, advantages=estimate.advantages)
+                for experience, estimate in zip(experiences, estimates, strict=True)
+            ]
+        elif self.settings.correction != "none":
+            before = [logprobs for logprobs, _ in self._read(experiences)]
+        if self._reference is not None:
+            with self._reference.in_place():
+                reference = [logprobs for logprobs, _ in self._read(experiences)]
+        return [Row(*parts) for parts in zip(experiences, before, reference, estimates, strict=True)]
+
+    @torch.no_grad()
+    def _read(self, experiences: Sequence[Experience], with_values: bool = False) -> list[list[np.ndarray]]:
+        """Of each rollout: the log-probability of each token and the entropy there, both (T,) and in nats, and if
+        wanted the critic's value before it (T,)."""
+        self._wrapped.eval()
+        found: list[tuple[int, list[np.ndarray]]] = []
+        for places, mine in self._shares(experiences):
+            piece = [experiences[place] for place in places]
+            inputs = model_inputs(self._encoder, piece, self._accelerator.device)
+            tensors = [*self._trainer.logprobs_and_entropies(self._wrapped, inputs)]
+            if with_values and self._critic is not None:
+                tensors.append(self._critic.values(piece))
+            arrays = [tensor.float().cpu().numpy() for tensor in tensors]
+            for row, place in enumerate(places if mine else []):
+                length = len(experiences[place].token_ids)
+                found.append((place, [array[row, :length] for array in arrays]))
+        if self._accelerator.num_processes > 1:
+            found = gather_object(found)
+        return [arrays for _, arrays in sorted(found, key=lambda entry: entry[0])]
+
+    def _optimizer_step(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Learn from one mini-batch."""
+        trainer, bonus, critic = self._trainer, self._bonus, self._critic
+        learns = critic is None or not critic.warming_up(self.version)
+        experiences = [row.experience for row in rows]
+        tokens = learned = sum(len(experience.token_ids) for experience in experiences)
+        if trainer.top_entropy_quantile < 1:
+            entropies = np.concatenate([entropy for _, entropy in self._read(experiences)])
+            trainer.entropy_threshold = float(np.quantile(entropies, 1 - trainer.top_entropy_quantile))
+            learned = int((entropies >= trainer.entropy_threshold).sum())
+        statistics = Statistics(trainer, self._accelerator.device)
+        loss, entropy = torch.zeros(2, device=self._accelerator.device)
+        self._wrapped.train()
+        self._optimizer.zero_grad()
+        for places, mine in self._learning_shares(experiences):
+            piece = [rows[place] for place in places]
+            inputs = loss_inputs(self._encoder, piece, self.settings, self._accelerator.device)
+            inputs["num_items_in_batch"] = torch.tensor(float(tokens))
+            with torch.set_grad_enabled(learns):
+                part = trainer.compute_loss(self._wrapped, inputs)
+            here = int(inputs["completion_mask"].sum())
+            part = part * loss_share(self.settings.loss, len(piece) / len(rows), here / tokens)
+            part_entropy = trainer.learned_entropy(inputs["completion_mask"]) / learned
+            if bonus.is_used:
+                part = part - bonus.weight * part_entropy
+            # The gradients of the ranks are averaged; what is wanted is their sum.
+            whole = part * mine * self._ranks
+            if critic is not None:
+                estimates = [row.estimate for row in piece if row.estimate is not None]
+                whole = whole + critic.loss([row.experience for row in piece], estimates, tokens, counts=mine)
+            self._accelerator.backward(whole)
+            if mine:
+                loss, entropy = loss + part.detach(), entropy + part_entropy.detach()
+                statistics.add(inputs)
+        trainer._metrics["train"].clear()
+        metrics = self._move(self._summed(loss).item())
+        bonus.after(self._summed(entropy).item())
+        return metrics | statistics.means(self._summed)
+
+    def _move(self, loss: float) -> dict[str, float]:
+        """The optimizers' steps, if losses and gradients are numbers. Weights without a gradient stay."""
+        found = {"loss": loss, "grad_norm": self._clip()}
+        optimizers = [self._optimizer]
+        if self._critic is not None:
+            found["value_loss"], found["value_grad_norm"] = self._critic.clip_gradients()
+            optimizers.append(self._critic.optimizer)
+        if finite := bool(np.isfinite(list(found.values())).all()):
+            for optimizer in optimizers:
+                optimizer.step()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        if not finite:
+            numbers = ", ".join(f"{name} {value}" for name, value in found.items())
+            raise FloatingPointError(f"policy update {self.version + 1}: {numbers}")
+        return found
+
+    def _clip(self) -> float:
+        """Bound the gradient's length, and say what it was."""
+        if self.settings.sharding == "deepspeed":
+            return float(self._wrapped.get_global_grad_norm())
+        norm = torch.nn.utils.clip_grad_norm_(self._learning.values(), self.settings.max_grad_norm)
+        whole = getattr(norm, "full_tensor", None)
+        return float(whole() if whole else norm)
+
+    def _shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
+        """The micro-batches that this rank computes; see `rl.learning.micro_batches.shares`."""
+        with_images = {bool(experience.prompt.images) for experience in experiences}
+        if self._ranks > 1 and self.settings.sharding != "ddp" and len(with_images) > 1:
+            # One rank would wait for the others at the vision tower for ever; this all of them see.
+            raise ValueError(
+                f"{self.settings.sharding} cannot mix prompts with and without images; allowed is learner.sharding ddp"
+            )
+        lengths = [self._encoder.head_length(e.prompt) + len(e.token_ids) for e in experiences]
+        return shares(micro_batches(lengths, self.settings.micro_batch, self._ranks), self.rank, self._ranks)
+
+    def _learning_shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
+        """`_shares`, where `ddp` adds gradients up once, in the end, if all micro-batches use the same weights."""
+        found = list(self._shares(experiences))
+        alike = len({bool(experience.prompt.images) for experience in experiences}) == 1
+        for place, batch in enumerate(found):
+            # DeepSpeed moves the weights as soon as it has the last gradient.
+            last = self._accelerator.sync_gradients = place == len(found) - 1
+            quiet = alike and not last and self.settings.sharding == "ddp"
+            with self._accelerator.no_sync(self._wrapped) if quiet else nullcontext():
+                yield batch
+
+    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What the ranks have of it, added up."""
+        return self._accelerator.reduce(tensor, reduction="sum") if self._ranks > 1 else tensor
+
+    def _speed(self, experiences: Sequence[Experience], seconds: float) -> dict[str, float]:
+        prompts = {experience.prompt.id: experience.prompt for experience in experiences}
+        read = {key: prompt_work(self._encoder, prompt, self._model) for key, prompt in prompts.items()}
+        work = [replace(read[e.prompt.id], answer=len(e.token_ids)) for e in experiences]
+        before = self.settings.correction != "none" or self._critic is not None
+        passes = before + (self._reference is not None)
+        flops = self._size.forward(work) * (passes + self.settings.epochs)
+        flops += self._size.backward(work) * self.settings.epochs
+        peak = peak_flops(self._accelerator.device, self.settings.dtype, self.settings.peak_tflops) * self._ranks
+        tokens = float(sum(one.prompt + one.answer for one in work))
+        return {"seconds": seconds, "tokens": tokens, "flops_utilisation": flops / seconds / peak}

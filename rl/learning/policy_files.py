@@ -1,0 +1,89 @@
+"""The policy's weights, out of a model that may be spread over ranks and may carry adapters, and back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from transformers import AutoModelForImageTextToText
+
+from rewards.backbone import lora_config, merge_lora
+from rewards.optimizer_files import WHOLE, load_optimizer, save_optimizer
+from rl.engines.weight_names import hub_name
+
+__all__ = [
+    "adapter_weights",
+    "load_optimizer",
+    "plain_weights",
+    "put_weights",
+    "save_optimizer",
+    "save_policy",
+    "saved_weights",
+    "whole_weights",
+]
+
+ADAPTERS, PEFT_PREFIX = "adapters", "base_model.model."
+
+
+def whole_weights(wrapped: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Every weight as the model names it, on the CPU, copied; on the first rank, and nothing elsewhere."""
+    state: dict[str, Any] = get_model_state_dict(wrapped, options=WHOLE)
+    parameters = {parameter.data_ptr() for parameter in wrapped.parameters()}
+    return {name: value.clone() if value.data_ptr() in parameters else value for name, value in state.items()}
+
+
+def put_weights(wrapped: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Put whole tensors back, on all ranks at once; what ``state`` does not name stays."""
+    set_model_state_dict(wrapped, dict(state), options=replace(WHOLE, strict=False))
+
+
+def plain_weights(state: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """The weights of a model without adapters, by its Hugging Face names: adapters are added to what they adapt."""
+    merged = merge_lora(state)
+    return {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in merged.items()}
+
+
+def adapter_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The adapters alone, by the names under which PEFT saves them."""
+    return {PEFT_PREFIX + name.replace(".default.", "."): value for name, value in state.items() if "lora_" in name}
+
+
+def save_policy(
+    model: Any, state: Mapping[str, torch.Tensor], folder: Path, lora_rank: int, trust_remote_code: bool
+) -> None:
+    """A folder that Transformers and vLLM load; the adapters, if there are any, are merged, and in a folder of their
+    own as well, since vLLM takes every safetensors file beside a model's for a part of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.device("meta"):
+        plain = AutoModelForImageTextToText.from_config(model.config, trust_remote_code=trust_remote_code)
+    plain.generation_config = model.generation_config
+    named = {hub_name(name, model.config.model_type): value for name, value in plain_weights(state).items()}
+    plain.save_pretrained(folder, state_dict=named)
+    if lora_rank:
+        (folder / ADAPTERS).mkdir(exist_ok=True)
+        adapters = {name: value.contiguous() for name, value in adapter_weights(state).items()}
+        save_file(adapters, folder / ADAPTERS / "adapter_model.safetensors")
+        lora_config(lora_rank).save_pretrained(folder / ADAPTERS)
+
+
+def saved_weights(model: Any, folder: Path, lora_rank: int, trust_remote_code: bool) -> dict[str, torch.Tensor]:
+    """What `save_policy` wrote of the weights that can have moved, as a model with as many adapters names it.
+
+    Raises:
+        ValueError: The folder has no such adapters.
+    """
+    if not lora_rank:
+        loaded = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+        return loaded.state_dict()
+    found = load_file(folder / ADAPTERS / "adapter_model.safetensors")
+    names = {PEFT_PREFIX + name.replace(".default.", "."): name for name in model.state_dict() if "lora_" in name}
+    if found.keys() != names.keys():
+        raise ValueError(f"{folder}: its adapters are not of this model")
+    return {names[name]: value for name, value in found.items()}

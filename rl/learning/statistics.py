@@ -1,0 +1,72 @@
+"""What is worth knowing about an update, over all tokens of all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rewards.records import Experience
+from rl.learning.settings import Loss
+from rl.learning.trainer import PolicyTrainer
+
+SUMS = ("tokens", "entropy", "clipped", "kl", "importance_weight")
+
+
+def clipped_tokens(
+    loss: Loss, log_ratio: torch.Tensor, advantages: torch.Tensor, low: float, high: float
+) -> torch.Tensor:
+    """Where the probability ratio is out of the range in which it can move the policy further, (B, T).
+
+    `sapo` and `vespo` have no sharp range: for them, where PPO's would end.
+
+    Args:
+        loss: Name of the loss.
+        log_ratio: (B, T), or (B, 1) for a ratio of whole rollouts.
+        advantages: (B, T).
+        low, high: Clipping range: the ratio may be 1 - low to 1 + high; of `cispo`, up to high.
+    """
+    ratio = log_ratio.exp()
+    above = (ratio > (high if loss == "cispo" else 1 + high)) & (advantages > 0)
+    return above if loss == "cispo" else above | ((ratio < 1 - low) & (advantages < 0))
+
+
+class Statistics:
+    """Sums over the tokens of an optimizer step, micro-batch by micro-batch."""
+
+    def __init__(self, trainer: PolicyTrainer, device: torch.device) -> None:
+        self._trainer, self._sums = trainer, torch.zeros(len(SUMS), device=device)
+
+    @torch.no_grad()
+    def add(self, inputs: Mapping[str, Any]) -> None:
+        """A micro-batch whose loss the trainer has just computed."""
+        trainer, mask = self._trainer, inputs["completion_mask"].float()
+        logprobs, entropies = (values.detach().float() for values in trainer.seen)
+        log_ratio = logprobs - inputs["old_per_token_logps"]
+        if trainer.importance_sampling_level == "sequence":
+            log_ratio = (log_ratio * mask).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+        low, high = trainer.epsilon_low, trainer.epsilon_high
+        clipped = clipped_tokens(trainer.loss_type, log_ratio, inputs["advantages"], low, high)
+        apart = inputs.get("ref_per_token_logps", logprobs) - logprobs
+        weights = inputs.get("importance_sampling_ratio", mask)
+        found = [mask, entropies, clipped.float(), apart.exp() - apart - 1, weights]
+        self._sums += torch.stack([(values * mask).sum() for values in found])
+
+    def means(self, summed: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
+        """Means over the tokens of what there is; ``summed`` adds up what the ranks have."""
+        tokens, *sums = summed(self._sums).tolist()
+        means = {name: value / max(tokens, 1.0) for name, value in zip(SUMS[1:], sums, strict=True)}
+        missing = {"kl": not self._trainer.beta, "importance_weight": not self._trainer.use_vllm}
+        return {name: mean for name, mean in means.items() if not missing.get(name)}
+
+
+def advantage_statistics(experiences: Sequence[Experience]) -> dict[str, float]:
+    """Mean, standard deviation and positive share of the tokens' advantages."""
+    advantages = np.concatenate([np.asarray(experience.advantages, float) for experience in experiences])
+    return {
+        "advantage_mean": float(advantages.mean()),
+        "advantage_std": float(advantages.std()),
+        "advantage_positive": float((advantages > 0).mean()),
+    }

@@ -1,0 +1,181 @@
+"""TRL's `GRPOTrainer`, made for its loss and its preparation of the model; its sampling and its rewards stay unused."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from datasets import Dataset
+from transformers.integrations.liger import apply_liger_kernel
+from trl import import_utils as trl_imports
+
+from rewards.backbone import add_lora, freeze_vision_tower, load_model
+from rewards.encoding import Encoder
+from rl.learning.entropy_bonus import EntropyBonus
+from rl.learning.settings import LearnerSettings, check_settings
+
+# TRL would import vLLM, seconds and half a gigabyte of it, for sampling that happens in the engines.
+trl_imports.is_vllm_available = lambda min_version=None: False
+from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+
+CISPO_EPSILON_HIGH = 5.0
+"""Of `cispo` it bounds the ratio itself: ScaleRL's value (arXiv 2510.13786). TRL would take the clipping range."""
+ADAPTIVE = {
+    "entropy_coef": "coefficient",
+    "use_adaptive_entropy": "adaptive",
+    "entropy_coef_min": "least",
+    "entropy_coef_max": "most",
+    "entropy_coef_delta": "delta",
+    "entropy_target": "target",
+}
+
+
+class PolicyTrainer(GRPOTrainer):
+    """TRL's trainer, which lets others see what its loss was made from.
+
+    Attributes:
+        seen: Log-probabilities and entropies (B, T) of the latest pass, in nats.
+        entropy_threshold: With ``top_entropy_quantile``: entropy that a token needs to be learned from. TRL would find
+            it for each micro-batch anew.
+    """
+
+    seen: tuple[torch.Tensor, torch.Tensor]
+    entropy_threshold: float = 0.0
+
+    def _get_per_token_logps_and_entropies(self, *arguments: Any, **named: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*arguments, **named)
+        self.seen = found[:2]
+        return found
+
+    def get_high_entropy_mask(self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float) -> torch.Tensor:
+        """See `GRPOTrainer.get_high_entropy_mask`."""
+        return (entropies >= self.entropy_threshold) & mask.bool()
+
+    def learned_entropy(self, mask: torch.Tensor) -> torch.Tensor:
+        """Sum of the latest pass's entropies over the tokens that are learned from; ``mask`` (B, T) has all tokens."""
+        entropies = self.seen[1]
+        if self.top_entropy_quantile < 1:
+            mask = self.get_high_entropy_mask(entropies, mask, 1 - self.top_entropy_quantile)
+        return (entropies * mask).sum()
+
+    def logprobs_and_entropies(
+        self, model: torch.nn.Module, inputs: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the completion tokens (B, T), in nats, at the sampler's temperature; ``inputs`` as of the loss."""
+        rest = {name: value for name, value in inputs.items() if not name.startswith(("prompt_", "completion_"))}
+        found = self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+            inputs["completion_ids"].shape[1],
+            compute_entropy=True,
+            **rest,
+        )
+        return found[0], found[1]
+
+
+class OneRank:
+    """An accelerator as if its rank were the only one.
+
+    TRL's loss would else ask all ranks for its statistics, micro-batch by micro-batch, and wait for ever if they have
+    different numbers of rollouts.
+    """
+
+    num_processes = 1
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor itself."""
+        return tensor
+
+    def reduce(self, tensor: torch.Tensor, reduction: str = "sum") -> torch.Tensor:
+        """The tensor itself."""
+        return tensor
+
+
+def make_trainer(checkpoint: str, encoder: Encoder, settings: LearnerSettings) -> PolicyTrainer:
+    """A trainer around the checkpoint's model, of which what learns is float32 and requires a gradient.
+
+    Raises:
+        ValueError: See `rl.learning.settings.check_settings`; or the checkpoint has no part that is to be frozen or
+            adapted.
+    """
+    check_settings(settings)
+    # Whatever is frozen for good needs no more digits than the computation has.
+    model = load_model(checkpoint, settings.dtype if settings.lora_rank else "float32", settings.trust_remote_code)
+    if settings.lora_rank:
+        add_lora(model, settings.lora_rank, settings.seed)
+    if settings.freeze_vision:
+        freeze_vision_tower(model)
+    trainer = PolicyTrainer(
+        model=model,
+        args=_arguments(settings),
+        # The trainer insists on a data set and a reward; the loop brings its own.
+        train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        processing_class=encoder.processor,
+    )
+    if settings.liger:
+        apply_liger_kernel(trainer.model, trainer.args.liger_kernel_config)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    # What `importance_weights` finds is applied by TRL where it believes that vLLM sampled for it.
+    trainer.use_vllm = settings.correction != "none"
+    # Of TRL's own reference model, only the term of the loss is wanted.
+    trainer.beta = settings.kl
+    # Not every pass needs every weight: text alone does not go through the vision tower.
+    trainer.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # Each micro-batch's loss is a mean over itself; what it counts is decided in `rl.learning.micro_batches`.
+    trainer.current_gradient_accumulation_steps = trainer.args.steps_per_generation = 1
+    return trainer
+
+
+def make_entropy_bonus(settings: LearnerSettings) -> EntropyBonus:
+    """The entropy bonus of the settings, with TRL's defaults."""
+    defaults = {field.name: field.default for field in fields(GRPOConfig)}
+    return EntropyBonus(**{ours: settings.trl.get(name, defaults[name]) for name, ours in ADAPTIVE.items()})
+
+
+def _arguments(settings: LearnerSettings) -> GRPOConfig:
+    further = {name: value for name, value in settings.trl.items() if name not in ADAPTIVE}
+    if settings.loss == "cispo":
+        further.setdefault("epsilon_high", CISPO_EPSILON_HIGH)
+    if settings.sharding == "deepspeed":
+        further["deepspeed"] = {
+            "zero_optimization": {"stage": 3},
+            "bf16": {"enabled": settings.dtype == "bfloat16"},
+            "gradient_clipping": settings.max_grad_norm,
+            "train_micro_batch_size_per_gpu": settings.micro_batch,
+            "gradient_accumulation_steps": 1,
+        }
+    return GRPOConfig(
+        output_dir=tempfile.gettempdir(),
+        loss_type=settings.loss,
+        epsilon=settings.clip,
+        beta=0.0,
+        temperature=settings.temperature,
+        max_completion_length=settings.max_completion_tokens,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=2,
+        num_generations=2,
+        gradient_checkpointing=False,
+        router_aux_loss_coef=0.0,
+        use_liger_kernel=settings.liger,
+        bf16=settings.dtype == "bfloat16",
+        report_to=[],
+        use_cpu=not torch.cuda.is_available(),
+        seed=settings.seed,
+        **further,
+    )

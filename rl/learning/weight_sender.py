@@ -1,0 +1,126 @@
+"""The learner's side of vLLM's own weight transfer between GPUs: by NCCL, or by handles to shared memory (CUDA IPC).
+
+The engines' side is `rl.engines.vllm_engine.VllmEngine.receive_weights`. `rl.weight_transfer.WeightTransfer` calls both
+sides, so that an engine takes new weights in its turn, between two other calls to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+
+Backend = Literal["nccl", "ipc"]
+
+
+class WeightSender:
+    """Sends the weights of a model. Every rank of the learner has one, and all of them are called together.
+
+    Args:
+        module: The model, under its Hugging Face names; its weights may be in parts (FSDP2).
+        rank: Which of the learner's ranks this is; the first one sends what all of them gather.
+        backend: How.
+        receivers: GPUs of all engines together.
+
+    Attributes:
+        handshake: What the engines must know to meet the learner.
+        update: Names, number formats and shapes of the weights to come.
+
+    Raises:
+        ValueError: There is no GPU here.
+    """
+
+    def __init__(self, module: torch.nn.Module, rank: int, backend: Backend, receivers: int) -> None:
+        if not torch.cuda.is_available():
+            raise ValueError(f"engine.weight_transfer is {backend!r}: the learner has no GPU; allowed is object_store")
+        from vllm.utils.network_utils import get_ip, get_open_port
+
+        address = {"master_address": get_ip(), "master_port": get_open_port(), "world_size": 1 + receivers}
+        self.handshake: dict[str, Any] = {"packed": True, **address} if backend == "nccl" else {"packed": False}
+        self._rank, self._backend = rank, backend
+        self._weights = WholeWeights(module, hold=backend == "ipc")
+        self.update = self._weights.description()
+        self._client = _Listener()
+        self._engine: Any = None
+
+    def meet(self) -> None:
+        """Open the connection; with ``nccl`` the engines must do so at the same time."""
+        from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
+        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+        info = {"nccl": NCCLTrainerInitInfo, "ipc": IPCTrainerInitInfo}[self._backend]
+        self._engine = WeightTransferTrainerFactory.trainer_init(
+            info(**self.handshake, rank=self._rank), client=self._client, source=self._weights
+        )
+
+    @torch.no_grad()
+    def send(self) -> dict[str, Any]:
+        """Send the weights as they are now.
+
+        With ``nccl`` the engines must receive at the same time. With ``ipc`` they receive what this returns, and until
+        `release` the weights must stay.
+        """
+        self._engine.send_weights()
+        return self._client.update
+
+    def release(self) -> None:
+        """The engines have what was sent."""
+        self._weights.held.clear()
+
+
+class WholeWeights:
+    """The weights one after another, each gathered from all ranks: what vLLM calls a ``WeightSource``.
+
+    A weight that stands for two, as the embedding of words often does for the output layer, comes under both names:
+    vLLM's own source of a module's weights leaves out the second, and an engine then keeps what it has there.
+
+    Attributes:
+        held: Those that stay in memory until they are taken out here, if ``hold`` says so.
+    """
+
+    def __init__(self, module: torch.nn.Module, hold: bool = False) -> None:
+        self._parameters = dict(module.named_parameters(remove_duplicate=False))
+        self._hold = hold
+        self.held: list[torch.Tensor] = []
+
+    def metadata(self) -> list[Any]:
+        """Name, number format and shape of each, without gathering it."""
+        from vllm.distributed.weight_transfer import ParamMeta
+
+        return [ParamMeta(name, weight.dtype, tuple(weight.shape)) for name, weight in self._parameters.items()]
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        from vllm.distributed.weight_transfer.base import materialize_full_tensor
+
+        for name, weight in self._parameters.items():
+            whole = materialize_full_tensor(weight).detach()
+            if self._hold:
+                self.held.append(whole)
+            yield name, whole
+
+    def description(self) -> dict[str, Any]:
+        """`metadata` as vLLM's engines are told of it."""
+        entries = self.metadata()
+        return {
+            "names": [entry.name for entry in entries],
+            "dtype_names": [str(entry.dtype).removeprefix("torch.") for entry in entries],
+            "shapes": [list(entry.shape) for entry in entries],
+        }
+
+
+class _Listener:
+    """Where vLLM's sender would call the engines itself; they are called in their turn, with what it would say."""
+
+    def __init__(self) -> None:
+        self.update: dict[str, Any] = {}
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...
+
+    def start_weight_update(self) -> None: ...
+
+    def update_weights(self, update_info: Any) -> None:
+        self.update = update_info
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None: ...

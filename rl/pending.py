@@ -1,0 +1,27 @@
+"""Answers that are not there yet, as plain Python sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+Result_co = TypeVar("Result_co", covariant=True)
+Result = TypeVar("Result")
+
+
+class Pending(Protocol[Result_co]):
+    """Work under way."""
+
+    def result(self) -> Result_co:
+        """Wait for it; raises `rl.workers.WorkerError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ready(Generic[Result]):
+    """An answer that is already there."""
+
+    answer: Result
+
+    def result(self) -> Result:
+        return self.answer

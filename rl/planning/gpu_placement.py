@@ -1,0 +1,89 @@
+"""Which worker sits on which GPU of which node, as Ray packs them: a share of a GPU goes to the fullest one that has
+room, whole GPUs to the first node that has enough of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rl.config import Config, ConfigError
+
+EMPTY = 1e-9
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The workers of one kind: how many, and what each reserves."""
+
+    role: str
+    number: int
+    num_cpus: float
+    num_gpus: float
+
+
+@dataclass
+class Gpu:
+    """A GPU and who is on it: (role, number within the role)."""
+
+    node: int
+    index: int
+    workers: list[tuple[str, int]] = field(default_factory=list)
+    used: float = 0.0
+
+
+def kinds_of_workers(config: Config) -> list[Kind]:
+    """Who takes part, in the order in which GPUs are given out: the learner's ranks first, to be close together."""
+    learner, engine, mprm, outcome = config.learner, config.engine, config.mprm, config.outcome_model
+    kinds = [
+        Kind("learner", learner.ranks, learner.num_cpus, learner.num_gpus),
+        Kind("engine", engine.count, engine.num_cpus, engine.num_gpus),
+        Kind("mprm", mprm.ranks, mprm.num_cpus, mprm.num_gpus),
+    ]
+    if outcome.is_used:
+        kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))
+    return kinds
+
+
+def place(config: Config, gpus_per_node: int = 8) -> list[Gpu]:
+    """The GPUs that the workers take, node by node; empty for a run on CPUs alone.
+
+    Raises:
+        ConfigError: A worker reserves a number of GPUs that no placement can give it.
+    """
+    _check(config, gpus_per_node)
+    nodes: list[list[Gpu]] = []
+    for kind in kinds_of_workers(config):
+        for number in range(kind.number if kind.num_gpus else 0):
+            for gpu in _room(nodes, kind.num_gpus, gpus_per_node):
+                gpu.workers.append((kind.role, number))
+                gpu.used += min(kind.num_gpus, 1.0)
+    return [gpu for node in nodes for gpu in node if gpu.workers]
+
+
+def _room(nodes: list[list[Gpu]], wanted: float, gpus_per_node: int) -> list[Gpu]:
+    for node in nodes:
+        if wanted < 1:
+            fitting = [gpu for gpu in node if gpu.used + wanted <= 1 + EMPTY]
+            # Of equally full ones the first.
+            started = sorted(fitting, key=lambda gpu: -gpu.used)
+            if started:
+                return started[:1]
+        else:
+            free = [gpu for gpu in node if gpu.used == 0]
+            if len(free) >= wanted:
+                return free[: int(wanted)]
+    nodes.append([Gpu(len(nodes), index) for index in range(gpus_per_node)])
+    return _room(nodes, wanted, gpus_per_node)
+
+
+def _check(config: Config, gpus_per_node: int) -> None:
+    for kind in kinds_of_workers(config):
+        most = config.engine.tensor_parallel if kind.role == "engine" else 1
+        key = f"{kind.role}.num_gpus is {kind.num_gpus:g}"
+        if kind.num_gpus > 1 and kind.num_gpus != most:
+            raise ConfigError(f"{key}: allowed is at most {most}" + _why(kind.role))
+        if kind.num_gpus > gpus_per_node:
+            raise ConfigError(f"{key}: allowed is at most the {gpus_per_node} GPUs of a node")
+
+
+def _why(role: str) -> str:
+    return ", engine.tensor_parallel" if role == "engine" else f"; for more GPUs raise {role}.ranks"

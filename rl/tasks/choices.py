@@ -1,0 +1,104 @@
+"""Multiple choice: options as tables hold them, and the letters they go by."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Sequence
+from string import ascii_uppercase as LETTERS  # noqa: N812
+from typing import Any
+
+_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
+
+
+def read_choices(value: Any) -> list[str]:
+    """The choices of a question: a list, or one as Python writes it (MMMU); None, empty text or ``[]`` for none.
+
+    Raises:
+        ValueError: It is something else, or more than there are letters.
+
+    >>> read_choices("['3 cm', 'one foot']"), read_choices(["Yes", "No"]), read_choices("[]"), read_choices(None)
+    (['3 cm', 'one foot'], ['Yes', 'No'], [], [])
+    """
+    choices = (_literal(value) if value.strip() else []) if isinstance(value, str) else value
+    if choices is None:
+        return []
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str | int | float) for choice in choices):
+        raise ValueError(f"{value!r} is no list of choices; allowed is a list, or its text as Python writes it")
+    if len(choices) > len(LETTERS):
+        raise ValueError(f"{len(choices)} choices; allowed are {len(LETTERS)}")
+    return [str(choice).strip() for choice in choices]
+
+
+def letter_choices(choices: Sequence[str]) -> str:
+    """The choices as lines of a question.
+
+    >>> print(letter_choices(["3 cm", "4 cm"]))
+    (A) 3 cm
+    (B) 4 cm
+    """
+    return "\n".join(_lettered(choices))
+
+
+def answer_letter(answer: str, choices: Sequence[str], letter_first: bool = False) -> str:
+    """The letter of the choice that is right, given as its letter, its text, or both as `letter_choices` writes them.
+
+    Args:
+        answer: What the table says.
+        choices: The choices.
+        letter_first: Whether an answer that is a choice's letter and another one's text means the letter.
+
+    Raises:
+        ValueError: It is none of them.
+
+    >>> answer_letter("4 cm", ["3 cm", "4 cm"]), answer_letter("(b)", ["3 cm", "4 cm"])
+    ('B', 'B')
+    >>> answer_letter("A", ["B", "A"]), answer_letter("A", ["B", "A"], letter_first=True)
+    ('B', 'A')
+    """
+    answer = answer.strip()
+    letter = stated_letter(answer, len(choices))
+    if letter and letter_first:
+        return letter
+    for texts in (list(choices), _lettered(choices)):
+        if answer in texts:
+            return LETTERS[texts.index(answer)]
+    if letter:
+        return letter
+    raise ValueError(f"{answer!r} is neither a letter from A to {LETTERS[len(choices) - 1]} nor one of the choices")
+
+
+def stated_letter(answer: str, count: int) -> str:
+    """The letter that an answer is, of so many choices; empty if it is none.
+
+    >>> stated_letter(" (b).", 3), stated_letter("D", 3), stated_letter("Yes", 3)
+    ('B', '', '')
+    """
+    match = _LETTER.fullmatch(answer.strip())
+    return match[1].upper() if match and match[1].upper() in LETTERS[:count] else ""
+
+
+def first_of_several(answer: str) -> str:
+    """The first of the wordings that an answer lists as Python writes them, as some open questions of MMMU do.
+
+    >>> first_of_several("['6.5', '6.50']"), first_of_several("[0, 2]"), first_of_several("6.5")
+    ('6.5', '[0, 2]', '6.5')
+    """
+    wordings = _literal(answer) if answer.startswith("[") else None
+    several = isinstance(wordings, list) and wordings and all(isinstance(wording, str) for wording in wordings)
+    return str(wordings[0]) if several and wordings else answer
+
+
+def _lettered(choices: Sequence[str]) -> list[str]:
+    return [f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+
+
+def _literal(text: str) -> Any:
+    """What a Python literal says; the text itself if it is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # backslashes of LaTeX
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text

@@ -1,0 +1,53 @@
+"""Run by `tests/rl/test_ppo_ranks.py`, in one process or in several ranks: takes PPO steps, saves and goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rewards.encoding import Encoder
+from rewards.records import Experience
+from rl.experiment import SHIPPED_POLICY
+from rl.learning.critic import CriticSettings
+from rl.learning.learner import PolicyLearner
+from rl.learning.settings import LearnerSettings
+from rl.tasks.grid import GridTask
+from rl.tasks.grid_steps import demonstrate
+
+
+def lessons(encoder: Encoder, number: int) -> list[Experience]:
+    """Written solutions of different lengths, with made-up probabilities and rewards."""
+    task, generator = GridTask(), np.random.default_rng(0)
+    made = []
+    for index in range(number):
+        tokens = tuple(encoder.tokens(demonstrate(task.puzzle("train", index))))
+        logprobs = tuple(-generator.random(len(tokens)))
+        made.append(Experience(task.prompt("train", index), tokens, logprobs, generator.normal(size=len(tokens)), 0))
+    return made
+
+
+def main(backbone: str, sharding: str, folder: Path) -> None:
+    """``folder`` gets what each rank saw, and the learner that they saved."""
+    torch.use_deterministic_algorithms(True)
+    encoder = Encoder(str(SHIPPED_POLICY))
+    critic = CriticSettings(backbone=backbone, sharding=sharding, warm_up=1)  # type: ignore[arg-type]
+    settings = LearnerSettings(critic=critic, sharding=sharding, micro_batch=3)  # type: ignore[arg-type]
+    learner = PolicyLearner(str(SHIPPED_POLICY), encoder, settings)
+    experiences = lessons(encoder, 7)
+    metrics = [learner.step(experiences)]
+    learner.save(folder / "warm")
+    metrics.append(learner.step(experiences))
+    learner.load(folder / "warm")
+    metrics.append(learner.step(experiences))
+    learner.save(folder / "saved")
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    (folder / f"rank-{rank}.json").write_text(json.dumps(metrics))
+    learner.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

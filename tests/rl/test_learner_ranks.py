@@ -1,0 +1,79 @@
+"""Two ranks of the learner are one: the same weights after a step, whether each holds the whole model or half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rewards.encoding import Encoder
+from rl.learning.learner import PolicyLearner
+from rl.learning.settings import LearnerSettings
+from tests.rl.learner_experiences import CHECKPOINT, largest_difference
+from tests.rl.one_learner_rank import learned_rollouts
+
+SCRIPT = Path(__file__).parent / "one_learner_rank.py"
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ddp": {"sharding": "ddp"},
+    "fsdp2": {
+        "sharding": "fsdp2",
+        "loss": "grpo",
+        "correction": "sequence_truncate",
+        "kl": 0.1,
+        "reference_every": 2,
+        "freeze_vision": True,
+    },
+    "deepspeed": {"sharding": "deepspeed"},
+    "fsdp2 with adapters": {"sharding": "fsdp2", "lora_rank": 4, "learning_rate": 1e-3, "kl": 0.1},
+}
+
+
+def run(launcher: list[str], values: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """What each rank saw."""
+    folder.mkdir()
+    paths = os.pathsep.join([str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    if not torch.cuda.is_available():
+        environment["DS_ACCELERATOR"] = "cpu"
+    command = [sys.executable, *launcher, str(SCRIPT), json.dumps(values), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
+
+
+def values_of(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name not in ("seconds", "flops_utilisation")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_ranks_equal_one(name: str, tmp_path: Path) -> None:
+    if name == "deepspeed" and find_spec("deepspeed") is None:
+        pytest.skip("the package deepspeed is not installed")
+    one, two = tmp_path / "one", tmp_path / "two"
+    whole = SETTINGS[name] | ({"sharding": "fsdp2"} if name == "deepspeed" else {})
+    (alone,) = run([], whole, one)
+    first, second = run(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], SETTINGS[name], two)
+    assert [values_of(row) for row in first["metrics"]] == [values_of(row) for row in second["metrics"]]
+    assert first["logprobs"] == second["logprobs"]
+    assert (first["tensors"] > 60, second["tensors"]) == (True, 0), "the first rank has the weights"
+    for row, other in zip(alone["metrics"], first["metrics"], strict=True):
+        # A gradient's length sums over a million weights: of it, the fifth digit.
+        assert values_of(row) == pytest.approx(values_of(other), rel=1e-4, abs=1e-5)
+    assert values_of(first["metrics"][1]) == pytest.approx(values_of(first["metrics"][2]), rel=1e-5, abs=1e-7)
+    assert largest_difference(load_file(one / "weights.safetensors"), load_file(two / "weights.safetensors")) < 1e-5
+
+    # What two ranks saved, one goes on from as they did.
+    settings = LearnerSettings(micro_batch=2, **whole)
+    learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT), settings)
+    learner.load(two / "saved")
+    metrics = learner.step(learned_rollouts(with_text_alone=settings.sharding == "ddp"))
+    assert values_of(metrics) == pytest.approx(values_of(first["metrics"][1]), rel=1e-4, abs=1e-5)

@@ -1,0 +1,64 @@
+"""Ranks on Ray: their answers travel on without a detour, and what they reserved is given back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from rl.worker_group import WorkerGroup
+from rl.workers import Worker, WorkerError
+
+
+class Member:
+    """Says who it is."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def double(self, value: int) -> list[int]:
+        """Twice the value, with the rank."""
+        return [2 * value, int(os.environ.get("RANK", "0"))]
+
+    def add(self, values: list[int]) -> int:
+        """What another one's answer sums to."""
+        return sum(values)
+
+    def break_one(self) -> None:
+        """The second rank raises; the first would wait for it."""
+        if os.environ["RANK"] == "1":
+            raise ValueError("no")
+        time.sleep(5)
+
+    def close(self) -> None:
+        """Nothing to take leave of."""
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_group_works_like_a_worker(two_cpus: None) -> None:
+    group = WorkerGroup("members", Member, ranks=2, num_cpus=0.5, num_gpus=0, deadline=60)
+    other = Worker("other", Member, 0.5, 0, deadline=60)
+    assert group.call("double", 4) == [8, 0], "the first rank's answer"
+    assert ray.available_resources()["CPU"] == pytest.approx(0.5)
+    under_way = group.start("double", 5)
+    assert other.call("add", under_way.reference) == 10
+    assert group.call("add", other.start("double", 7).reference) == 14, "and the other way round"
+    with pytest.raises(WorkerError, match=r"members.break_one \(rank 1\): ValueError: no"):
+        group.call("break_one")
+    with pytest.raises(WorkerError, match=r"many: no room for 3 ranks of 0.6 CPU each within 1 s \(deadline\)"):
+        WorkerGroup("many", Member, ranks=3, num_cpus=0.6, num_gpus=0, deadline=1)
+    group.close()
+    until = time.monotonic() + 20
+    while ray.available_resources()["CPU"] < 1.4 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == pytest.approx(1.5), "all that the group had is free"

@@ -1,0 +1,22 @@
+"""Who runs where; the workers themselves are tested in whole runs."""
+
+from __future__ import annotations
+
+from rl.config import Config
+from rl.workers import placement
+
+
+def test_every_process_and_every_gpu_is_counted() -> None:
+    config = Config(
+        engine={"count": 3, "num_cpus": 2, "num_gpus": 4, "tensor_parallel": 4},
+        learner={"ranks": 8, "num_cpus": 1, "num_gpus": 1},
+        mprm={"ranks": 2, "num_cpus": 0.5, "num_gpus": 1},
+    )
+    rows = placement(config)
+    assert rows == {"engine": (3, 2, 4), "learner": (8, 1, 1), "mprm": (2, 0.5, 1)}
+    assert sum(number * gpus for number, _, gpus in rows.values()) == 3 * 4 + 8 + 2
+
+
+def test_an_outcome_model_is_placed_where_there_is_one() -> None:
+    config = Config(outcome_model={"reward": "hybrid", "harvest": True, "num_cpus": 0.25})
+    assert placement(config)["outcome_model"] == (1, 0.25, 0)
