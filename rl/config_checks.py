@@ -105,11 +105,13 @@ def _check_learner(config: Config) -> None:
     check_settings(learner)
     if learner.reference_every and not learner.kl:
         raise ValueError(f"learner.reference_every is {learner.reference_every}: allowed is 0 where learner.kl is 0")
-    rollouts, shares = learner.prompts * learner.samples, learner.mini_batches * learner.ranks
-    if shares > rollouts:
+    rollouts = learner.prompts * learner.samples
+    if learner.ranks > rollouts:
+        raise ValueError(f"learner.ranks is {learner.ranks}: allowed is one for each rollout of a step, {rollouts}")
+    if learner.mini_batches * learner.ranks > rollouts:
         raise ValueError(
-            f"learner.mini_batches is {learner.mini_batches}: the {rollouts} rollouts of a step are fewer than a "
-            f"rollout for each mini-batch and rank; allowed is at most {max(1, rollouts // learner.ranks)}"
+            f"learner.mini_batches is {learner.mini_batches}: allowed is a rollout for each mini-batch and rank, "
+            f"{rollouts // learner.ranks} here"
         )
 
 

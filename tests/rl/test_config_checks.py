@@ -1,0 +1,85 @@
+"""Keys that contradict each other: refused in one line that names the key, its value, and what is allowed instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rl.config import ConfigError, load_config
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"max_staleness": 0, "engine": {"segment_tokens": 8}}, "engine.segment_tokens is 8"),
+    ({"engine": {"sleep": True}}, "engine.sleep is true"),
+    ({"max_staleness": 0, "engine": {"sleep": True, "kind": "hf", "num_gpus": 1}}, "engine.sleep is true"),
+    ({"engine": {"kind": "hf", "tensor_parallel": 2}}, "engine.tensor_parallel is 2"),
+    ({"engine": {"tensor_parallel": 2, "num_gpus": 1}}, "engine.num_gpus is 1"),
+    ({"engine": {"weight_transfer": "nccl"}}, "engine.weight_transfer is 'nccl'"),
+    (
+        {"engine": {"weight_transfer": "nccl", "kind": "hf", "num_gpus": 1}},
+        "allowed with engine.kind hf is object_store",
+    ),
+    (
+        {"engine": {"weight_transfer": "ipc", "num_gpus": 1}, "learner": {"num_gpus": 1}},
+        "engine.weight_transfer is 'ipc'",
+    ),
+    (
+        {
+            "engine": {"weight_transfer": "nccl", "num_gpus": 1, "sync_adapters": False},
+            "learner": {"num_gpus": 1, "lora_rank": 8},
+        },
+        "engine.sync_adapters true",
+    ),
+    ({"learner": {"num_gpus": 2}}, "learner.num_gpus is 2: allowed is at most 1; for more GPUs raise learner.ranks"),
+    ({"mprm": {"num_gpus": 0.5, "ranks": 2}}, "mprm.num_gpus is 0.5"),
+    ({"learner": {"num_gpus": 0.5, "ranks": 2}}, "learner.num_gpus is 0.5"),
+    ({"outcome_model": {"num_gpus": 3}}, "outcome_model.num_gpus is 3: allowed is at most 1"),
+    ({"learner": {"reference_every": 5}}, "learner.reference_every is 5"),
+    ({"learner": {"prompts": 1, "samples": 2, "mini_batches": 3}}, "learner.mini_batches is 3"),
+    (
+        {"learner": {"prompts": 1, "samples": 2, "ranks": 3}},
+        "learner.ranks is 3: allowed is one for each rollout of a step, 2",
+    ),
+    ({"learner": {"trl": {"epsilon": 0.1}}}, "learner.trl.epsilon: no such argument; allowed here: delta"),
+    ({"learner": {"trl": {"top_entropy_quantile": 0}}}, "learner.trl.top_entropy_quantile: 0 is not allowed"),
+    ({"learner": {"correction": "token_mask", "correction_min": 4}}, "learner.correction_min is 4"),
+    ({"learner": {"loss": "vespo", "correction": "sequence_mask"}}, "learner.correction is 'sequence_mask'"),
+    ({"learner": {"algorithm": "ppo", "credit": "ps_grpo"}}, "allowed with learner.algorithm ppo is outcome, process"),
+    ({"learner": {"algorithm": "ppo", "separator_advantages": False}}, "learner.separator_advantages is false"),
+    ({"learner": {"algorithm": "ppo"}, "value": {"checkpoint": "other"}}, "value.checkpoint is 'other'"),
+    ({"watch": {"action": "shout"}}, "watch.action: 'shout' is not allowed"),
+    ({"value": {"gae_lambda": 1.5}}, "value.gae_lambda: 1.5 is not allowed"),
+]
+ALLOWED: list[dict[str, Any]] = [
+    {"engine": {"segment_tokens": 8}},
+    {"max_staleness": 0, "engine": {"sleep": True, "num_gpus": 0.5}},
+    {"engine": {"tensor_parallel": 2, "num_gpus": 2}},
+    {"engine": {"tensor_parallel": 2}},
+    {"engine": {"weight_transfer": "nccl", "num_gpus": 1}, "learner": {"num_gpus": 1}},
+    {"engine": {"weight_transfer": "ipc", "num_gpus": 0.5}, "learner": {"num_gpus": 0.5}},
+    {"learner": {"kl": 0.1, "reference_every": 5}},
+    {"learner": {"trl": {"epsilon_high": 0.28, "importance_sampling_level": "sequence", "delta": None}}},
+    {"learner": {"algorithm": "ppo", "credit": "my.rules:rule"}, "value": {"backbone": "own", "checkpoint": "other"}},
+]
+
+
+def load(values: dict[str, Any], folder: Path) -> None:
+    path = folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    load_config(path)
+
+
+@pytest.mark.parametrize(("values", "told"), REFUSED, ids=[told for _, told in REFUSED])
+def test_contradictions_are_refused(values: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(values, tmp_path)
+    message = str(caught.value)
+    assert told in message and "\n" not in message
+    assert "allowed" in message
+
+
+@pytest.mark.parametrize("values", ALLOWED, ids=str)
+def test_what_fits_together_is_allowed(values: dict[str, Any], tmp_path: Path) -> None:
+    load(values, tmp_path)
