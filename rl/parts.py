@@ -35,7 +35,7 @@ from rl.staleness import StalenessGate
 from rl.tasks.task import Task
 from rl.weight_transfer import WeightTransfer
 from rl.worker_group import WorkerGroup
-from rl.workers import EnginePool, Worker, placement, start_ray
+from rl.workers import EnginePool, Worker, start_ray
 from selection.buffer import StreamingBuffer
 from selection.selectors import NEED_COMPLEXITY, Selector
 
@@ -112,9 +112,9 @@ def make_parts(config: Config, folder: Path) -> Parts:
 
 def start_engines(config: Config) -> EnginePool:
     """Start the engines where Ray places them."""
-    number, cpus, gpus = placement(config)["engine"]
-    build = partial(build_engine, config)
-    return EnginePool([Worker(f"engine {i}", build, cpus, gpus, config.deadline) for i in range(number)])
+    engine, build = config.engine, partial(build_engine, config)
+    places = range(engine.count)
+    return EnginePool([Worker(f"engine {i}", build, engine.num_cpus, engine.num_gpus, config.deadline) for i in places])
 
 
 def start_learner(config: Config) -> Worker | WorkerGroup:

@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from rewards.records import Completion, SamplingRequest
 from rl.config import Config, ConfigError
 from rl.pending import Pending
+from rl.planning.gpu_placement import kinds_of_workers
 
 Result = TypeVar("Result")
 
@@ -166,17 +167,6 @@ class _Merged:
         return self._merged
 
 
-def placement(config: Config) -> dict[str, tuple[int, float, float]]:
-    """Who runs where: for each kind of worker its number, and the CPUs and GPUs of each."""
-    engine, learner, mprm, outcome_model = config.engine, config.learner, config.mprm, config.outcome_model
-    return {
-        "engine": (engine.count, engine.num_cpus, engine.num_gpus),
-        "learner": (learner.ranks, learner.num_cpus, learner.num_gpus),
-        "mprm": (mprm.ranks, mprm.num_cpus, mprm.num_gpus),
-        **({"outcome_model": (1, outcome_model.num_cpus, outcome_model.num_gpus)} if outcome_model.is_used else {}),
-    }
-
-
 def start_ray(config: Config) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine.
 
@@ -187,8 +177,12 @@ def start_ray(config: Config) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
     there = ray.cluster_resources()
-    for resource, column in (("CPU", 1), ("GPU", 2)):
-        needed = sum(row[0] * row[column] for row in placement(config).values())
+    kinds = kinds_of_workers(config)
+    wanted = {
+        "CPU": sum(kind.number * kind.num_cpus for kind in kinds),
+        "GPU": sum(kind.number * kind.num_gpus for kind in kinds),
+    }
+    for resource, needed in wanted.items():
         if needed > there.get(resource, 0):
             raise ConfigError(
                 f"the placement needs {needed:g} {resource}s and Ray has {there.get(resource, 0):g}: lower "

@@ -17,7 +17,7 @@ from rl.config import Config, ConfigError
 from rl.experiment import SHIPPED_POLICY, make_verifier
 from rl.mprm_worker import check_mprm
 from rl.outcome_worker import build_outcome_model, check_outcome_model, outcome_settings, start_outcome_model
-from rl.workers import placement
+from rl.planning.gpu_placement import Kind, kinds_of_workers
 from tests.builders import a_rollout
 from tests.preference_pairs import grid_preferences
 
@@ -29,13 +29,15 @@ def configured(**outcome_model: Any) -> Config:
 
 
 def test_it_has_a_place_only_in_a_run_that_uses_it() -> None:
-    assert "outcome_model" not in placement(Config()) and start_outcome_model(Config()) is None
+    assert "outcome_model" not in {kind.role for kind in kinds_of_workers(Config())}
+    assert start_outcome_model(Config()) is None
     for used in (
         {"harvest": True},
         {"reward": "hybrid", "pairs": ["pairs.jsonl"]},
         {"reward": "model", "checkpoint": "x"},
     ):
-        assert placement(configured(**used, num_cpus=2, num_gpus=1))["outcome_model"] == (1, 2, 1)
+        kinds = kinds_of_workers(configured(**used, num_cpus=2, num_gpus=1))
+        assert kinds[-1] == Kind("outcome_model", 1, 2, 1)
 
 
 def test_settings_reach_the_model() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rl.config import Config
-from rl.workers import placement
+from rl.planning.gpu_placement import Kind, kinds_of_workers
 
 
 def test_every_process_and_every_gpu_is_counted() -> None:
@@ -12,11 +12,11 @@ def test_every_process_and_every_gpu_is_counted() -> None:
         learner={"ranks": 8, "num_cpus": 1, "num_gpus": 1},
         mprm={"ranks": 2, "num_cpus": 0.5, "num_gpus": 1},
     )
-    rows = placement(config)
-    assert rows == {"engine": (3, 2, 4), "learner": (8, 1, 1), "mprm": (2, 0.5, 1)}
-    assert sum(number * gpus for number, _, gpus in rows.values()) == 3 * 4 + 8 + 2
+    kinds = kinds_of_workers(config)
+    assert kinds == [Kind("learner", 8, 1, 1), Kind("engine", 3, 2, 4), Kind("mprm", 2, 0.5, 1)]
+    assert sum(kind.number * kind.num_gpus for kind in kinds) == 3 * 4 + 8 + 2
 
 
 def test_an_outcome_model_is_placed_where_there_is_one() -> None:
     config = Config(outcome_model={"reward": "hybrid", "harvest": True, "num_cpus": 0.25})
-    assert placement(config)["outcome_model"] == (1, 0.25, 0)
+    assert kinds_of_workers(config)[-1] == Kind("outcome_model", 1, 0.25, 0)
