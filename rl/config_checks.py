@@ -131,6 +131,11 @@ def _check_ppo(config: Config) -> None:
         )
     if learner.sharding == "deepspeed":
         raise ValueError("learner.sharding is 'deepspeed': allowed with learner.algorithm ppo is ddp or fsdp2")
+    if config.value.warm_up >= config.steps:
+        raise ValueError(
+            f"value.warm_up is {config.value.warm_up}: allowed is less than steps, {config.steps}, or the policy never "
+            "learns"
+        )
     if config.value.checkpoint is not None and config.value.backbone == "policy":
         raise ValueError(
             f"value.checkpoint is {config.value.checkpoint!r}: allowed with value.backbone policy is null, since it "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -23,10 +23,12 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+    def _is_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads a bare `off` as false, and Python counts true and false among the numbers."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and annotation in (int, float):
             raise ValueError("input should be a number")
-        return value
+        return "off" if value is False and "off" in get_args(annotation) else value
 
 
 class TaskConfig(Section):

@@ -49,6 +49,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"learner": {"algorithm": "ppo", "credit": "ps_grpo"}}, "allowed with learner.algorithm ppo is outcome, process"),
     ({"learner": {"algorithm": "ppo", "separator_advantages": False}}, "learner.separator_advantages is false"),
     ({"learner": {"algorithm": "ppo"}, "value": {"checkpoint": "other"}}, "value.checkpoint is 'other'"),
+    (
+        {"steps": 40, "learner": {"algorithm": "ppo", "credit": "outcome"}, "value": {"warm_up": 40}},
+        "value.warm_up is 40",
+    ),
     ({"watch": {"action": "shout"}}, "watch.action: 'shout' is not allowed"),
     ({"value": {"gae_lambda": 1.5}}, "value.gae_lambda: 1.5 is not allowed"),
 ]
@@ -78,6 +82,13 @@ def test_contradictions_are_refused(values: dict[str, Any], told: str, tmp_path:
     message = str(caught.value)
     assert told in message and "\n" not in message
     assert "allowed" in message
+
+
+def test_off_is_off_in_a_file_and_on_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text("watch: {action: off}\nlearner: {dynamic_sampling: off}\n")
+    for config in (load_config(path), load_config(path, ["watch.action=off", "learner.dynamic_sampling=off"])):
+        assert (config.watch.action, config.learner.dynamic_sampling) == ("off", "off")
 
 
 @pytest.mark.parametrize("values", ALLOWED, ids=str)
