@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def main() -> None:
     folders = {(c, s): arguments.out / f"{c}-{s}" for s in SEEDS for c in CREDITS}
     for (credit, seed), folder in folders.items():
         if not arguments.report and not (folder / "summary.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
             command = [SIEVE, "train", CONFIG, f"output_dir={folder}", f"seed={seed}", f"learner.credit={credit}"]
             subprocess.run([str(part) for part in command], check=True)
     finished = {key: folder for key, folder in folders.items() if (folder / "summary.json").exists()}

@@ -58,4 +58,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, fol
         # A part that had no gradient yet, as the vision tower before the first picture, has no state.
         options = replace(WHOLE, strict=False)
         set_optimizer_state_dict(model, optimizer, there | {"state": dict(state)}, options=options)
+        # Nor has it one now: the one that PyTorch made room with would count as a step.
+        for names, group in zip(there["param_groups"], optimizer.param_groups, strict=True):
+            for name, parameter in zip(names["params"], group["params"], strict=True):
+                if name not in state:
+                    optimizer.state.pop(parameter, None)
     return json.loads((folder / FOLDER / "extra.json").read_text())

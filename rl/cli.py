@@ -98,7 +98,11 @@ def plan(
     ] = None,
     seconds: Annotated[
         str | None,
-        typer.Option(metavar="STAGE=S,…", help="Stage times: rollout, annotate, score, learn, teach, sync, other."),
+        typer.Option(
+            metavar="STAGE=S,…",
+            help="Stage times: rollout, annotate, score, learn, teach, sync, other; beside them rounds (of "
+            "continuations), tokens and steps (of a rollout). With --run, in the place of the run's own.",
+        ),
     ] = None,
     gpus: Annotated[
         str | None, typer.Option(metavar="N,N,…", help="Numbers of GPUs to find the best split of.")
@@ -106,14 +110,15 @@ def plan(
 ) -> None:
     """Predict a run's speed on other machines: seconds a step, idle shares, staleness and GPU-hours.
 
-    The pipeline is simulated with the stage times of a run (`--run`) or given ones (`--seconds`, those of the
-    configuration's own numbers of engines and ranks). Every rank has a GPU of its own, every engine
-    `engine.tensor_parallel` of them.
+    The pipeline is simulated with the stage times of a run (`--run`), scaled to the configuration's batch, or with
+    given ones (`--seconds`, those of the configuration's own numbers of engines and ranks). Every rank has a GPU of its
+    own, every engine `engine.tensor_parallel` of them.
 
     Examples:
 
     * `sieve plan configs/quickstart.yaml --run runs/quickstart-20261121-101500`
-    * `sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --seconds rollout=60,annotate=40,learn=80 --gpus 8,64,1024`
+    * `sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --gpus 8,64,1024
+      --seconds rollout=60,annotate=40,rounds=4,score=12,learn=80,teach=30,tokens=500`
     """
     from rl.commands.plan_command import run as show
     from rl.config import ConfigError
@@ -257,7 +262,17 @@ def train_outcome(
 
 def main() -> None:
     """Entry point of the ``sieve`` command."""
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        # Without a message it is the help, which has been shown.
+        if message := " ".join(error.format_message().split()):
+            typer.echo(f"sieve: {message[0].lower()}{message[1:]}", err=True)
+        code = error.exit_code
+    except typer.Abort:
+        typer.echo("sieve: stopped", err=True)
+        code = FAILURE
+    sys.exit(code)
 
 
 def _run(config: Config, resume: Path | None) -> None:

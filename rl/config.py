@@ -106,7 +106,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"{override!r}: the value is not YAML") from None
+        raise ConfigError(f"{override!r}: the value is not YAML; quote what has brackets") from None
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})

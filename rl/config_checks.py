@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from rl.config import Config
     from rl.config_sections import EvaluationConfig
 
+MOST_RANK = 512
+"""Of adapters that vLLM takes."""
+
 
 def check_fit(config: Config) -> None:
     """Whether the sections fit together.
@@ -72,6 +75,14 @@ def _check_engine(config: Config) -> None:
             f"engine.num_gpus is {engine.num_gpus:g}: allowed with engine.tensor_parallel {engine.tensor_parallel} is "
             "as many GPUs, or 0"
         )
+    if engine.num_gpus > 1 and engine.num_gpus != engine.tensor_parallel:
+        raise ValueError(
+            f"engine.num_gpus is {engine.num_gpus:g}: allowed is at most 1, or as many as engine.tensor_parallel"
+        )
+    if engine.kind == "vllm" and engine.sync_adapters and config.learner.lora_rank > MOST_RANK:
+        raise ValueError(
+            f"learner.lora_rank is {config.learner.lora_rank}: allowed with engine.sync_adapters is at most {MOST_RANK}"
+        )
     _check_weight_transfer(config)
 
 
@@ -80,6 +91,10 @@ def _check_weight_transfer(config: Config) -> None:
     route = engine.weight_transfer
     if route == "object_store":
         return
+    if learner.sharding == "deepspeed":
+        raise ValueError(
+            f"engine.weight_transfer is {route!r}: allowed with learner.sharding deepspeed is object_store"
+        )
     if engine.kind != "vllm":
         raise ValueError(f"engine.weight_transfer is {route!r}: allowed with engine.kind hf is object_store")
     if learner.lora_rank and not engine.sync_adapters:
@@ -105,6 +120,8 @@ def _check_learner(config: Config) -> None:
     check_settings(learner)
     if learner.reference_every and not learner.kl:
         raise ValueError(f"learner.reference_every is {learner.reference_every}: allowed is 0 where learner.kl is 0")
+    if learner.credit == "monte_carlo" and not config.annotation.share:
+        raise ValueError("annotation.share is 0: allowed with learner.credit monte_carlo, which reads counts, is more")
     rollouts = learner.prompts * learner.samples
     if learner.ranks > rollouts:
         raise ValueError(f"learner.ranks is {learner.ranks}: allowed is one for each rollout of a step, {rollouts}")

@@ -37,7 +37,8 @@ class LearnerConfig(Section):
     for none."""
     dynamic_sampling: Literal["off", "drop", "refill"] = "off"
     """Groups whose rollouts are all right or all wrong: trained on (`off`), left out (`drop`), or replaced by groups of
-    further prompts (`refill`). Credit by step scores finds a signal in such groups, too, which only `off` keeps."""
+    further prompts (`refill`). A signal in such groups that comes from step scores, from an outcome
+    model, or from a penalty is kept by `off` alone."""
     refill_rounds: Count = 4
     """Of `refill`: most rounds of sampling for one step; what is still missing then is done without."""
     truncated: Literal["keep", "mask", "penalise"] = "keep"
@@ -93,7 +94,7 @@ class LearnerConfig(Section):
 
 
 class ValueConfig(Section):
-    """The value model of `learner.algorithm: ppo`."""
+    """The value model of `learner.algorithm: ppo`; without it these keys say nothing."""
 
     backbone: Literal["policy", "own"] = "policy"
     """Whether the value head reads the policy's last hidden states, and trains them too, or a model of its own."""

@@ -95,7 +95,7 @@ class EngineConfig(Section):
     kind: Literal["vllm", "hf"] = "vllm"
     """`vllm`, or `hf` (Transformers; slow, needs nothing)."""
     count: Count = 1
-    """Engines, each a Ray actor; requests for one prompt always go to the same engine."""
+    """Engines, each a Ray actor; requests for one prompt that are asked together go to the same engine."""
     temperature: Positive = 1.0
     """Sampling temperature."""
     max_completion_tokens: Count = 64

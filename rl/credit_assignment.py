@@ -53,8 +53,7 @@ class CreditAssignment:
         """What the learner trains on.
 
         Truncated rollouts that are penalised lose a part of their reward here, and nowhere else. Those that are masked
-        count in their group's comparison, and are left out. If that is all of them, the step still has to be taken:
-        they come with advantages of 0.
+        count in their group's comparison, and are left out, even if that is all of them.
 
         Args:
             prompts: Of each rollout.
@@ -79,8 +78,7 @@ class CreditAssignment:
         ]
         if settings.truncated != "mask":
             return experiences
-        whole = [e for e, rollout in zip(experiences, rollouts, strict=True) if not _is_truncated(rollout)]
-        return whole or [replace(e, advantages=np.zeros_like(e.advantages)) for e in experiences]
+        return [e for e, rollout in zip(experiences, rollouts, strict=True) if not _is_truncated(rollout)]
 
 
 def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray]) -> CreditAssignment:

@@ -109,6 +109,7 @@ def run(
         with clock("sync"):
             check_versions_sent(sent, progress.step)
             if config.engine.sleep:
+                parts.learner.call("release_memory")
                 _everywhere(parts, "wake_up")
             progress.step = step + 1
             sent = parts.transfer.send(progress.step)

@@ -222,6 +222,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "near 0",
         "raise `max_staleness`; more engines; see `sieve plan`",
     ),
+    "perf/engine_busy_seconds": (
+        "seconds of sampling whose answers were taken in the step, mean over engines",
+        "near `perf/step_seconds`",
+        "as below",
+    ),
     "perf/engine_idle": (
         "share of the step in which engines were not sampling, mean over engines; told when the answers are taken",
         "near 0",

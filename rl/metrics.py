@@ -76,6 +76,7 @@ def pace_metrics(
         "perf/learner_tokens": learned,
         "perf/learner_tokens_per_second": learned / seconds,
         "perf/flops_utilisation": said.get("flops_utilisation", float("nan")),
+        "perf/engine_busy_seconds": busy_seconds / engines,
         # Answers that were sampled before the step, and are taken in it, may make it more than there was.
         "perf/engine_idle": max(0.0, 1 - busy_seconds / (engines * step_seconds)),
         "perf/tokens_per_second": tokens / step_seconds,

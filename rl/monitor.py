@@ -105,5 +105,7 @@ def _forget_after(path: Path, step: int) -> None:
     """Drop the lines of steps after ``step``: an interrupted run wrote them and its resumption writes them again."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    # A run that was killed may have torn its last line.
+    whole = [line for line in lines if line.endswith("\n")]
+    path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")

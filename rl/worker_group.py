@@ -12,7 +12,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rl.workers import WORKER_ENVIRONMENT, Answer, WorkerError
+from rl.workers import Answer, WorkerError, worker_environment
 
 
 class WorkerGroup:
@@ -34,7 +34,8 @@ class WorkerGroup:
         self, name: str, build: Callable[[], Any], ranks: int, num_cpus: float, num_gpus: float, deadline: float
     ) -> None:
         self.name, self._deadline = name, deadline
-        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
+        environment = worker_environment(num_gpus, ranks)
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": environment}}
         self._reserved = _reserve(name, ranks, {"CPU": num_cpus, "GPU": num_gpus}, deadline)
         self._actors = [
             _Rank.options(**options, scheduling_strategy=_place(self._reserved, rank)).remote()  # type: ignore[attr-defined]

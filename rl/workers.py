@@ -26,6 +26,18 @@ WORKER_ENVIRONMENT = {
 }
 
 
+def worker_environment(num_gpus: float, ranks: int = 1) -> dict[str, str]:
+    """The environment of a worker that reserves so much of a GPU, or of each of several ranks.
+
+    Without any, a worker may use the first GPU that is there: the quickstart's file serves both kinds of machine. Ranks
+    could not share it, and stay on the CPU.
+    """
+    if num_gpus:
+        return WORKER_ENVIRONMENT
+    first, *_ = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+    return WORKER_ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": first if ranks == 1 else ""}
+
+
 class WorkerError(RuntimeError):
     """A worker died, raised, or did not answer in time; the message says which, at what, and why."""
 
@@ -69,7 +81,7 @@ class Worker:
     def __init__(self, name: str, build: Callable[[], Any], num_cpus: float, num_gpus: float, deadline: float) -> None:
         self.name, self._deadline = name, deadline
         self._actor = _Resident.options(  # type: ignore[attr-defined]
-            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": WORKER_ENVIRONMENT}
+            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": worker_environment(num_gpus)}
         ).remote(build)
 
     def start(self, method: str, *arguments: Any) -> Answer[Any]:
@@ -102,7 +114,7 @@ class _Resident:
 
 
 class EnginePool:
-    """Several engines as one: each prompt's requests go to one of them, so that its prefixes are cached there.
+    """Several engines as one: a prompt's requests in one call go to one of them, which so computes their prefixes once.
 
     Attributes:
         busy_seconds: What the engines spent on sampling, all of them together, as far as the answers have been seen.
@@ -173,7 +185,7 @@ def start_ray(config: Config) -> None:
     Raises:
         ConfigError: The cluster is too small for the placement.
     """
-    # A worker that reserves no GPU may use one that is there: the quickstart's file serves both kinds of machine.
+    # Ray would else hide all GPUs from workers that reserve none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
     there = ray.cluster_resources()

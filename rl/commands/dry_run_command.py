@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import yaml
 
@@ -20,13 +22,14 @@ def run(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
     Raises:
         ConfigError: An option is out of its range, a name stands for nothing, or the run does not fit the GPUs.
     """
-    if gpu_gb is not None and gpu_gb <= 0:
-        raise ConfigError(f"--gpu-gb {gpu_gb:g}: allowed is above 0")
+    if gpu_gb is not None and not 0 < gpu_gb < math.inf:
+        raise ConfigError(f"--gpu-gb {gpu_gb:g}: allowed is a finite number above 0")
     if gpus_per_node < 1:
         raise ConfigError(f"--gpus-per-node {gpus_per_node}: allowed is 1 or more")
     _find_own_parts(config)
+    lines = list(plan_lines(config, gpu_gb or visible_gpu_gb(), gpus_per_node))
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    for line in plan_lines(config, gpu_gb or visible_gpu_gb(), gpus_per_node):
+    for line in lines:
         print(line)
 
 

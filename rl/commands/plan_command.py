@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rl.config import Config, ConfigError, load_config
 from rl.planning.best_split import Plan, best_split, plan_of
+from rl.planning.other_batch import changes, scaled_to
 from rl.planning.stage_seconds import StageSeconds, given_seconds, measured_seconds, split_of
 
 COLUMNS = (
@@ -34,17 +35,20 @@ def run(config: str, overrides: Sequence[str], measured: Path | None, given: str
         ConfigError: One of them is wrong.
     """
     resolved = load_config(config, overrides)
-    if (measured is None) == (given is None):
-        raise ConfigError("stage times are needed: name --run RUN or --seconds rollout=…,learn=…, one of the two")
     if measured is not None:
-        seconds, then = measured_seconds(measured)
-        measured_on = split_of(then)
+        found, then = measured_seconds(measured)
+        seconds = scaled_to(resolved, given_seconds(given, found) if given is not None else found, then, measured)
+        measured_on, source = split_of(then), source_line(resolved, then, measured)
+    elif given is not None:
+        seconds, measured_on, source = given_seconds(given), split_of(resolved), ""
     else:
-        seconds, measured_on = given_seconds(given or ""), split_of(resolved)
+        raise ConfigError("stage times are needed: name --run RUN or --seconds rollout=…,learn=…, or both")
     plans = [plan_of(resolved, seconds, measured_on, split_of(resolved))]
     plans += [best_split(resolved, seconds, measured_on, number) for number in gpu_numbers(gpus)]
     terminal = Terminal(highlight=False, width=WIDTH)
-    terminal.print(stage_line(seconds), markup=False, soft_wrap=True)
+    if source:
+        terminal.print(source, markup=False, soft_wrap=True)
+    terminal.print(stage_line(seconds, measured is not None), markup=False, soft_wrap=True)
     terminal.print(plan_table(resolved, plans))
 
 
@@ -55,18 +59,25 @@ def gpu_numbers(text: str | None) -> list[int]:
         ConfigError: It is something else.
     """
     numbers = []
-    for part in text.split(",") if text else []:
+    for part in text.split(",") if text is not None else []:
         if not part.strip().isdecimal() or not 1 <= int(part) <= MOST_GPUS:
             raise ConfigError(f"--gpus {text!r}: allowed are whole numbers up to {MOST_GPUS:,}, for example 8,64,1024")
         numbers.append(int(part))
     return numbers
 
 
-def stage_line(seconds: StageSeconds) -> str:
+def source_line(config: Config, then: Config, run: Path) -> str:
+    """Whose stage times they are, and what they were scaled by."""
+    scaled = changes(config, then)
+    return f"stages of {run}" + (f", scaled by {run / 'config.yaml'}: {', '.join(scaled)}" if scaled else "")
+
+
+def stage_line(seconds: StageSeconds, measured: bool) -> str:
     """What was simulated with."""
+    sync = f"sync {seconds.sync:.3g}" if seconds.sync or not measured else "sync not measured"
     return (
         f"stages, s: rollout {seconds.rollout:.3g}, score {seconds.score:.3g}, annotate {seconds.annotate:.3g} in "
-        f"{seconds.rounds:.0f} rounds, learn {seconds.learn:.3g}, teach {seconds.teach:.3g}, sync {seconds.sync:.3g}, "
+        f"{seconds.rounds:.0f} rounds, learn {seconds.learn:.3g}, teach {seconds.teach:.3g}, {sync}, "
         f"other {seconds.other:.3g}"
     )
 

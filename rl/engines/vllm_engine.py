@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rewards.encoding import Encoder
-from rewards.records import Completion, SamplingRequest
+from rewards.records import Completion, Prompt, SamplingRequest
 from rl.engines.adapter_files import room_for_rank, write_adapters
 from rl.engines.engine import cut_off, room_left
 from rl.engines.weight_names import hub_name
@@ -113,7 +113,7 @@ class VllmEngine:
         self._adapters: Any = None
         self._adapters_loaded = 0
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code)
-        self._temperature, self._max_tokens = temperature, max_completion_tokens
+        self._temperature, self._max_tokens, self._context = temperature, max_completion_tokens, max_model_len
         self.version = 0
 
     def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
@@ -132,7 +132,7 @@ class VllmEngine:
                 n=request.n,
                 seed=request.seed,
                 temperature=self._temperature if request.temperature is None else request.temperature,
-                max_tokens=room_left(request, self._max_tokens),
+                max_tokens=room_left(request, self._longest(request.prompt)),
                 logprobs=0,
                 stop=request.until,
                 include_stop_str_in_output=True,
@@ -202,6 +202,10 @@ class VllmEngine:
         # Left to the garbage collector, it would take what a later engine shares with it along, at any time.
         self._llm.llm_engine.engine_core.shutdown()
 
+    def _longest(self, prompt: Prompt) -> int:
+        """Most tokens of an answer; the context then still has one left, in which all of it can be continued."""
+        return min(self._max_tokens, self._context - 1 - self._encoder.head_length(prompt))
+
     def _drop_adapters(self) -> None:
         if self._adapters is not None:
             self._llm.llm_engine.remove_lora(self._adapters.lora_int_id)
@@ -223,7 +227,7 @@ class VllmEngine:
             # A text that ended it is the one that was asked for; a token, one of the checkpoint's end tokens.
             finish_reason = "until" if isinstance(sample.stop_reason, str) else "stop"
         else:
-            finish_reason = cut_off(request, len(token_ids), self._max_tokens)
+            finish_reason = cut_off(request, len(token_ids), self._longest(request.prompt))
         return Completion(token_ids, logprobs, finish_reason, self.version)
 
 

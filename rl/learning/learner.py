@@ -93,6 +93,8 @@ class PolicyLearner:
     def step(self, experiences: Sequence[Experience]) -> dict[str, float]:
         """One policy step: `epochs` passes over all experiences, with `mini_batches` optimizer steps each.
 
+        Without any experience nothing is learned; the step counts all the same.
+
         Returns:
             Means over the optimizer steps of ``loss`` and ``grad_norm``; means over tokens of ``entropy`` in nats, of
             the ``clipped`` share (see `rl.learning.statistics.clipped_tokens`), with a reference of ``kl`` in nats
@@ -107,15 +109,15 @@ class PolicyLearner:
                 optimizer step (but by DeepSpeed, which has moved them by then), and the version as it was before all.
         """
         started = time.perf_counter()
+        if not experiences:
+            self._end_step()
+            return {"seconds": time.perf_counter() - started, "tokens": 0.0}
         rows = self._rows(experiences)
         found = [
             self._optimizer_step([rows[place] for place in places])
             for places in mini_batches(len(rows), self.settings, self.version)
         ]
-        self.version += 1
-        every = self.settings.reference_every
-        if self._reference is not None and every and self.version % every == 0:
-            self._reference.renew()
+        self._end_step()
         metrics = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
         if estimates := [row.estimate for row in rows if row.estimate is not None]:
             metrics["explained_variance"] = foretold_share(estimates)
@@ -188,10 +190,21 @@ class PolicyLearner:
         """`rl.learning.weight_sender.WeightSender.release`."""
         self._sender.release()
 
+    def release_memory(self) -> None:
+        """Give the device back what no tensor holds: an engine that slept there wants it."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def close(self) -> None:
         """Take leave of the other ranks, all at once: one that leaves early can take the others down."""
         self._accelerator.wait_for_everyone()
         self._accelerator.end_training()
+
+    def _end_step(self) -> None:
+        self.version += 1
+        every = self.settings.reference_every
+        if self._reference is not None and every and self.version % every == 0:
+            self._reference.renew()
 
     def _rows(self, experiences: Sequence[Experience]) -> list[Row]:
         """The rollouts, with what is asked of the model before it learns from them."""

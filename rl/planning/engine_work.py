@@ -43,10 +43,16 @@ class EngineWork:
         for _ in range(DRAWS):
             written = self._rollouts(generator)
             self._drawn.append((written, [self._continuations(written, generator) for _ in range(self._rounds)]))
-        rollouts = [_passes(written, measured_on).max() for written, _ in self._drawn]
-        continued = [_passes(lengths, measured_on).max() for _, rounds in self._drawn for lengths in rounds]
-        self._rollout_scale = seconds.rollout / float(np.mean(rollouts))
-        self._round_scale = seconds.annotate / self._rounds / max(float(np.mean(continued)), 1e-9)
+        rollouts, continuations = self.passes(measured_on)
+        self._rollout_scale = seconds.rollout / rollouts
+        self._round_scale = seconds.annotate / max(continuations, 1e-9)
+
+    def passes(self, engines: int) -> tuple[float, float]:
+        """Passes of the busiest of so many engines in a policy step, in the mean: for rollouts, and for all rounds of
+        continuations."""
+        rollouts = [_passes(written, engines).max() for written, _ in self._drawn]
+        continued = [_passes(lengths, engines).max() for _, rounds in self._drawn for lengths in rounds]
+        return float(np.mean(rollouts)), self._rounds * float(np.mean(continued))
 
     def step(self, step: int, engines: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """Seconds of each of so many engines (E,) in a policy step: for rollouts, and for every round of continuations;

@@ -77,13 +77,7 @@ def _room(nodes: list[list[Gpu]], wanted: float, gpus_per_node: int) -> list[Gpu
 
 def _check(config: Config, gpus_per_node: int) -> None:
     for kind in kinds_of_workers(config):
-        most = config.engine.tensor_parallel if kind.role == "engine" else 1
-        key = f"{kind.role}.num_gpus is {kind.num_gpus:g}"
-        if kind.num_gpus > 1 and kind.num_gpus != most:
-            raise ConfigError(f"{key}: allowed is at most {most}" + _why(kind.role))
         if kind.num_gpus > gpus_per_node:
-            raise ConfigError(f"{key}: allowed is at most the {gpus_per_node} GPUs of a node")
-
-
-def _why(role: str) -> str:
-    return ", engine.tensor_parallel" if role == "engine" else f"; for more GPUs raise {role}.ranks"
+            raise ConfigError(
+                f"{kind.role}.num_gpus is {kind.num_gpus:g}: allowed is at most the {gpus_per_node} GPUs of a node"
+            )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 
 from rl.config import Config, ConfigError
-from rl.experiment import policy_checkpoint
+from rl.planning.checkpoints import check_folders, check_heads, checkpoints
 from rl.planning.gpu_placement import Gpu, kinds_of_workers, place
 from rl.planning.memory_estimate import (
     GB,
@@ -20,19 +20,7 @@ from rl.planning.memory_estimate import (
     outcome_model_memory,
 )
 from rl.planning.model_shape import ModelShape, find_shape
-
-REMEDIES = {
-    "weights": {
-        "learner": "raise learner.ranks with learner.sharding fsdp2, or set learner.lora_rank",
-        "mprm": "raise mprm.ranks with mprm.sharding fsdp2, or set mprm.lora_rank",
-        "outcome_model": "set outcome_model.checkpoint to a smaller model",
-    },
-    "activations": {
-        "learner": "lower learner.micro_batch, set learner.gradient_checkpointing, or lower engine.max_model_len",
-        "mprm": "lower mprm.micro_batch_tokens or engine.max_model_len",
-        "outcome_model": "lower outcome_model.micro_batch_tokens or engine.max_model_len",
-    },
-}
+from rl.planning.remedies import for_full_gpu, for_small_share
 
 
 @dataclass(frozen=True)
@@ -53,22 +41,31 @@ class Estimate:
 
 
 def estimate(config: Config, gpu_bytes: float) -> Estimate:
-    """What each kind of worker will hold."""
-    shapes = {role: (name, _shape(config, name)) for role, name in _checkpoints(config).items()}
+    """What each kind of worker will hold.
+
+    Raises:
+        ConfigError: A checkpoint's folder is not there, or the policy's attention heads do not divide by
+            `engine.tensor_parallel`.
+    """
+    check_folders(config)
+    names = checkpoints(config)
+    shapes = {name: _shape(config, name) for name in (*names.values(), *config.mprm.beside)}
     memory: dict[str, Memory] = {}
-    policy = shapes["policy"][1]
+    policy, mprm, tokens = shapes[names["policy"]], shapes[names["mprm"]], None
+    critic = shapes[names["value"]] if "value" in names else policy
     if policy is not None:
-        critic = shapes.get("value", (None, None))[1]
-        memory["learner"] = learner_memory(config, policy, critic)
+        check_heads(config, policy)
         memory["engine"] = engine_memory(config, policy, gpu_bytes)
-    if (mprm := shapes["mprm"][1]) is not None:
-        beside = [_shape(config, folder) for folder in config.mprm.beside]
+        tokens = cache_tokens(config, policy, memory["engine"])
+        if critic is not None:
+            memory["learner"] = learner_memory(config, policy, critic)
+    beside = [shapes[folder] for folder in config.mprm.beside]
+    if mprm is not None and None not in beside:
         memory["mprm"] = mprm_memory(config, mprm, sum(shape.parameters for shape in beside if shape))
-    if "outcome_model" in shapes and (outcome := shapes["outcome_model"][1]) is not None:
+    if "outcome_model" in names and (outcome := shapes[names["outcome_model"]]) is not None:
         memory["outcome_model"] = outcome_model_memory(config, outcome)
-    tokens = cache_tokens(config, policy, memory["engine"]) if policy else None
-    unknown = dict.fromkeys(name for name, shape in shapes.values() if shape is None)
-    return Estimate(memory, tuple(unknown), gpu_bytes, tokens)
+    unknown = tuple(name for name, shape in shapes.items() if shape is None)
+    return Estimate(memory, unknown, gpu_bytes, tokens)
 
 
 def check_fits(config: Config, estimated: Estimate, gpus: Sequence[Gpu]) -> None:
@@ -78,25 +75,28 @@ def check_fits(config: Config, estimated: Estimate, gpus: Sequence[Gpu]) -> None
         ConfigError: It does not; one line says who, where, how much, and which key to change.
     """
     for gpu in gpus:
-        where, there = f"GPU {gpu.index} of node {gpu.node}", estimated.gpu_bytes
-        held = _held(gpu, estimated)
-        if "engine" in held and held["engine"].cache < (least := _least_cache(config, estimated)):
-            engine = held["engine"]
-            needed = engine.total - engine.cache + least
-            budget = config.engine.gpu_memory_utilization * there
-            raise ConfigError(
-                f"engine on {where} needs {needed / GB:.1f} GB for its weights and one sequence of "
-                f"engine.max_model_len, and engine.gpu_memory_utilization leaves it {budget / GB:.1f} of "
-                f"{there / GB:g} GB: raise it, or engine.tensor_parallel"
-            )
+        where, there, held = f"GPU {gpu.index} of node {gpu.node}", estimated.gpu_bytes, _held(gpu, estimated)
+        smallest = dict(held)
+        if "engine" in held:
+            least = _least_cache(config, estimated)
+            smallest["engine"] = replace(held["engine"], cache=least)
+            if held["engine"].cache < least:
+                fits = needed_on(config, smallest) <= there
+                needed, budget = smallest["engine"].total, config.engine.gpu_memory_utilization * there
+                raise ConfigError(
+                    f"engine on {where} needs {needed / GB:.1f} GB for its weights and one sequence of "
+                    f"engine.max_model_len, and engine.gpu_memory_utilization leaves it {budget / GB:.1f} of "
+                    f"{there / GB:g} GB: {for_small_share(config, needed, there, fits, len(held) > 1)}"
+                )
         needed = needed_on(config, held)
         if needed > there:
             worst = max(held, key=lambda role: held[role].total)
             others = [f"{role} {memory.total / GB:.1f}" for role, memory in held.items() if role != worst]
             beside = f" beside {' and '.join(others)}, in all {needed / GB:.1f} GB" if others else ""
+            can_shrink = needed_on(config, smallest) <= there
             raise ConfigError(
                 f"{worst} on {where} needs {held[worst].total / GB:.1f} GB{beside}, and {there / GB:g} GB are there: "
-                f"{_remedy(worst, held[worst])}"
+                f"{for_full_gpu(config, worst, held, there, can_shrink)}"
             )
 
 
@@ -116,18 +116,17 @@ def plan_lines(config: Config, gpu_gb: float, gpus_per_node: int = 8) -> Iterato
         ConfigError: It cannot be placed, or does not fit.
     """
     gpus, estimated = place(config, gpus_per_node), estimate(config, gpu_gb * GB)
+    check_fits(config, estimated, gpus)
     yield "placement:"
     for kind in kinds_of_workers(config):
         yield f"  {kind.role}: {kind.number} x ({kind.num_cpus:g} CPU, {kind.num_gpus:g} GPU)"
-    yield from _memory_lines(config, estimated, gpus)
-    check_fits(config, estimated, gpus)
+    if estimated.memory:
+        yield from _memory_lines(config, estimated, gpus)
+    if estimated.unknown:
+        yield f"fit not checked: unknown shape of {', '.join(estimated.unknown)}"
 
 
 def _memory_lines(config: Config, estimated: Estimate, gpus: Sequence[Gpu]) -> Iterator[str]:
-    for name in estimated.unknown:
-        yield f"memory: unknown shape of {name}: its workers are not in the estimate"
-    if not estimated.memory:
-        return
     parts = [field.name for field in fields(Memory)]
     yield ""
     yield f"{'memory, GB, at most':<34}" + "".join(f"{part:>12}" for part in (*parts, "total"))
@@ -180,24 +179,7 @@ def _held(gpu: Gpu, estimated: Estimate) -> dict[str, Memory]:
 def _least_cache(config: Config, estimated: Estimate) -> float:
     """Bytes of cache for one sequence of full length: with less an engine does not start."""
     engine, tokens = estimated.memory["engine"], estimated.cache_tokens
-    return engine.cache * config.engine.max_model_len / tokens if tokens and tokens > 0 else 0.0
-
-
-def _remedy(role: str, memory: Memory) -> str:
-    if role == "engine":
-        return "lower engine.gpu_memory_utilization, or give the others GPUs of their own"
-    held = memory.weights + memory.gradients + memory.optimizer
-    return REMEDIES["weights" if held > memory.activations else "activations"][role]
-
-
-def _checkpoints(config: Config) -> dict[str, str]:
-    policy = policy_checkpoint(config)
-    checkpoints = {"policy": policy, "mprm": config.mprm.checkpoint or policy}
-    if config.learner.algorithm == "ppo" and config.value.backbone == "own":
-        checkpoints["value"] = config.value.checkpoint or policy
-    if config.outcome_model.is_used:
-        checkpoints["outcome_model"] = config.outcome_model.checkpoint or policy
-    return checkpoints
+    return engine.cache * config.engine.max_model_len / tokens if tokens else 0.0
 
 
 def _shape(config: Config, checkpoint: str) -> ModelShape | None:

@@ -10,17 +10,32 @@ weights to the engines    grow with the depth of a tree: 1 + log2(engines)
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 
 from rl.config import Config, ConfigError
+from rl.planning.run_metrics import policy_steps
 
 WIDTH = 64
 DOUBLING = 0.95
+UNSEEN = 0.01  # seconds: who waits no longer than this has not waited, but only asked
+MOST_ROUNDS = 1000
+
+Range = tuple[str, Callable[[float], bool]]
+AT_LEAST_0: Range = ("a finite number of 0 or more", lambda value: 0 <= value < math.inf)
+ABOVE_0: Range = ("a finite number above 0", lambda value: 0 < value < math.inf)
+ALLOWED: dict[str, Range] = {
+    "rollout": ABOVE_0,
+    "rounds": (
+        f"a whole number from 1 to {MOST_ROUNDS:,}",
+        lambda value: 1 <= value <= MOST_ROUNDS and value.is_integer(),
+    ),
+    "tokens": ABOVE_0,
+    "steps": ABOVE_0,
+}
 
 
 @dataclass(frozen=True)
@@ -66,26 +81,29 @@ def split_of(config: Config) -> Split:
     return Split(config.engine.count, config.learner.ranks, config.mprm.ranks)
 
 
-def given_seconds(text: str) -> StageSeconds:
-    """From ``rollout=20,learn=12``; what is not named is left at its default.
+def given_seconds(text: str, measured: StageSeconds | None = None) -> StageSeconds:
+    """From ``rollout=20,learn=12``; what is not named is as measured, or else left at its default.
 
     Raises:
-        ConfigError: There is no such stage, or its value is no number of 0 or more, or there are no rollouts.
+        ConfigError: There is no such stage, it is named twice, its value is out of range, or there are no rollouts.
     """
-    allowed = [field.name for field in fields(StageSeconds)]
+    stages = [field.name for field in fields(StageSeconds)]
     values: dict[str, float] = {}
     for entry in text.split(","):
         name, _, number = (part.strip() for part in entry.partition("="))
-        if name not in allowed:
-            raise ConfigError(f"--seconds {entry!r}: allowed are {', '.join(allowed)}, each =NUMBER")
+        if name not in stages or name in values:
+            raise ConfigError(f"--seconds {text!r}: allowed is STAGE=NUMBER,…, each once, of {', '.join(stages)}")
         try:
             values[name] = float(number)
         except ValueError:
-            raise ConfigError(f"--seconds {entry!r}: the value is not a number") from None
-        if not 0 <= values[name] < math.inf:
-            raise ConfigError(f"--seconds {entry!r}: allowed is 0 or more")
-    if not values.get("rollout"):
-        raise ConfigError("--seconds: rollout=SECONDS above 0 is needed")
+            values[name] = math.nan
+        allowed, is_allowed = ALLOWED.get(name, AT_LEAST_0)
+        if not is_allowed(values[name]):
+            raise ConfigError(f"--seconds {text!r}: {name} is {number!r}; allowed is {allowed}")
+    if measured is not None:
+        return replace(measured, **values)
+    if "rollout" not in values:
+        raise ConfigError(f"--seconds {text!r}: rollout=SECONDS is needed")
     return StageSeconds(**values)
 
 
@@ -98,14 +116,8 @@ def measured_seconds(run: Path) -> tuple[StageSeconds, Config]:
     """
     from rl.config import load_config
 
-    try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"--run {run}: {error.strerror}: {run / 'metrics.jsonl'}") from None
+    rows = policy_steps(run)
     config = load_config(run / "config.yaml")
-    rows = [row for row in map(json.loads, lines) if "perf/step_seconds" in row]
-    if not rows:
-        raise ConfigError(f"--run {run}: there is no finished policy step in metrics.jsonl")
     return stage_medians(rows[1:] or rows, config), config
 
 
@@ -125,7 +137,9 @@ def stage_medians(rows: Sequence[Mapping[str, float]], config: Config) -> StageS
         rollout, annotate = median(busy) * (1 - share), median(busy) * share
     # An update runs from the end of the labels on; whatever else is waited for meanwhile, it takes as long.
     teach = typical("teach_seconds", taught)
-    hidden = typical("learn_seconds", taught) + typical("sync_seconds", taught) if teach > 0.01 else 0.0
+    hidden = typical("learn_seconds", taught) + typical("sync_seconds", taught) if teach > UNSEEN else 0.0
+    # New weights mostly arrive behind what engines are sampling, where no one waits for them.
+    sync = typical("sync_seconds")
     waits = ("rollout", "score", "annotate", "teach", "learn", "sync")
     other = [row["perf/step_seconds"] - sum(row.get(f"perf/{stage}_seconds", 0.0) for stage in waits) for row in rows]
     return StageSeconds(
@@ -134,6 +148,7 @@ def stage_medians(rows: Sequence[Mapping[str, float]], config: Config) -> StageS
         score=typical("mprm_score_seconds") or typical("score_seconds"),
         learn=typical("learner_seconds") or typical("learn_seconds"),
         teach=typical("mprm_update_seconds", taught) or teach + hidden,
+        sync=sync if sync > UNSEEN else 0.0,
         other=max(0.0, median(other)),
         rounds=max(1.0, median(row.get("annotation/rounds", 1.0) for row in rows)),
         tokens=median(row.get("reward/tokens", 0.0) for row in rows),

@@ -12,6 +12,8 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 from datasets.arrow_reader import ReadInstruction
 from pyarrow.parquet import read_metadata
 
+from rl.tasks.quiet_loading import quiet_loading
+
 # Not `load_dataset`, which wants a folder or a pattern, while a file's name may look like one.
 LOADERS: dict[str, Callable[[str], Dataset]] = {
     ".jsonl": Dataset.from_json,
@@ -22,6 +24,7 @@ HUB = "hub:"
 ALLOWED = f"{', '.join(LOADERS)} files, FOLDER[:CONFIG]:SPLIT, {HUB}OWNER/NAME[@REVISION][:CONFIG]:SPLIT"
 
 _COLON = re.compile(r":(?![^\[]*\])")  # not the one of `test[:100]`
+_HUB_NAME = re.compile(r"[^/@\s]+/[^/@\s]+(@\S+)?")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,13 @@ def open_table(entry: str) -> Table:
     It may be left out where there is only one. No code that comes with a dataset runs.
 
     Raises:
-        ValueError: It cannot be read, or holds no rows; one line that begins with the entry.
+        ValueError: It cannot be read, or holds no rows; one line that begins with the entry, and all that is said.
     """
+    with quiet_loading():
+        return _open(entry)
+
+
+def _open(entry: str) -> Table:
     if entry.startswith(HUB):
         return _open_dataset(entry, entry.removeprefix(HUB), None)
     path = Path(entry)
@@ -100,7 +108,8 @@ def _open_dataset(entry: str, spelled: str, folder: Path | None) -> Table:
     """A dataset in a folder, or, where that is None, of the hub."""
     name, *selected = _COLON.split(spelled)
     saved = folder is not None and _is_saved(folder)
-    if not name or len(selected) > (1 if saved else 2) or not all(selected):
+    misnamed = not _HUB_NAME.fullmatch(name) if folder is None else not name
+    if misnamed or len(selected) > (1 if saved else 2) or not all(selected):
         raise ValueError(f"{entry}: not the name of a table; allowed: {ALLOWED}")
     config, split = [None, None, *selected][-2:] if selected else (None, None)
     repository, _, revision = name.partition("@") if folder is None else (str(folder.resolve()), "", "")

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from rl.config import ConfigError, load_config
+from rl.config_checks import MOST_RANK
+from rl.engines.adapter_files import RANKS
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_staleness": 0, "engine": {"segment_tokens": 8}}, "engine.segment_tokens is 8"),
@@ -53,6 +55,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"steps": 40, "learner": {"algorithm": "ppo", "credit": "outcome"}, "value": {"warm_up": 40}},
         "value.warm_up is 40",
     ),
+    ({"learner": {"lora_rank": 600}}, "learner.lora_rank is 600"),
+    ({"engine": {"num_gpus": 1.5}}, "engine.num_gpus is 1.5"),
+    ({"learner": {"credit": "monte_carlo"}, "annotation": {"share": 0}}, "annotation.share is 0"),
     ({"watch": {"action": "shout"}}, "watch.action: 'shout' is not allowed"),
     ({"value": {"gae_lambda": 1.5}}, "value.gae_lambda: 1.5 is not allowed"),
 ]
@@ -82,6 +87,10 @@ def test_contradictions_are_refused(values: dict[str, Any], told: str, tmp_path:
     message = str(caught.value)
     assert told in message and "\n" not in message
     assert "allowed" in message
+
+
+def test_the_largest_adapters_are_vllms() -> None:
+    assert RANKS[-1] == MOST_RANK
 
 
 def test_off_is_off_in_a_file_and_on_the_command_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import datasets
@@ -147,9 +148,55 @@ def test_no_row_is_in_both_splits(train: str, heldout: str, shared: bool, reposi
         assert FileTask([mine], [theirs]).sources == ("Art",)
 
 
-def test_without_the_network_the_hub_is_missed_in_one_line(repository: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["a/b@:train", "/b:train", "a/:train", "a/b::train", "a/b:", "a/b@main:", "@main:train", "b:train", ":train", ""],
+)
+def test_a_name_of_the_hub_has_all_its_parts(name: str, repository: str) -> None:
+    entry = f"hub:{name}"
+    assert refused(entry, f"{repository}:Music:test").startswith(f"{entry}: not the name of a table; allowed: ")
+
+
+def test_without_the_network_the_hub_is_missed_in_one_line(
+    repository: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     entry = "hub:owner/questions@main:Art:test[:100]"
     assert refused(entry, f"{repository}:Music:test").startswith(f"{entry}: cannot be loaded: ")
     assert "owner/questions" in refused(entry, f"{repository}:Music:test").removeprefix(entry)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_hub_that_does_not_answer_is_missed_in_one_line(
+    repository: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library tries again and again, and would log each time."""
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    pauses: list[float] = []
+    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", pauses.append)
+    entry = "hub:owner/questions:train"
+    assert refused(entry, f"{repository}:Music:test").startswith(f"{entry}: cannot be loaded: Couldn't reach ")
+    assert pauses and capfd.readouterr().err == ""
+
+
+def test_nothing_is_said_while_tables_load(repository: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows("file", 3).to_parquet(tmp_path / "file.parquet")
+    rows("file", 3).remove_columns("images").to_json(tmp_path / "file.jsonl")
+    (tmp_path / "damaged.jsonl").write_text('{"question": 1}\n{"question"')
+    capfd.readouterr()
+    asked([f"{repository}:Art:test", str(tmp_path / "file.parquet")], [f"{repository}:Music:test"], 2)
+    refused(str(tmp_path / "damaged.jsonl"), f"{repository}:Music:test")
+    refused(str(tmp_path / "file.jsonl"), f"{repository}:Music:test")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_was_silenced_speaks_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    level = logging.getLogger("datasets").level
+    refused(str(tmp_path / "missing.jsonl"), str(tmp_path / "missing.jsonl"))
+    assert logging.getLogger("datasets").level == level
+    bars = datasets.are_progress_bars_disabled(), huggingface_hub.utils.are_progress_bars_disabled()
+    for bar in datasets.utils.tqdm(range(3)), huggingface_hub.utils.tqdm(range(3)):
+        list(bar)
+    assert capfd.readouterr().err.count("3/3") == bars.count(False)

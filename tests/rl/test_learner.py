@@ -240,6 +240,27 @@ def test_a_saved_learner_goes_on_as_if_never_saved(
     assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.bin"))
 
 
+def test_what_had_no_gradient_before_it_was_saved_begins_anew(
+    encoder: Encoder, experiences: list[Experience], tmp_path: Path
+) -> None:
+    """The vision tower, before the first picture."""
+    settings = LearnerSettings(learning_rate=1e-3)
+    learner, restored = (PolicyLearner(CHECKPOINT, encoder, settings) for _ in range(2))
+    learner.step([replace(e, prompt=replace(e.prompt, id=f"text {e.prompt.id}", images=())) for e in experiences])
+    learner.save(tmp_path)
+    restored.load(tmp_path)
+    for one in (learner, restored):
+        one.step(experiences)
+    assert largest_difference(learner.weights(), restored.weights()) == 0.0
+
+
+def test_a_step_without_rollouts_counts_and_teaches_nothing(encoder: Encoder) -> None:
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(kl=0.1, reference_every=1))
+    before = learner.weights()
+    assert learner.step([])["tokens"] == 0
+    assert learner.version == 1 and largest_difference(before, learner.weights()) == 0.0
+
+
 def test_small_steps_are_not_lost_in_bfloat16(encoder: Encoder, experiences: list[Experience], tmp_path: Path) -> None:
     """A step of 1e-6 is far below a bfloat16 weight's last digit; what is learned adds up in float32."""
     learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(dtype="bfloat16", learning_rate=1e-6))

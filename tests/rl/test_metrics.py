@@ -176,10 +176,12 @@ def test_pace_worked_by_hand() -> None:
         "perf/learner_tokens": 100.0,
         "perf/learner_tokens_per_second": 50.0,
         "perf/flops_utilisation": 0.25,
+        "perf/engine_busy_seconds": 4.0,
         "perf/engine_idle": pytest.approx(0.2),
         "perf/tokens_per_second": 50.0,
     }
-    assert pace_metrics(5.0, SAID, busy_seconds=11.0, engines=2, tokens=250)["perf/engine_idle"] == 0
+    ahead = pace_metrics(5.0, SAID, busy_seconds=11.0, engines=2, tokens=250)
+    assert ahead["perf/engine_idle"] == 0 and ahead["perf/engine_busy_seconds"] == 5.5
     assert policy_metrics(SAID) == {"policy/loss": 0.5}
 
 
@@ -218,7 +220,7 @@ def test_every_metric_that_is_made_is_documented() -> None:
 def test_every_stage_of_the_loop_is_documented() -> None:
     stages = re.findall(r'clock\("(\w+)"\)', (Path(rl.__file__).parent / "loop.py").read_text(encoding="utf-8"))
     documented = {name for name in METRICS if re.fullmatch(r"perf/\w+_seconds", name)}
-    others = {"perf/step_seconds", "perf/learner_seconds"}
+    others = {"perf/step_seconds", "perf/learner_seconds", "perf/engine_busy_seconds"}
     assert {f"perf/{stage}_seconds" for stage in stages} == documented - others
 
 

@@ -73,11 +73,11 @@ def test_an_update_moves_the_vision_tower_and_the_engine_sees_it(policy: Policy)
     assert difference(policy.learner(), rows) > 10 * TOLERANCE
 
 
-def test_gemma_attends_both_ways_within_a_picture_and_its_engine_on_a_cpu_one_way(policy: Policy) -> None:
-    """What an update on such a machine then corrects for; prompts without pictures agree as they are."""
-    if policy.family != "gemma3" or torch.cuda.is_available():
-        pytest.skip("the engine attends as Transformers does")
+def test_the_engine_attends_as_transformers_does_but_for_gemma_on_a_cpu(policy: Policy) -> None:
+    """Gemma looks at a picture both ways, vLLM's attention on a CPU one way: an update there corrects for it."""
     learner = policy.learner(Encoder(policy.checkpoint))
     policy.engine.load_weights(learner.weights(), 0)
     assert difference(learner, policy.sampled(TEXT_ONLY, seed=6)) < TOLERANCE
-    assert difference(learner, policy.sampled(PROMPTS[:2], seed=6)) > 10 * TOLERANCE
+    one_way = policy.family == "gemma3" and not torch.cuda.is_available()
+    found = difference(learner, policy.sampled(PROMPTS[:2], seed=6))
+    assert found > 10 * TOLERANCE if one_way else found < TOLERANCE

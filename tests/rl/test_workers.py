@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rl.config import Config
 from rl.planning.gpu_placement import Kind, kinds_of_workers
+from rl.workers import worker_environment
 
 
 def test_every_process_and_every_gpu_is_counted() -> None:
@@ -20,3 +23,12 @@ def test_every_process_and_every_gpu_is_counted() -> None:
 def test_an_outcome_model_is_placed_where_there_is_one() -> None:
     config = Config(outcome_model={"reward": "hybrid", "harvest": True, "num_cpus": 0.25})
     assert kinds_of_workers(config)[-1] == Kind("outcome_model", 1, 0.25, 0)
+
+
+def test_without_a_gpu_of_its_own_a_worker_sees_the_first_one_and_ranks_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert worker_environment(0)["CUDA_VISIBLE_DEVICES"] == "3"
+    assert worker_environment(0, ranks=2)["CUDA_VISIBLE_DEVICES"] == ""
+    assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0.5, ranks=2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert worker_environment(0)["CUDA_VISIBLE_DEVICES"] == "0"
