@@ -10,12 +10,12 @@ predicts itself says how well the simulation of the waits fits, apart from the s
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
 from rl.config import Config
+from rl.planning.run_metrics import policy_steps
 from rl.planning.simulation import Simulation
 from rl.planning.stage_seconds import StageSeconds, measured_seconds, split_of
 
@@ -33,8 +33,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     stages, config = measured_seconds(folder)
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    seconds = [row["perf/step_seconds"] for row in lines if "perf/step_seconds" in row][1:]
+    seconds = [row["perf/step_seconds"] for row in policy_steps(folder)][1:]
     return Run(folder.name, config, stages, mean(seconds), median(seconds))
 
 
