@@ -30,8 +30,9 @@ quickstart: setup  ## the whole loop on this machine, in at most 15 minutes
 smoke: setup  ## every part once, in under two minutes
 	@$(BIN)/sieve train configs/smoke.yaml
 
+# Two files of tests at a time, each in a process of its own, in which its tests share their engine.
 test: setup lint types  ## lint, types, and every test
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check $(CODE)
