@@ -107,7 +107,6 @@ def test_what_vllm_is_told_of_the_weights_is_what_comes() -> None:
     assert [tensor.data_ptr() for _, tensor in held] == [tensor.data_ptr() for tensor in held.held]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="vLLM then loads weights on the GPU")
 def test_an_engine_meets_the_learner_and_loads_what_it_receives(tmp_path: Path) -> None:
     """By vLLM's own NCCL engine, but for the wire: here the tensors come with the message about them.
 
@@ -144,16 +143,20 @@ def test_an_engine_meets_the_learner_and_loads_what_it_receives(tmp_path: Path) 
         assert largest_difference(rows, scored(learner, rows)) < TOLERANCE
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one, it is hidden."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
 @pytest.mark.parametrize("backend", ["nccl", "ipc"])
-def test_without_a_gpu_vllms_own_transfer_is_refused_by_both_sides(backend: Backend) -> None:
+def test_without_a_gpu_vllms_own_transfer_is_refused_by_both_sides(backend: Backend, no_gpu: None) -> None:
     with pytest.raises(ValueError, match=f"engine.weight_transfer is '{backend}': .*allowed is object_store"):
         WeightSender(torch.nn.Linear(1, 1), 0, backend, receivers=1)
     with pytest.raises(ValueError, match=f"engine.weight_transfer is '{backend}': .*allowed is object_store"):
         VllmEngine(str(SHIPPED_POLICY), weight_transfer=backend)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_there_is_no_sleep() -> None:
+def test_without_a_gpu_there_is_no_sleep(no_gpu: None) -> None:
     with pytest.raises(ValueError, match=r"engine.sleep is true: .*allowed is false"):
         VllmEngine(str(SHIPPED_POLICY), sleep=True)
