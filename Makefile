@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
 CODE := rl selection rewards tests benchmarks
 
-.PHONY: help setup quickstart smoke test lint format types requirements clean
+BROWSERS := chromium chromium-headless-shell google-chrome google-chrome-stable
+
+.PHONY: help setup browser quickstart smoke test lint format types requirements clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,8 +33,14 @@ smoke: setup  ## every part once, in under two minutes
 	@$(BIN)/sieve train configs/smoke.yaml
 
 # Two files of tests at a time, each in a process of its own, in which its tests share their engine.
-test: setup lint types  ## lint, types, and every test
+test: setup browser lint types  ## lint, types, and every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# `sieve report`'s pages are tested in the system's Chromium, which is no part of .venv.
+browser:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	echo "installing Chromium for the tests, with apt-get ..."; \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check $(CODE)

@@ -3,10 +3,10 @@
     python benchmarks/loop.py --out runs/loop            # 21 runs, one after another; wants a machine with nothing else
     python benchmarks/loop.py --out runs/loop --report   # tables only, from the runs that are there
 
-The quickstart's task, policy, batch and optimizer with ``learner.credit=outcome``, in three ways:
+The quickstart's task, policy, batch and optimizer with ``learner.credit=outcome``, unrecorded, in three ways:
 
     whole    the whole loop: rollouts are labelled, and the MPRM scores them and learns
-    policy   no labels, and an MPRM that never learns: nearest to what TRL does
+    policy   no labels and no MPRM: what TRL does
     trl      `trl.GRPOTrainer`, sampling with Transformers, both cores for all it does (`benchmarks/stock_trl.py`)
 
 Evaluations do not count as time. Finished runs are kept, so an interrupted benchmark goes on where it was.
@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "quickstart.yaml"
 SIEVE = Path(sys.executable).parent / "sieve"
 STALENESS = (0, 1, 2)
-WAYS = {"whole": (), "policy": ("annotation.share=0", "mprm.every=1000000")}
+WAYS = {"whole": (), "policy": ("annotation.share=0", "mprm.enabled=false")}
 START_SECONDS, EVALUATION_SECONDS, STEP_SECONDS = 40, 0.006, {"whole": 3.3, "policy": 1.5, "trl": 1.6}
 """What a run costs about, on two cores: its start, one held-out answer, and a step."""
 
@@ -130,7 +130,13 @@ def command(arguments: argparse.Namespace, kind: Kind, seed: int) -> list[str]:
         return [sys.executable, str(HERE / "stock_trl.py"), *named]
     settings = [f"seed={seed}", f"steps={arguments.steps}", f"max_staleness={kind.staleness}", "checkpoint_every=0"]
     settings += [f"evaluation.every={arguments.every}", f"evaluation.prompts={arguments.prompts}"]
-    settings += ["learner.credit=outcome", f"output_dir={result.parent}", *WAYS[kind.way], *arguments.set]
+    settings += [
+        "learner.credit=outcome",
+        "record=false",
+        f"output_dir={result.parent}",
+        *WAYS[kind.way],
+        *arguments.set,
+    ]
     return [str(SIEVE), "train", str(CONFIG), *settings]
 
 

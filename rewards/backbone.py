@@ -23,7 +23,8 @@ def device() -> str:
 
 
 def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
-    """A Transformers image-text-to-text model on `device`, which sees equal images of a batch once.
+    """A Transformers image-text-to-text model on `device`, which sees equal images of a batch once. Its weights are
+    safetensors: other kinds would be unpickled.
 
     Args:
         checkpoint: Folder or hub name.
@@ -31,7 +32,7 @@ def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
         trust_remote_code: Whether code shipped with the checkpoint may run.
     """
     model = AutoModelForImageTextToText.from_pretrained(
-        checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
     )
     see_equal_images_once(model)
     return model.to(device())
@@ -114,4 +115,5 @@ def add_token(model: Any, checkpoint: str, tokenizer: Any, text: str, trust_remo
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     """Put a saved checkpoint's weights into a model of the same architecture."""
-    model.load_state_dict(AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=model.dtype).state_dict())
+    saved = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=model.dtype, use_safetensors=True)
+    model.load_state_dict(saved.state_dict())

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoProcessor
 
-from rewards.records import Prompt, StepSpan
+from rewards.records import Prompt, PromptError, StepSpan
 from rewards.steps import NO_MARKERS, Markers, decode_pieces, separator_tokens, step_spans
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
@@ -174,13 +174,20 @@ class Encoder:
         """A prompt through the processor on its own, so that every tensor's owner is known for any model family.
 
         The last ones are remembered, up to `REMEMBERED`: successive micro-batches mostly share them.
+
+        Raises:
+            PromptError: The processor cannot read it.
         """
         key = (prompt.id, head)
         if key not in self._rows:
             text = self.chat_text(prompt) if head is None else head
             images = list(prompt.images) or None
             begin = not self._has_begun(text)
-            row = self.processor(text=[text], images=images, add_special_tokens=begin, return_tensors="pt")
+            try:
+                row = self.processor(text=[text], images=images, add_special_tokens=begin, return_tensors="pt")
+            except Exception as error:  # processors raise many kinds, of images that are too narrow for example
+                reason = " ".join(str(error).split())
+                raise PromptError(f"{prompt.id}: the checkpoint's processor cannot read it: {reason}") from error
             self._rows[key] = dict(row)
             self._remembered += _bytes(self._rows[key])
             while self._remembered > REMEMBERED and len(self._rows) > 1:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from rewards.image_files import read_image
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
 
 SCHEMA = pa.schema(
@@ -35,15 +37,45 @@ def annotated_table(entries: Sequence[Annotated]) -> pa.Table:
     stored: set[str] = set()
     rows = []
     for entry in entries:
-        rows.append(_row(entry, with_images=entry.prompt.id not in stored))
+        with_images = entry.prompt.id not in stored
+        images = [png_of_image(image) for image in entry.prompt.images] if with_images else None
+        rows.append(record_row(entry) | {"images": images})
         stored.add(entry.prompt.id)
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def annotated_rollouts(table: pa.Table) -> list[Annotated]:
-    """What `annotated_table` was made of; rows of one prompt share its record."""
+    """What `annotated_table` was made of; rows of one prompt share its record.
+
+    Raises:
+        ValueError: A row holds something else; names it.
+    """
+    table = table.select(SCHEMA.names)
+    check_present(table)
     prompts: dict[str, Prompt] = {}
-    return [_annotated(row, prompts) for row in table.select(SCHEMA.names).to_pylist()]
+    entries = []
+    for number, row in enumerate(table.to_pylist()):
+        try:
+            if row["images"] is not None:
+                images = tuple(map(read_image, row["images"]))
+                name = row["prompt_id"]
+                prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
+            entries.append(record_of_row(row, prompts[row["prompt_id"]]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"row {number}: {type(error).__name__} {error}") from None
+    return entries
+
+
+def check_present(table: pa.Table) -> None:
+    """Whether every row has everything but images, which stand in the first row of a prompt alone.
+
+    Raises:
+        ValueError: Something is missing; names the column.
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        items = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        if items.null_count or (column.null_count and name != "images"):
+            raise ValueError(f"column {name!r} has rows without a value")
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -74,7 +106,7 @@ def read_table(path: Path, schema: pa.Schema, kind: str) -> pa.Table:
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
         there = {field.name: field.type for field in table.schema}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path}: no such file; it should hold {kind}") from None
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
@@ -85,14 +117,14 @@ def read_table(path: Path, schema: pa.Schema, kind: str) -> pa.Table:
     return table
 
 
-def _row(entry: Annotated, with_images: bool) -> dict[str, Any]:
+def record_row(entry: Annotated) -> dict[str, Any]:
+    """The columns of `SCHEMA`, all but the images."""
     prompt, rollout, counts = entry.prompt, entry.rollout, entry.counts
     return {
         "prompt_id": prompt.id,
         "prompt_source": prompt.source,
         "question": prompt.question,
         "answer": prompt.answer,
-        "images": [png_of_image(image) for image in prompt.images] if with_images else None,
         "source": rollout.source,
         "group": rollout.group,
         "token_ids": list(rollout.token_ids),
@@ -110,13 +142,10 @@ def _row(entry: Annotated, with_images: bool) -> dict[str, Any]:
     }
 
 
-def _annotated(row: dict[str, Any], prompts: dict[str, Prompt]) -> Annotated:
-    name = row["prompt_id"]
-    if row["images"] is not None:
-        images = tuple(map(image_from_png, row["images"]))
-        prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
+def record_of_row(row: Mapping[str, Any], prompt: Prompt) -> Annotated:
+    """What `record_row` was made of, given the prompt with its images."""
     rollout = Rollout(
-        prompt_id=name,
+        prompt_id=row["prompt_id"],
         source=row["source"],
         group=row["group"],
         token_ids=tuple(row["token_ids"]),
@@ -130,17 +159,11 @@ def _annotated(row: dict[str, Any], prompts: dict[str, Prompt]) -> Annotated:
         policy_version=row["policy_version"],
     )
     correct, sampled = np.array(row["correct"], dtype=float), np.array(row["sampled"], dtype=float)
-    return Annotated(prompts[name], rollout, StepCounts(correct, sampled, row["counts_version"]))
+    return Annotated(prompt, rollout, StepCounts(correct, sampled, row["counts_version"]))
 
 
 def png_of_image(image: Image.Image) -> bytes:
-    """An image as the bytes of a PNG file."""
+    """An image as the bytes of a PNG file, which `rewards.image_files.read_image` reads."""
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()
-
-
-def image_from_png(data: bytes) -> Image.Image:
-    """What `png_of_image` was given, in RGB."""
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")

@@ -11,6 +11,11 @@ if TYPE_CHECKING:  # selection reads records without ever seeing an image
     from PIL.Image import Image
 
 
+class PromptError(ValueError):
+    """A row of the user's data that no prompt can be made of, or one that a model cannot read; one line that names it
+    and what is allowed."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One question about one or more images.

@@ -126,12 +126,15 @@ def annotate(config: Config, order: Order, console: Console) -> Tally:
         if done:
             console.say(f"{order.output} has {total.prompts:,} of {order.prompts:,} prompts already")
         if done < len(chunks):
-            console.say(f"starting the {config.engine.kind} engine …")
-            annotator = Annotator(config, LocalEngine(config), encoder, verifier, make_configured_budget(config))
-            for first, end in chunks[done:]:
-                tally = _annotate_chunk(annotator, task, order, file, range(first, end))
-                total += tally
-                console.say(_progress(total, tally, order))
+            with console.waiting(f"starting the {config.engine.kind} engine"):
+                engine = LocalEngine(config)
+            annotator = Annotator(config, engine, encoder, verifier, make_configured_budget(config))
+            with console.progress("prompts", order.prompts, total.prompts, lines=False) as advance:
+                for first, end in chunks[done:]:
+                    tally = _annotate_chunk(annotator, task, order, file, range(first, end))
+                    total += tally
+                    console.say(_progress(total, tally, order))
+                    advance(tally.prompts)
         return total
     finally:
         file.close()

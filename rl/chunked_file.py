@@ -18,7 +18,7 @@ CHUNK = {"bytes", "digest", "note"}
 
 class ChunkedFile:
     """Chunks of lines, and beside them a journal, ``NAME.progress``: JSON lines that say what made the file, and then,
-    for each chunk, how many bytes it has, their digest, and the caller's note.
+    for each chunk, how many bytes it has, the caller's note, and the digest of both.
 
     A chunk is there once its line in the journal is; both are on the disk by then. What a killed process left of a
     chunk after that is cut off by the next `append`. The journal's lock keeps a second process out.
@@ -100,7 +100,7 @@ class ChunkedFile:
         """
         _write(self._journal, self._ends[-1], b"")
         _write(self._file, sum(self._sizes), lines)
-        entry = _line({"bytes": len(lines), "digest": _digest(lines), "note": dict(note)})
+        entry = _line({"bytes": len(lines), "digest": _digest(lines, note), "note": dict(note)})
         _write(self._journal, self._ends[-1], entry)
         self._sizes.append(len(lines))
         self._ends.append(self._ends[-1] + len(entry))
@@ -114,11 +114,12 @@ class ChunkedFile:
     def _intact(self, chunks: Sequence[dict[str, Any]]) -> list[int]:
         """The sizes of the first chunks, as far as the file holds them whole."""
         sizes: list[int] = []
+        size = os.fstat(self._file.fileno()).st_size
         for chunk in chunks:
-            content = self._file.read(chunk["bytes"])
-            if len(content) < chunk["bytes"]:
+            if sum(sizes) + chunk["bytes"] > size:
                 break
-            if _digest(content) != chunk["digest"]:
+            content = self._file.read(chunk["bytes"])
+            if _digest(content, chunk["note"]) != chunk["digest"]:
                 start = sum(sizes)
                 raise ConfigError(
                     f"{self._path} was changed since it was written, in bytes {start} to {start + len(content)}; "
@@ -165,12 +166,16 @@ def _read(journal: Path, number: int, line: bytes, keys: Set[str] = frozenset())
     """A line of the journal: an object with at least these keys."""
     try:
         content = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict) or not keys <= content.keys():
+    if not isinstance(content, dict) or not keys <= content.keys() or not _is_size(content.get("bytes", 0)):
         raise ConfigError(f"{journal}:{number}: is no line of such a journal; name another file")
     return content
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _digest(content: bytes, note: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(content + _line(note), digest_size=16).hexdigest()

@@ -1,21 +1,17 @@
-"""The command line: ``sieve``."""
+"""The command line: ``sieve``. Everything heavy is imported where it is used: ``sieve --help`` answers at once."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rl.commands import eval_cli
+from rl.commands.typed_command import typed_command
 from rl.failure import FAILURE, USER_ERROR, fail
-
-if TYPE_CHECKING:  # everything heavy is imported where it is used: `sieve --help` answers at once
-    from rl.config import Config
-    from rl.console import Console
 
 app = typer.Typer(
     name="sieve",
@@ -27,7 +23,7 @@ app = typer.Typer(
     the rollouts worth learning from.
 
     Start with `sieve train configs/quickstart.yaml`: about five minutes on a laptop, no GPU needed. Watch it with
-    `tensorboard --logdir runs`.
+    `sieve board runs`.
 
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
@@ -82,7 +78,10 @@ def train(
 
             show(resolved, gpu_gb, gpus_per_node)
             return
-        _run(resolved, resume)
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        from rl.commands.train_command import run
+
+        run(resolved, resume)
     except ConfigError as error:
         fail(str(error), USER_ERROR)
 
@@ -127,6 +126,82 @@ def plan(
         show(config, overrides or [], run, seconds, gpus)
     except ConfigError as error:
         fail(str(error), USER_ERROR)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    no_engine: Annotated[bool, typer.Option("--no-engine", help="Start no engine, which takes longest.")] = False,
+) -> None:
+    """Look at this machine: what is there, whether a run can start, and the command that mends what is missing.
+
+    Versions, cores, memory, disks, limits and GPUs are read; TensorBoard, Ray (on every node of the cluster that
+    `RAY_ADDRESS` names) and a vLLM engine with the shipped policy are really started. Every check has a deadline.
+
+    Exit codes: 0 a run can start, 1 something is missing.
+    """
+    from rl.commands.doctor_command import run
+
+    try:
+        if not run(not no_engine, as_json):
+            raise typer.Exit(FAILURE)
+    except KeyboardInterrupt:
+        fail("stopped", FAILURE)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, finished or not.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="HTML", help="RUN/report.html, or of several runs sieve-report.html."),
+    ] = None,
+    rollouts: Annotated[int, typer.Option(help="How many rollouts to show, at most.")] = 200,
+) -> None:
+    """Write one HTML page on runs: curves, a comparison, and a browser of the rollouts that were recorded.
+
+    The page holds everything it shows, and fetches nothing. Rollouts are there if the run was trained with
+    `record=true`.
+
+    Example: `sieve report runs/bis runs/random -o comparison.html`
+    """
+    from rl.commands.report_command import run
+    from rl.config import ConfigError
+
+    try:
+        run(runs or [], output, rollouts)
+    except ConfigError as error:
+        fail(str(error), USER_ERROR)
+    except OSError as error:
+        fail(f"{error}; nothing was written", FAILURE)
+
+
+@app.command()
+def board(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, or folders of them, to compare.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Where; 6006 or the next free one unless given.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser, where there is a desktop.")] = True,
+) -> None:
+    """Open TensorBoard on a dashboard: is the policy better, is the reward model right, is selection paying?
+
+    It answers on this machine alone, also while the runs go on, until Ctrl-C.
+
+    Examples:
+
+    * `sieve board runs/quickstart-20261121-101500`
+    * `sieve board runs --port 7007`
+    """
+    from rl.commands.board_command import run
+    from rl.config import ConfigError
+
+    try:
+        run(runs or [], port, browser)
+    except ConfigError as error:
+        fail(str(error), USER_ERROR)
+    except KeyboardInterrupt:
+        pass
 
 
 @app.command("make-policy")
@@ -210,7 +285,7 @@ def annotate(
 
     again = "what is written stays; the same command goes on"
     try:
-        run(config, overrides or [], output, prompts, split, first, _command("sieve"))
+        run(config, overrides or [], output, prompts, split, first, typed_command("sieve"))
     except ConfigError as error:
         fail(str(error), USER_ERROR)
     except (RuntimeError, OSError) as error:
@@ -260,6 +335,53 @@ def train_outcome(
         fail("stopped; nothing was written", FAILURE)
 
 
+@app.command()
+def study(
+    path: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="What is compared; see configs/studies.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="Changes of the study, for example workers=4.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The study's folder; runs/studies/NAME unless given.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and list the cells.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is finished.")] = False,
+) -> None:
+    """Run many experiments that differ in what is asked, and compare them in pairs.
+
+    Every experiment is checked before the first one runs. A cell, one arm with one seed, is a Ray task, at most
+    `workers` of them at a time; it leaves `cells/NAME/result.json`. The same command goes on where it was stopped: it
+    runs what is missing, failed, or was made with other settings. A study of replays records its runs first, one a
+    seed, into `streams` beside its folder.
+
+    The report: `report.md` with tables and `figures/`, and every number in `results.csv` and `results.parquet`.
+
+    Examples:
+
+    * `sieve study configs/studies/selectors.yaml --dry-run`
+    * `sieve study configs/studies/selectors.yaml workers=8`
+    * `sieve study configs/studies/selectors.yaml --report`
+    """
+    from rl.workers import WORKER_ENVIRONMENT
+
+    os.environ.update(WORKER_ENVIRONMENT)
+    from rl.commands.study_command import run
+    from rl.config import ConfigError
+
+    again = "finished cells stay; the same command goes on"
+    try:
+        failures = run(path, overrides or [], out, dry_run, report)
+    except ConfigError as error:
+        fail(str(error), USER_ERROR)
+    except (RuntimeError, OSError) as error:
+        fail(f"{' '.join(str(error).split())}; {again}", FAILURE)
+    except KeyboardInterrupt:
+        fail(f"stopped; {again}", FAILURE)
+    if failures:
+        causes = "\n".join(f"  {name}: {cause}" for name, cause in failures.items())
+        fail(f"{len(failures)} failed; {again}\n{causes}", FAILURE)
+
+
 def main() -> None:
     """Entry point of the ``sieve`` command."""
     try:
@@ -273,66 +395,3 @@ def main() -> None:
         typer.echo("sieve: stopped", err=True)
         code = FAILURE
     sys.exit(code)
-
-
-def _run(config: Config, resume: Path | None) -> None:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from rewards.credit.applying import CreditError
-    from rl.console import Console
-    from rl.loop import RewardHackingError
-    from rl.rollout_groups import MixedGroupError
-    from rl.rollouts import UnreadableRolloutsError
-    from rl.tasks.task import PromptError
-    from rl.train import choose_run_folder
-    from rl.train import train as run
-    from rl.workers import WorkerError
-    from selection.selectors import SelectorError
-
-    console = Console()
-    folder = resume or choose_run_folder(config)
-    again = f"{_command('sieve')} train --resume {folder}"
-    try:
-        outcome = run(config, folder, resume is not None, console)
-    except PromptError as error:
-        fail(f"{error}\nonce it is mended, if {folder} has a checkpoint, go on with: {again}", USER_ERROR)
-    except (WorkerError, MixedGroupError, UnreadableRolloutsError, SelectorError, CreditError) as error:
-        fail(f"{error}\nthe run folder is {folder}; if it has a checkpoint, go on with: {again}", FAILURE)
-    except RewardHackingError as error:
-        fail(f"{error}\nthe run folder is {folder}; to go on all the same: {again} watch.action=warn", FAILURE)
-    except KeyboardInterrupt:
-        fail(f"stopped at once; if {folder} has a checkpoint, go on with: {again}", FAILURE)
-    if outcome.summary is None:
-        console.say(f"stopped after step {outcome.step}; go on with: {again}")
-        return
-    _print_summary(console, folder, outcome.summary)
-
-
-def _print_summary(console: Console, folder: Path, summary: dict[str, Any]) -> None:
-    from rl.console import beside_fixed
-
-    policy, mprm, bill = summary["policy"], summary["mprm"], summary["annotation"]
-    start, end = policy["accuracy_start"], policy["accuracy_end"]
-    saved = beside_fixed(bill["tokens"], bill["fixed_tokens"])
-    lines = ["", f"policy   held-out accuracy {start:.3f} -> {end:.3f} ({100 * (end - start):+.1f} points)"]
-    if mprm["auc_end"] is not None:
-        lines.append(
-            f"MPRM     AUC within a step kind {mprm['auc_start']:.3f} -> {mprm['auc_end']:.3f} (0.5 is chance)\n"
-            f"         over all steps {mprm['auc_plain_end']:.3f}; step index alone {mprm['auc_index_only_end']:.3f}"
-        )
-    lines += [
-        f"labels   {bill['continuations']:,} continuations, {bill['tokens']:,} tokens{saved}; "
-        f"the buffer keeps {summary['selection']['kept']:,} of {summary['selection']['seen']:,} annotated rollouts",
-        f"took     {summary['wall_seconds'] / 60:.1f} minutes, {summary['peak_memory_gib']:.1f} GiB at most",
-        f"written  {folder}",
-        "",
-        f"next:    {_command('tensorboard')} --logdir {folder}",
-    ]
-    console.say("\n".join(lines))
-
-
-def _command(name: str) -> str:
-    """How the user can type a command of this environment, activated or not."""
-    if shutil.which(name):
-        return name
-    beside = Path(sys.executable).parent / name
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)

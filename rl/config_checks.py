@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rewards.credit.token_rewards import TOKEN_REWARDS
+from rewards.measuring.strategies import WITHOUT_JUDGE
 from rl.learning.settings import check_settings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def check_fit(config: Config) -> None:
     _check_learner(config)
     _check_ppo(config)
     _check_mprm(config)
+    _check_without_mprm(config)
     _check_evaluation(config.evaluation)
 
 
@@ -176,6 +178,23 @@ def _check_mprm(config: Config) -> None:
             f"mprm.lora_rank is 0: most updates of a whole model are lost in policy.dtype {dtype}; allowed is 1 or "
             "more, or policy.dtype float32"
         )
+
+
+def _check_without_mprm(config: Config) -> None:
+    """Nothing asks for the reward model of a run without one; of credit rules, `rl.credit_assignment` knows that."""
+    if config.mprm.enabled:
+        return
+    evaluation, other_judge = config.evaluation, config.outcome_model.is_used
+    judged = [name for name in evaluation.strategies if name not in WITHOUT_JUDGE and not other_judge]
+    for key, value, allowed in (
+        ("annotation.share", config.annotation.share, "0"),
+        ("mprm.warm_start", list(config.mprm.warm_start), "none"),
+        ("mprm.beside", list(config.mprm.beside), "none"),
+        ("evaluation.bench", evaluation.bench, "null"),
+        ("evaluation.strategies", judged, f"{', '.join(sorted(WITHOUT_JUDGE))}; others want an outcome model"),
+    ):
+        if value:
+            raise ValueError(f"{key} is {value!r}: allowed with mprm.enabled false is {allowed}")
 
 
 def _check_evaluation(evaluation: EvaluationConfig) -> None:

@@ -60,6 +60,9 @@ class LearnerConfig(Section):
     """Optimizer steps of one pass over a step's rollouts."""
     epochs: Count = 1
     """Passes over a step's rollouts."""
+    max_skipped: Annotated[int, Field(ge=0)] = 3
+    """Policy steps in a row that are left out, and counted, because loss or gradient is not finite; the next one stops
+    the run."""
     correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "none"
     """How what the sampler's log-probabilities differ from the learner's is made good (TRL's
     `vllm_importance_sampling_mode`): weights of tokens or whole rollouts, cut off at `correction_max` or left out

@@ -24,7 +24,10 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_meant(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads a bare `off` as false, and Python counts true and false among the numbers."""
+        """YAML reads a bare `off` as false and knows texts that no file can hold; Python counts true and false among
+        the numbers."""
+        if isinstance(value, str) and re.search(r"[\0\ud800-\udfff]", value):
+            raise ValueError("input should be text that a file can hold: no zero, and no half of a character")
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and annotation in (int, float):
             raise ValueError("input should be a number")
@@ -49,6 +52,8 @@ class TaskConfig(Section):
     columns: dict[str, str] = {}
     """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ, and `choices`,
     `unit`, `precision`, where there are such; `image_*` for several, `metadata.source` into a struct."""
+    image_root: str | None = None
+    """Of `files`: the folder that image paths are relative to, and must not lead out of; null for each table's own."""
     instruction: str = ""
     """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"
@@ -172,57 +177,6 @@ class AnnotationConfig(Section):
         return value
 
 
-class JudgeConfig(Section):
-    """A vision-language model that reads steps beside the Monte-Carlo labels; see `rewards.annotation.judge`."""
-
-    endpoint: str | None = None
-    """Address of an OpenAI-compatible server, for example `http://127.0.0.1:8000/v1`; null for no judge."""
-    model: str = ""
-    """Name of the model there."""
-    api_key_env: str | None = None
-    """The environment variable that holds the key; null if the server wants none."""
-    rule: Literal["monte_carlo", "judge", "negative", "positive", "drop"] = "drop"
-    """The label where counts and judge disagree: what the counts say, what the judge says, wrong (`negative`), right
-    (`positive`), or none (`drop`)."""
-    fill: bool = False
-    """Whether a verdict stands in where a step has no finished continuation, as `annotation.continuations` of them."""
-    kinds: tuple[Literal["perception", "reasoning", ""], ...] = ("perception", "reasoning", "")
-    """The kinds of steps that it has a say in; the empty one is of steps without a kind."""
-    share: Share = 1.0
-    """Share of the annotated rollouts that it reads."""
-    with_answer: bool = False
-    """Whether it is told the reference answer."""
-    structured: bool = True
-    """Whether the server can hold its answer to a JSON schema, as vLLM can; a weak model is then still readable."""
-    max_tokens: Count = 1024
-    """Longest answer."""
-    temperature: Annotated[float, Field(ge=0)] | None = 0.0
-    """Of its answers; null for the server's own."""
-    concurrency: Count = 8
-    """Requests at once."""
-    timeout: Positive = 60
-    """Seconds that one request may take."""
-    retries: Annotated[int, Field(ge=0)] = 2
-    """Further attempts after one that got no answer, each after a longer pause."""
-    patience: Count = 4
-    """Rollouts in a row without an answer after which the others of the step are not sent."""
-    deadline: Positive = 300
-    """Seconds that the rollouts of one step may take; those that are late keep their Monte-Carlo labels."""
-    price_input: Weight = 0.0
-    """Of a million prompt tokens, in any currency."""
-    price_output: Weight = 0.0
-    """Of a million answer tokens."""
-    cache: str | None = None
-    """File of known verdicts, which several runs may share; null for `judge.sqlite` in the run folder."""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _is_address(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"https?://[^/@]+", value):
-            raise ValueError("input should be the http or https address of a server")
-        return value
-
-
 class SelectionConfig(Section):
     """The streaming buffer: which annotated rollouts the MPRM learns from."""
 
@@ -254,6 +208,9 @@ class SelectionConfig(Section):
 class MPRMConfig(Section):
     """The multimodal process reward model."""
 
+    enabled: bool = True
+    """Whether there is one; without it nothing is labelled, and rewards are outcomes alone. Wants `annotation.share` 0
+    and a credit rule that reads no scores."""
     checkpoint: str | None = None
     """Where it starts from; null for the policy's own checkpoint."""
     beside: tuple[str, ...] = ()
@@ -262,6 +219,8 @@ class MPRMConfig(Section):
     """How their scores of a step become one: `mean`, `minimum`, or a list of weights, its own first."""
     every: Count = 2
     """Policy steps between two updates."""
+    until: Annotated[int, Field(ge=0)] | None = None
+    """Policy steps after which it learns no more; null for never."""
     batches: Count = 8
     """Optimizer steps of one update."""
     batch_size: Count = 64
@@ -303,7 +262,7 @@ class MPRMConfig(Section):
     warm_start: tuple[str, ...] = ()
     """Annotation files in VisualPRM400K's format, or folders of `*.jsonl`, to learn from before the first step."""
     warm_start_images: str | None = None
-    """The folder that their image paths are relative to; null for each file's own folder."""
+    """The folder that their image paths are relative to, and must not lead out of; null for each file's own folder."""
     warm_start_epochs: Count = 1
     """Passes over them."""
     learning_rate: Positive = 1e-4
@@ -330,6 +289,10 @@ class MPRMConfig(Section):
     def uses_likelihood(self) -> bool:
         """What `likelihood` comes to."""
         return self.input_format == "rollout" if self.likelihood is None else self.likelihood
+
+    def learns_after(self, step: int) -> bool:
+        """Whether an update is due after policy step ``step``, counted from 1."""
+        return step % self.every == 0 and (self.until is None or step <= self.until)
 
     @property
     def lesson_size(self) -> int:

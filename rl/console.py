@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
-from rich.console import Console as Terminal
 from rich.live import Live
-from rich.table import Table
 
-COLUMNS = {
-    # heading: (metric, format)
-    "outcome": ("reward/outcome", "{:.2f}"),
-    "MPRM gap": ("reward/mprm_gap", "{:+.2f}"),
-    "MPRM loss": ("mprm/loss", "{:.3f}"),
-    "kept": ("selection/kept", "{:.2f}"),
-    "buffer": ("selection/size", "{:.0f}"),
-    "entropy": ("policy/entropy", "{:.3f}"),
-    "s/step": ("perf/step_seconds", "{:.2f}"),
-}
-ROWS = 12
+from rl.live_table import COLUMNS, LiveTable
+from rl.progress_bar import progress_bar, waiting
+from rl.terminal import open_terminal
+
 STRATEGIES = "policy/strategies/"
 HEADLINES = ("mprm/bench_macro_f1", "mprm/bench_first_error_f1", "mprm/bench_auc")
 
@@ -34,27 +26,47 @@ class Console:
     """Shows progress as it is made."""
 
     def __init__(self) -> None:
-        self._terminal = Terminal(highlight=False)
-        self._rows: deque[list[str]] = deque(maxlen=ROWS)
-        self._live: Live | None = None
-        self._held_out = ""
+        self._terminal = open_terminal()
+        self._table: LiveTable | None = None
 
     def say(self, text: str) -> None:
         """One line, above the table if there is one."""
         self._terminal.print(text, markup=False, soft_wrap=True)
 
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """While inside, show what takes so long, below the table if there is one."""
+        return waiting(what, self._terminal)
+
+    def progress(
+        self, what: str, total: int, done: int = 0, lines: bool = True
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """`rl.progress_bar.progress_bar`, below the table if there is one."""
+        return progress_bar(what, total, done, self._terminal, lines)
+
+    @contextmanager
+    def training(self, steps: int, done: int) -> Iterator[None]:
+        """While inside, a terminal has the live table of a run of so many policy steps, some of them done."""
+        if not self._terminal.is_interactive:
+            yield
+            return
+        self._table = LiveTable(self._terminal, steps, done)
+        try:
+            with Live(self._table, console=self._terminal):
+                yield
+        finally:
+            self._table = None
+
     def step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """One policy step."""
-        values = [form.format(metrics[name]) if name in metrics else "-" for name, form in COLUMNS.values()]
-        if not self._terminal.is_terminal:
-            fields = "  ".join(f"{heading} {value}" for heading, value in zip(COLUMNS, values, strict=True))
-            self.say(f"step {step}/{steps}  {fields}")
+        if self._table is not None:
+            self._table.add(step, metrics)
             return
-        self._rows.append([f"{step}/{steps}", *values])
-        if self._live is None:
-            self._live = Live(console=self._terminal, auto_refresh=False)
-            self._live.start()
-        self._live.update(self._table(), refresh=True)
+        told: dict[str, list[str]] = defaultdict(list)
+        for name, (about, heading, form) in COLUMNS.items():
+            if name in metrics:
+                told[about].append(f"{heading} {form.format(metrics[name])}")
+        fields = [f"{about} {' '.join(values)}" for about, values in told.items()]
+        self.say("  ".join([f"step {step}/{steps}", *fields]))
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """One held-out evaluation."""
@@ -64,7 +76,6 @@ class Console:
                 f", MPRM AUC within a step kind {metrics['mprm/auc_within_kind']:.3f}"
                 f" (plain {metrics['mprm/auc_plain']:.3f}, step index alone {metrics['mprm/auc_index_only']:.3f})"
             )
-        self._held_out = text
         self.say(text)
 
     def further_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -77,17 +88,3 @@ class Console:
         parts = [f"{strategy} of {samples} {value:.3f}" for strategy, (samples, value) in found.items()]
         parts += [f"{name} {metrics[name]:.3f}" for name in HEADLINES if name in metrics]
         self.say(f"after step {step}: {', '.join(parts)}")
-
-    def close(self) -> None:
-        """Leave the table as it stands."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def _table(self) -> Table:
-        table = Table(caption=self._held_out or None, caption_justify="left")
-        for heading in ("step", *COLUMNS):
-            table.add_column(heading, justify="right")
-        for row in self._rows:
-            table.add_row(*row)
-        return table

@@ -15,7 +15,7 @@ from rewards.credit.rules import CREDIT_RULES
 from rewards.credit.separators import without_separators
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.records import Experience, Prompt, Rollout, StepCounts, StepScores
-from rl.config import Config
+from rl.config import Config, ConfigError
 from rl.config_learner import LearnerConfig
 from rl.extension import resolve
 
@@ -85,12 +85,19 @@ def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray
     """Credit as the configuration has it.
 
     Raises:
-        ConfigError: There is no such rule.
+        ConfigError: There is no such rule, or it wants to know more than a run without an MPRM can tell.
     """
     learner = config.learner
     rules = TOKEN_REWARDS if learner.algorithm == "ppo" else CREDIT_RULES
     comparison = make_comparison(learner.algorithm, learner.scale_rewards)
-    return CreditAssignment(learner, resolve("learner.credit", learner.credit, rules), comparison, separators)
+    rule = resolve("learner.credit", learner.credit, rules)
+    credit = CreditAssignment(learner, rule, comparison, separators)
+    if not config.mprm.enabled and credit.needs != "outcomes":
+        raise ConfigError(
+            f"learner.credit is {learner.credit!r}, which reads {credit.needs}: allowed with mprm.enabled false is "
+            "outcome, or a rule of your own that says needs_scores = False"
+        )
+    return credit
 
 
 def _is_truncated(rollout: Rollout) -> bool:

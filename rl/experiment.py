@@ -11,11 +11,13 @@ from rewards.annotation.budgets import Budget, make_budget
 from rewards.encoding import Encoder
 from rewards.seeds import derive_seed
 from rewards.steps import Markers
+from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config, ConfigError
 from rl.engines.engine import RenewableEngine
 from rl.extension import resolve
 from rl.learning.settings import LearnerSettings
+from rl.named_checkpoint import refuse_absent, refuse_damaged
 from rl.tasks.task import Task
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.prediction import predicted_balanced_information
@@ -37,39 +39,59 @@ def make_task(config: Config) -> Task:
     """The task that the configuration names.
 
     Raises:
-        ConfigError: There is no such task, or its files are not as they should be.
+        ConfigError: There is no such task, its files are not as they should be, or one of the user's cannot be made.
     """
-    from rl.tasks.files import FileTask
-    from rl.tasks.grid import GridTask
-
-    task = config.task
+    builtin = {"grid": _grid_task, "files": _file_task}
+    name = config.task.name
+    make = resolve("task.name", name, builtin)
     try:
-        if task.name == "grid":
-            return GridTask(task.difficulty, task.seed)
-        if task.name == "files":
-            return FileTask(task.train_files, task.heldout_files, task.columns, task.instruction)
-        return resolve("task.name", task.name, {})(config)
+        task = make(config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    except Exception as error:  # a user's own task can fail in any way
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"task.name: {name!r} cannot be made: {type(error).__name__}: {reason}") from error
+    if not hasattr(task, "prompt") or not hasattr(task, "sources"):
+        raise ConfigError(f"task.name: {name!r} makes a {type(task).__name__}; allowed is what rl.tasks.task describes")
+    return task
+
+
+def _grid_task(config: Config) -> Task:
+    from rl.tasks.grid import GridTask
+
+    return GridTask(config.task.difficulty, config.task.seed)
+
+
+def _file_task(config: Config) -> Task:
+    from rl.tasks.files import FileTask
+
+    task = config.task
+    return FileTask(task.train_files, task.heldout_files, task.columns, task.instruction, task.image_root)
 
 
 def make_verifier(config: Config) -> Verifier:
-    """The verifier that the configuration names.
+    """The verifier that the configuration names; one of the user's own raises nothing but `VerifierError`.
 
     Raises:
         ConfigError: There is none of that name.
     """
     task = config.task
     tolerant = partial(numeric, tolerance=task.tolerance, absolute_tolerance=task.absolute_tolerance)
-    return resolve("task.verifier", task.verifier, VERIFIERS | {"numeric": tolerant})
+    builtin = VERIFIERS | {"numeric": tolerant}
+    verifier = resolve("task.verifier", task.verifier, builtin)
+    return verifier if task.verifier in builtin else CheckedVerifier(f"task.verifier {task.verifier}", verifier)
 
 
 def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm.checkpoint") -> Encoder:
     """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
     Raises:
-        ConfigError: There is no such checkpoint, or no processor in it.
+        ConfigError: There is no such checkpoint, it is damaged, or has no processor.
     """
+    key = key if checkpoint else "policy.checkpoint"
+    if (named := checkpoint or config.policy.checkpoint) != "grid_policy":
+        refuse_absent(f"{key}:", named)
+        refuse_damaged(key, Path(named))
     try:
         return Encoder(
             checkpoint or policy_checkpoint(config),
@@ -78,10 +100,8 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
             config.policy.trust_remote_code,
             Markers(config.task.perception_marker, config.task.reasoning_marker),
         )
-    except (OSError, ValueError) as error:
-        key = key if checkpoint else "policy.checkpoint"
-        named = checkpoint or config.policy.checkpoint
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a broken checkpoint can fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
 
 

@@ -63,11 +63,11 @@ class HackingWatch:
 
         Args:
             rollouts: With the verifier's verdict as their outcome, whatever an outcome model says.
-            scores: The MPRM's, one entry a rollout.
+            scores: The MPRM's, one entry a rollout; empty ones in a run without it.
 
         Returns:
-            The metrics by their full names, without those that no rollout has (there is no step), and one line if a
-            threshold is crossed.
+            The metrics by their full names, without those that no rollout has (there is no step, or no score), and one
+            line if a threshold is crossed.
         """
         measured = measure(rollouts, scores, self._decode)
         warnings = [warning for kind, value in measured.items() if (warning := self._look(kind, value))]
@@ -111,8 +111,8 @@ class HackingWatch:
 def measure(
     rollouts: Sequence[Rollout], scores: Sequence[StepScores], decode: Decode | None = None
 ) -> dict[str, float]:
-    """The measures of one policy step, by the keys of `rl.config_learner.WatchConfig`; those that need steps are
-    missing where there are none."""
+    """The measures of one policy step, by the keys of `rl.config_learner.WatchConfig`; those that need steps,
+    or the MPRM's scores of them, are missing where there are none."""
     if not rollouts:
         return {}
     measured = {"steps": float(np.mean([len(rollout.steps) for rollout in rollouts]))}
@@ -120,13 +120,10 @@ def measure(
     if not written:
         return measured
     repeated = [again for rollout, _ in written for again in repeated_steps(rollout, decode)]
-    gaps = [float(np.mean(scored.scores)) - rollout.outcome for rollout, scored in written]
     lengths = [step.end - step.start for rollout, _ in written for step in rollout.steps]
-    return measured | {
-        "gap": float(np.mean(gaps)),
-        "step_tokens": float(np.mean(lengths)),
-        "repeated": float(np.mean(repeated)),
-    }
+    measured |= {"step_tokens": float(np.mean(lengths)), "repeated": float(np.mean(repeated))}
+    gaps = [float(np.mean(scored.scores)) - rollout.outcome for rollout, scored in written if len(scored.scores)]
+    return measured | ({"gap": float(np.mean(gaps))} if gaps else {})
 
 
 def repeated_steps(rollout: Rollout, decode: Decode | None = None) -> list[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rewards.annotation.annotator import Annotation, Bill
+from rewards.annotation.annotator import Annotation, Bill, Continuation
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
 from rl.config import Config
@@ -79,6 +79,10 @@ class Labelling:
         for place, counts in zip(self.chosen, self.finish(), strict=True):
             counted[place] = counts
         return counted
+
+    def continuations(self) -> list[list[list[Continuation]]]:
+        """All continuations so far, of each step of each chosen rollout."""
+        return self._annotation.continuations()
 
     def bill(self, seconds: float) -> Bill:
         """What it took; ``seconds`` is how long the loop waited."""

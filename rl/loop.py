@@ -26,6 +26,7 @@ from rl.monitor import Monitor
 from rl.parts import Parts
 from rl.pending import Pending
 from rl.progress import Progress, is_due
+from rl.recording import Offer
 from rl.staleness import check_one_version, check_versions_sent
 from selection.selectors import apply_selector
 
@@ -46,7 +47,8 @@ def run(
 
     Raises:
         WorkerError: A worker died, raised, or did not answer in time.
-        SelectorError, CreditError: The user's selector or credit rule failed.
+        VerifierError, SelectorError, CreditError: The user's verifier, selector or credit rule failed.
+        CheckpointError: A checkpoint could not be written.
         RewardHackingError: ``watch.action`` is ``stop``, and a threshold was crossed; there is a checkpoint.
     """
     stream, engines = parts.stream, parts.engines
@@ -97,9 +99,12 @@ def run(
             for_learning = parts.held_back.split(annotated)
             offered = parts.buffer.offer([annotated[i] for i in for_learning], informative[for_learning])
         with clock("teach"):
-            due = (step + 1) % config.mprm.every == 0 and len(parts.buffer) > 0
+            due = config.mprm.learns_after(step + 1) and len(parts.buffer) > 0
             lesson = _teach(config, parts) if due else None
             answer_lesson = parts.answers.teach(step, prompts, rollouts)
+        offer = Offer(labelling.chosen, annotated, labelling.continuations(), informative, parts.buffer.kept())
+        if parts.recording:
+            parts.recording.step(step + 1, prompts, rollouts, scores, offer)
 
         # 7. The new weights go back to the engines, behind whatever they are sampling.
         with clock("rollout"):
@@ -143,11 +148,12 @@ def run(
             | policy_metrics(policy)
             | selection_metrics(candidates, informative, parts.buffer)
             | group("selection", offered)
-            | group("mprm", taught),
+            | group("mprm", taught)
+            | progress.ledger.finished(progress.step),
         )
         monitor.distribution(progress.step, "selection/scores_offered", informative)
         monitor.distribution(progress.step, "selection/scores_kept", parts.buffer.kept_scores())
-        monitor.samples(progress.step, prompts, rollouts, scores)
+        monitor.rollouts(progress.step, prompts, rollouts, scores, offer)
         if warning and config.watch.action == "warn":
             monitor.say(f"step {progress.step}: {warning}")
         if progress.step < config.steps:

@@ -9,6 +9,8 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "rises",
         "lower `learner.learning_rate`; look at `reward/mixed_groups`",
     ),
+    "policy/accuracy_low": ("lower end of its 95 % bootstrap interval over prompts", "as that", "as that"),
+    "policy/accuracy_high": ("upper end", "as that", "as that"),
     "policy/strategies": (
         "held-out prompts answered right by each test-time strategy (`evaluation.strategies`) with N samples",
         "best-of-N above `majority`",
@@ -36,6 +38,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "share of the returns' variance that the value model foresaw",
         "rises from 0",
         "raise `value.warm_up` or `value.learning_rate`",
+    ),
+    "policy/skipped": (
+        "optimizer steps left out because loss or gradient was not finite",
+        "0",
+        "lower `learner.learning_rate`; look at `policy/grad_norm` before; `policy.dtype`",
     ),
     "policy/clipped": ("tokens whose ratio was clipped", "below 0.1", "lower `max_staleness` or the learning rate"),
     "reward/outcome": ("training rollouts with the right answer", "rises", "see accuracy"),
@@ -195,6 +202,16 @@ METRICS: dict[str, tuple[str, str, str]] = {
     ),
     "selection/mixture": ("mean p (1 - p) of the offered rollouts", "above 0.05", "too easy or too hard a task"),
     "selection/reliability": ("mean reliability R of the offered rollouts", "above 0.5", "more continuations"),
+    "selection/kept_mixture": (
+        "mean p (1 - p) of all kept rollouts",
+        "above `selection/mixture`",
+        "another selector, or a lower `selection.alpha`",
+    ),
+    "selection/kept_reliability": (
+        "mean reliability R of all kept rollouts",
+        "not far below `selection/reliability`",
+        "`bis_posterior`, or a higher `selection.alpha`",
+    ),
     "selection/all_negative": ("offered rollouts with no positive step", "below 0.3", "too hard a task"),
     "selection/size": ("rollouts that an update of the MPRM may draw", "grows to `selection.capacity`", "nothing"),
     "selection/held": ("the same, and those in reserve", "at most `selection.capacity`", "nothing"),
@@ -243,6 +260,16 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "raise `engine.segment_tokens`",
     ),
     "perf/staleness": ("policy versions between sampling and training", "at most `max_staleness`", "nothing"),
+    "perf/wall_seconds": (
+        "wall-clock seconds of the run so far, all sittings together, what was done in vain included",
+        "grows evenly",
+        "nothing",
+    ),
+    "perf/recoveries": (
+        "times that the run lost a worker and began anew from its newest checkpoint",
+        "0",
+        "the lines in the terminal say what was lost; lower `checkpoint_every`",
+    ),
     "perf/prompts_asked": ("training prompts handed out so far", "grows evenly", "nothing"),
 }
 

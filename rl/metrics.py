@@ -16,7 +16,7 @@ from rewards.measuring.by_kind import KINDS, labels_by_kind, scores_by_kind
 from rewards.records import Rollout, StepCounts, StepScores
 from selection.bis import step_statistics
 from selection.buffer import StreamingBuffer
-from selection.candidates import Candidates
+from selection.candidates import Candidates, gather_candidates
 
 PACE = ("seconds", "tokens", "flops_utilisation")
 """What the learner says of its step that is not about the policy."""
@@ -90,6 +90,22 @@ def reward_metrics(
     by_group: dict[int, set[float]] = defaultdict(set)
     for rollout in rollouts:
         by_group[rollout.group].add(rollout.outcome)
+    return {
+        "reward/outcome": _mean([rollout.outcome for rollout in rollouts]),
+        "reward/mixed_groups": _mean([len(outcomes) > 1 for outcomes in by_group.values()]),
+        "reward/steps": _mean([len(rollout.steps) for rollout in rollouts]),
+        "reward/tokens": _mean([len(rollout.token_ids) for rollout in rollouts]),
+        "reward/truncated": _mean([rollout.finish_reason == "length" for rollout in rollouts]),
+    } | _score_metrics(rollouts, scores, counts, annotated)
+
+
+def _score_metrics(
+    rollouts: Sequence[Rollout], scores: Sequence[StepScores], counts: Sequence[StepCounts], annotated: Sequence[int]
+) -> dict[str, float]:
+    """What the MPRM says of them; nothing where it says nothing of any step, as in a run without one."""
+    said = np.concatenate([entry.scores for entry in scores])
+    if not len(said):
+        return {}
     last = {
         outcome: [s.scores[-1] for r, s in zip(rollouts, scores, strict=True) if r.outcome == outcome and len(s.scores)]
         for outcome in (0.0, 1.0)
@@ -99,12 +115,7 @@ def reward_metrics(
         for place, entry in zip(annotated, counts, strict=True)
     ]
     return {
-        "reward/outcome": _mean([rollout.outcome for rollout in rollouts]),
-        "reward/mprm": _mean(np.concatenate([entry.scores for entry in scores])),
-        "reward/mixed_groups": _mean([len(outcomes) > 1 for outcomes in by_group.values()]),
-        "reward/steps": _mean([len(rollout.steps) for rollout in rollouts]),
-        "reward/tokens": _mean([len(rollout.token_ids) for rollout in rollouts]),
-        "reward/truncated": _mean([rollout.finish_reason == "length" for rollout in rollouts]),
+        "reward/mprm": _mean(said),
         "reward/mprm_gap": _mean(last[1.0]) - _mean(last[0.0]),
         "reward/mprm_error": _mean(np.concatenate(errors)) if errors else float("nan"),
     } | {f"reward/mprm_{kind}": score for kind, score in scores_by_kind(rollouts, scores).items()}
@@ -147,14 +158,16 @@ def judge_metrics(judgement: Judgement, agreement: Agreement) -> dict[str, float
 
 def selection_metrics(candidates: Candidates, scores: np.ndarray, buffer: StreamingBuffer) -> dict[str, float]:
     """What was offered to the buffer, and what it holds now; means over the rollouts with a labelled step."""
-    statistics = step_statistics(candidates)
-    labelled = statistics.labelled > 0
+    statistics, kept = step_statistics(candidates), step_statistics(gather_candidates(buffer.kept()))
+    labelled, kept_labelled = statistics.labelled > 0, kept.labelled > 0
     return {
         "selection/seen": float(buffer.seen),
         "selection/score": _mean(scores[~np.isnan(scores)]),
         "selection/mixture": _mean(statistics.mixture[labelled]),
         "selection/reliability": _mean(statistics.reliability[labelled]),
         "selection/all_negative": _mean(statistics.all_negative[labelled]),
+        "selection/kept_mixture": _mean(kept.mixture[kept_labelled]),
+        "selection/kept_reliability": _mean(kept.reliability[kept_labelled]),
     } | group("selection", buffer.statistics())
 
 

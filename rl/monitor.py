@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +12,47 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
-from rl.config import Config
+from rl.config import Config, ConfigError
 from rl.console import Console
+from rl.dashboard.hyperparameters import write_hyperparameters
+from rl.dashboard.layout import dashboard_layout
+from rl.dashboard.rollout_picture import draw_rollout
+from rl.dashboard.shown_rollouts import choose_shown, monte_carlo_labels
 from rl.evaluating.evaluation import Evaluation
 from rl.progress import is_due
+from rl.recording import Offer
+from rl.run_files import METRICS_FILE, TENSORBOARD
+from rl.tasks.task import KnowsSteps, Task
+from rl.whole_file import write_whole
 
-TENSORBOARD, METRICS_FILE = "tensorboard", "metrics.jsonl"
-SAMPLES_EVERY = 10
-SAMPLES_SHOWN = 4
+SHOWN_EVERY = 10
+"""Policy steps between pictures of rollouts."""
 
 
 class Monitor:
-    """Writes metrics down. Opened on a resumed run, it forgets what lies after ``step`` and goes on from there.
+    """Writes metrics down. Opened on a run that goes on, it forgets what lies after ``step`` and goes on from there.
 
     Args:
         folder: The run folder.
         config: The experiment.
         encoder: Decodes the steps of shown rollouts.
+        task: Where their prompts come from.
         console: The terminal's view.
-        step: Policy steps already taken.
+        step: Policy steps already taken; None for a run that begins, or begins anew without having been saved.
     """
 
-    def __init__(self, folder: Path, config: Config, encoder: Encoder, console: Console, step: int) -> None:
+    def __init__(
+        self, folder: Path, config: Config, encoder: Encoder, task: Task, console: Console, step: int | None
+    ) -> None:
         self._config, self._encoder, self._console = config, encoder, console
         self._lines = folder / METRICS_FILE
-        _forget_after(self._lines, step)
-        self._writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=step + 1 if step else None)
-        if not step:
+        known = -1 if step is None else step
+        _forget_after(self._lines, known)
+        # Before the run's own file is there: TensorBoard goes on reading the newest one alone.
+        write_hyperparameters(folder / TENSORBOARD, config)
+        self._writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=known + 1)
+        self._writer.add_custom_scalars(dashboard_layout(config, isinstance(task, KnowsSteps)))
+        if step is None:
             text = json.dumps(config.model_dump(mode="json"), indent=2)
             self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
 
@@ -50,6 +65,10 @@ class Monitor:
         """A line for whoever watches."""
         self._console.say(text)
 
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """While inside, whoever watches sees what takes so long."""
+        return self._console.waiting(what)
+
     def distribution(self, step: int, name: str, values: np.ndarray) -> None:
         """Record a histogram of the finite ones among the values, if there are any."""
         finite = values[np.isfinite(values)]
@@ -60,6 +79,10 @@ class Monitor:
         """Record a held-out evaluation; gives its metrics back."""
         metrics = evaluation.metrics()
         self._write(step, metrics)
+        if evaluation.steps is not None:
+            self._finding_wrong_steps(
+                step, "mprm/finding_wrong_steps", evaluation.steps.scores, ~evaluation.steps.so_far
+            )
         self._console.evaluation(step, metrics)
         return metrics
 
@@ -68,30 +91,35 @@ class Monitor:
         self._write(step, metrics)
         self._console.further_evaluation(step, metrics)
 
-    def samples(
-        self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], scores: Sequence[StepScores]
+    def rollouts(
+        self,
+        step: int,
+        prompts: Sequence[Prompt],
+        rollouts: Sequence[Rollout],
+        scores: Sequence[StepScores],
+        offer: Offer,
     ) -> None:
-        """Every so many steps, show a few rollouts of different groups: images, and text with each step's score."""
-        if not (step == 1 or is_due(SAMPLES_EVERY, step)):
-            return
-        firsts = {rollout.group: place for place, rollout in reversed(list(enumerate(rollouts)))}
-        for slot, place in enumerate(sorted(firsts.values())[:SAMPLES_SHOWN]):
-            prompt, rollout, scored = prompts[place], rollouts[place], scores[place].scores
-            for number, image in enumerate(prompt.images):
-                self._writer.add_image(f"rollout_{slot}/image_{number}", np.asarray(image), step, dataformats="HWC")
-            lines = [
-                f"| {self._encoder.decode(rollout.token_ids[span.start : span.end]).strip()} | {score:.2f} |"
-                for span, score in zip(rollout.steps, scored, strict=True)
-            ]
-            verdict = "right" if rollout.outcome else "wrong"
-            final = rollout.text.rstrip().splitlines()[-1] if rollout.text.strip() else "(nothing)"
-            head = f"**{prompt.question}** (reference answer {prompt.answer})\n\n| step | MPRM |\n|---|---|\n"
-            self._writer.add_text(f"rollout_{slot}/text", head + "\n".join(lines) + f"\n\n{final}: **{verdict}**", step)
+        """Record how the MPRM scores a policy step's rollouts, and what was made of them; every so many steps, show a
+        few of them."""
+        for told, outcome in (("right", 1.0), ("wrong", 0.0)):
+            of_these = [s.scores for r, s in zip(rollouts, scores, strict=True) if r.outcome == outcome]
+            self.distribution(step, f"mprm/scores_of_{told}_rollouts", np.concatenate([np.zeros(0), *of_these]))
+        if step == 1 or is_due(SHOWN_EVERY, step):
+            shown = choose_shown(prompts, rollouts, scores, offer, self._encoder.decode)
+            for slot, entry in enumerate(shown):
+                picture = np.asarray(draw_rollout(entry))
+                self._writer.add_image(f"rollouts/{slot}", picture, step, dataformats="HWC")
+            known, wrong = monte_carlo_labels(scores, offer)
+            self._finding_wrong_steps(step, "mprm/finding_wrong_steps_by_monte_carlo", known, wrong)
 
     def close(self) -> None:
         """Flush and close the files."""
         self._writer.close()
-        self._console.close()
+
+    def _finding_wrong_steps(self, step: int, name: str, scores: np.ndarray, wrong: np.ndarray) -> None:
+        """Record a precision-recall curve: a step with a low score (S,) is called wrong; some (S,) are."""
+        if wrong.any():
+            self._writer.add_pr_curve(name, wrong, 1 - scores, step)
 
     def _write(self, step: int, metrics: Mapping[str, float]) -> None:
         finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
@@ -102,10 +130,21 @@ class Monitor:
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the lines of steps after ``step``: an interrupted run wrote them and its resumption writes them again."""
+    """Drop the lines of steps after ``step``: an interrupted run wrote them and its resumption writes them again.
+
+    Raises:
+        ConfigError: A line is broken.
+    """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     # A run that was killed may have torn its last line.
-    whole = [line for line in lines if line.endswith("\n")]
-    path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
+    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    kept = [line for number, line in enumerate(whole, start=1) if _step_of(path, number, line) <= step]
+    write_whole(path, lambda partial: partial.write_bytes(b"".join(kept)))
+
+
+def _step_of(path: Path, number: int, line: bytes) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path}:{number}: allowed is an object of numbers with a step") from None

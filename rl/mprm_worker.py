@@ -12,6 +12,7 @@ from rewards.process_model.ensemble import ProcessEnsemble
 from rewards.process_model.labels import LABEL_RULES, LabelRule, hard
 from rewards.process_model.mprm import IDENTITY, MPRM, MPRM_FILE, MPRMSettings, open_mprm
 from rewards.process_model.objective import Weighting
+from rl.absent_mprm import AbsentMPRM
 from rl.config import Config, ConfigError
 from rl.experiment import make_judge_encoder, policy_checkpoint
 from rl.extension import resolve
@@ -20,21 +21,25 @@ from rl.worker_group import WorkerGroup
 from rl.workers import Worker
 
 
-def start_mprm(config: Config) -> Worker | WorkerGroup:
-    """Start the MPRM where Ray places it."""
+def start_mprm(config: Config) -> Worker | WorkerGroup | AbsentMPRM:
+    """Start the MPRM where Ray places it; in a run without one, nothing is started."""
     mprm = config.mprm
+    if not mprm.enabled:
+        return AbsentMPRM()
     if mprm.ranks == 1:
         return Worker("mprm", partial(build_mprm, config), mprm.num_cpus, mprm.num_gpus, config.deadline)
     return WorkerGroup("mprm", partial(build_mprm, config), mprm.ranks, mprm.num_cpus, mprm.num_gpus, config.deadline)
 
 
 def check_mprm(config: Config) -> None:
-    """Whether the configured MPRM can be made; cheap, and to be asked before anything is started.
+    """Whether the configured MPRM, if the run has one, can be made; cheap, and to be asked before anything is started.
 
     Raises:
         ConfigError: Its checkpoint or its words cannot be used, or what is to judge beside it is no saved MPRM.
     """
     mprm = config.mprm
+    if not mprm.enabled:
+        return
     make_label_rule(config)
     if mprm.checkpoint is not None:
         refuse_other_kind("mprm.checkpoint:", Path(mprm.checkpoint), "mprm")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from hashlib import blake2b, file_digest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rl.config import ConfigError
 
@@ -19,8 +20,8 @@ def named_checkpoint(option: str, named: str, kind: Kind) -> str:
     """The folder or hub name of a checkpoint that is to be opened as ``kind``; the shipped policy by its name.
 
     Raises:
-        ConfigError: It is neither a folder of a checkpoint nor can it be a hub name, or it is a saved reward model of
-            another kind.
+        ConfigError: It is neither a folder of a checkpoint nor can it be a hub name, it is damaged, or a saved reward
+            model of another kind.
     """
     folder = Path(named)
     if named == "grid_policy":
@@ -29,14 +30,61 @@ def named_checkpoint(option: str, named: str, kind: Kind) -> str:
 
         return str(SHIPPED_POLICY)
     if not folder.is_dir():
-        # A path that is not there would be looked for on the hub, for minutes.
-        if folder.parent.is_dir() or not HUB_NAME.fullmatch(named):
-            raise ConfigError(f"{option} {named} is no folder; allowed is that of a checkpoint, or a hub name")
+        refuse_absent(option, named)
         return named
     if not any(folder.glob("*.safetensors")) or not any(folder.glob("*.json")):
         raise ConfigError(f"{option} {named}: the folder holds no checkpoint (*.safetensors)")
     refuse_other_kind(option, folder, kind)
+    refuse_damaged(option, folder)
     return named
+
+
+def refuse_absent(option: str, named: str) -> None:
+    """Whether what is no folder can be a hub name: a path that is not there would be looked for on the hub, for
+    minutes.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if not Path(named).is_dir() and (Path(named).parent.is_dir() or not HUB_NAME.fullmatch(named)):
+        raise ConfigError(f"{option} {named} is no folder; allowed is that of a checkpoint, or a hub name")
+
+
+def refuse_damaged(option: str, folder: Path) -> None:
+    """Whether the files of a checkpoint's folder can be read, as far as that costs nothing: each JSON, and of weights
+    their heads and sizes. Other weights than safetensors are never read, since they would be unpickled.
+
+    Raises:
+        ConfigError: One cannot, or weights are missing.
+    """
+    # Imported here, as above.
+    from safetensors import SafetensorError, safe_open
+
+    weights = sorted(folder.glob("*.safetensors"))
+    if folder.is_dir() and not weights:
+        raise ConfigError(f"{option}: {folder} holds no *.safetensors; allowed is no other kind of weights")
+    for file in weights:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
+    for file in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(file.read_bytes())
+        except (ValueError, RecursionError, OSError) as error:
+            raise ConfigError(f"{option}: {file} is damaged: not JSON: {' '.join(str(error).split())}") from None
+        if file.name.endswith(".safetensors.index.json"):
+            _refuse_missing_parts(option, file, content)
+
+
+def _refuse_missing_parts(option: str, index: Path, content: Any) -> None:
+    parts = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+        raise ConfigError(f"{option}: {index} is damaged: allowed is an object with a weight_map")
+    for part in sorted(set(parts.values())):
+        if not (index.parent / part).is_file():
+            raise ConfigError(f"{option}: {index.parent / part} is missing: {index.name} says that weights are in it")
 
 
 def checkpoint_digest(checkpoint: str) -> str:

@@ -12,6 +12,7 @@ from rewards.encoding import Encoder
 from rewards.process_model.guard import HeldBack
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
+from rl.absent_mprm import AbsentMPRM
 from rl.answer_rewards import AnswerRewards
 from rl.config import Config
 from rl.credit_assignment import CreditAssignment, make_credit
@@ -29,6 +30,7 @@ from rl.hacking_watch import HackingWatch
 from rl.judging import make_judge
 from rl.mprm_worker import check_mprm, start_mprm
 from rl.outcome_worker import check_outcome_model, start_outcome_model
+from rl.recording import STREAM, Recording
 from rl.rollout_stream import RolloutStream, StreamSettings
 from rl.rollouts import make_group
 from rl.staleness import StalenessGate
@@ -63,7 +65,8 @@ class Parts:
     judge: Judge | None
     learner: Worker | WorkerGroup
     transfer: WeightTransfer
-    mprm: Worker | WorkerGroup
+    mprm: Worker | WorkerGroup | AbsentMPRM
+    recording: Recording | None
 
     def close(self) -> None:
         """Let ranks take leave of each other: one that ends early can take the others down."""
@@ -105,6 +108,7 @@ def make_parts(config: Config, folder: Path) -> Parts:
         looks_at_images=config.selection.selector in NEED_COMPLEXITY or getattr(selector, "looks_at_images", False),
         held_back=HeldBack(config.mprm.guard_share, config.mprm.guard_capacity, derive_seed(config.seed, "guard")),
         buffer=make_buffer(config),
+        recording=Recording(folder / STREAM, task, encoder.decode) if config.record else None,
         # Last: it waits until learner and engines are there.
         transfer=WeightTransfer(config, policy, engines),
     )

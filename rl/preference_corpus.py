@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from rewards.encoding import Encoder
-from rewards.image_files import load_images
+from rewards.image_files import image_path, load_images
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference, parse_preference
 from rewards.seeds import derive_seed
 from rl.config import Config
@@ -29,12 +29,14 @@ def index_preferences(key: str, names: Sequence[str]) -> Corpus:
     Args:
         key: The configuration key or option that named them.
         names: JSON lines, see `rewards.outcome.preferences`, or folders of ``*.jsonl``; images are relative to a file's
-            folder.
+            folder, and must not lead out of it.
 
     Raises:
         ConfigError: A file is missing or has no usable pair.
     """
-    return index_corpus(key, names, lambda file, line: [file.parent / image for image in parse_preference(line).images])
+    return index_corpus(
+        key, names, lambda file, line: [image_path(file.parent, image) for image in parse_preference(line).images]
+    )
 
 
 def preference_batches(
@@ -58,7 +60,7 @@ def preference_batches(
         record = parse_preference(line)
         if part != "all" and is_held_out(record, held_out) != (part == "held out"):
             return None
-        images = load_images(file.parent / image for image in record.images)
+        images = load_images(image_path(file.parent, image) for image in record.images)
         return as_preference(record, f"{file}:{number}", images, encoder)
 
     return one_pass(corpus, make, batch_size, *seed)
@@ -92,7 +94,8 @@ def learn_preferences(config: Config, corpus: Corpus, encoder: Encoder, start: S
         for epoch in range(settings.pairs_epochs)
         for batch in preference_batches(corpus, encoder, settings.batch_size, config.seed, "preferences", epoch)
     )
-    losses = [report["loss"] for report in learn(passes, start)]
+    with console.progress("preference pairs", len(corpus) * settings.pairs_epochs) as advance:
+        losses = [report["loss"] for report in learn(passes, start, advance)]
     if corpus.left_out:
         console.say(f"preference pairs: left out {corpus.left_out_count:,}: {corpus.told()}")
     part = max(1, len(losses) // 10)

@@ -5,17 +5,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rewards.annotation.annotator import Bill
+from rl.checkpoint_files import list_files
 from rl.config import Config, ConfigError
+from rl.ledger import Ledger
 from rl.parts import Parts
+from rl.pending import Pending
 from rl.staleness import check_versions_sent
+from rl.workers import LostWorkerError, WorkerError
 from selection.buffer_files import load_buffer, save_buffer
 
 CHECKPOINTS, BUFFER_FILE, HELD_BACK_FILE = "checkpoints", "buffer.parquet", "held_back.parquet"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; the message says which and why. Those before it are as they were."""
 
 
 @dataclass
@@ -24,20 +35,20 @@ class Progress:
 
     Attributes:
         folder: The run folder.
+        ledger: What the run has taken, whatever checkpoint it goes on from.
         step: Policy steps taken.
         continuations, tokens: Monte-Carlo continuations so far, and their tokens.
         fixed_tokens: The tokens that the `fixed` budget would have taken, estimated.
         start: Metrics of the evaluation before the first step.
-        seconds: Wall-clock seconds spent in earlier sittings.
     """
 
     folder: Path
+    ledger: Ledger
     step: int = 0
     continuations: int = 0
     tokens: int = 0
     fixed_tokens: float = 0.0
     start: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
     def count(self, bill: Bill) -> None:
         """Add a step's annotation to the bill."""
@@ -49,29 +60,44 @@ class Progress:
         """Write ``checkpoints/step-N`` under a temporary name, rename it, and delete the oldest ones beyond the limit.
 
         Waits for the rollouts under way: they belong to the checkpoint, since no later weights could sample them again.
+        One that is there already is what the run went on from, and stays.
+
+        Raises:
+            CheckpointError: There is no room for it, for example; nothing is left of it.
+            LostWorkerError: A worker is gone.
         """
         target = self.folder / CHECKPOINTS / f"step-{self.step}"
+        if target.exists():
+            return target
         partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        saving = [
-            parts.learner.start("save", (partial / "policy").absolute()),
-            parts.mprm.start("save", (partial / "mprm").absolute()),
-            *parts.answers.save(partial),
-        ]
-        save_buffer(parts.buffer.state(), partial / BUFFER_FILE)
-        parts.held_back.save(partial / HELD_BACK_FILE)
-        (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
-        for answer in saving:
-            answer.result()
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        saving: list[Pending[None]] = []
+        try:
+            for left in target.parent.glob(".step-*.partial"):
+                shutil.rmtree(left)
+            partial.mkdir(parents=True)
+            saving += [
+                parts.learner.start("save", (partial / "policy").absolute()),
+                parts.mprm.start("save", (partial / "mprm").absolute()),
+            ]
+            saving += parts.answers.save(partial)
+            save_buffer(parts.buffer.state(), partial / BUFFER_FILE)
+            parts.held_back.save(partial / HELD_BACK_FILE)
+            (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
+            for answer in saving:
+                answer.result()
+            list_files(partial)
+            os.replace(partial, target)
+        except LostWorkerError:
+            raise
+        except (OSError, WorkerError) as error:
+            _clear(partial, saving)
+            raise CheckpointError(f"{target} cannot be written: {error}") from error
         for old in checkpoints(self.folder)[: -config.keep_checkpoints]:
             shutil.rmtree(old)
         return target
 
     @classmethod
-    def restore(cls, folder: Path, parts: Parts) -> Progress:
+    def restore(cls, folder: Path, parts: Parts, ledger: Ledger) -> Progress:
         """Go on from the newest checkpoint of a run folder: puts the state back into the parts, too.
 
         Raises:
@@ -92,19 +118,27 @@ class Progress:
             parts.judge.restore(judge)
         for answer in loading:
             answer.result()
-        progress = cls(folder, **state)
+        progress = cls(folder, ledger, **state)
         check_versions_sent(parts.transfer.send(progress.step), progress.step)
         return progress
 
     def _state(self) -> dict[str, object]:
-        entries = [entry.name for entry in dataclasses.fields(self) if entry.name != "folder"]
+        entries = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("folder", "ledger")]
         return {name: getattr(self, name) for name in entries}
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints of a run folder, oldest first."""
-    found = (folder / CHECKPOINTS).glob("step-*")
+    found = [path for path in (folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:
+    """Remove a checkpoint that cannot be finished, once nobody writes into it any more."""
+    for answer in saving:
+        with suppress(WorkerError):
+            answer.result()
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def is_due(every: int, step: int) -> bool:

@@ -8,27 +8,55 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rl.terminal import open_terminal
 
 SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
-def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    what: str, total: int, done: int = 0, terminal: Terminal | None = None, lines: bool = True
+) -> Iterator[Callable[[int], None]]:
     """Show ``what`` at ``done`` of ``total``; call what it gives with how many more are done.
+
+    A terminal that shows something else already has to be given: the bar then stands below that. Who tells of the
+    progress in lines of their own can do without these.
 
     >>> with progress_bar("solutions", 4, done=2) as advance:
     ...     advance(2)
     solutions 4/4
     """
-    terminal = Terminal(highlight=False)
-    if not terminal.is_terminal:
-        yield _Lines(what, total, done)
+    terminal = terminal or open_terminal()
+    if not terminal.is_interactive:
+        yield _Lines(what, total, done) if lines else lambda more: None
         return
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=terminal) as bar:
         task = bar.add_task(what, total=total, completed=done)
         yield lambda more: bar.advance(task, more)
+
+
+@contextmanager
+def waiting(what: str, terminal: Terminal | None = None) -> Iterator[None]:
+    """Show that something is under way of which nobody knows how far it is: a bar with the time that it has taken.
+
+    It goes when that is done. Where there is no terminal, a line says what begins.
+
+    >>> with waiting("the engine starts"):
+    ...     pass
+    the engine starts …
+    """
+    terminal = terminal or open_terminal()
+    if not terminal.is_interactive:
+        print(f"{what} …", flush=True)
+        yield
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=terminal, transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 class _Lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from rewards.seeds import derive_seed
 from rewards.visualprm import UnusableRecordError
 from rl.config import ConfigError
 from rl.pending import Pending
+from rl.progress_bar import progress_bar
 
 NAMED = 3
 """Records left out that are named with their reasons; further ones are counted."""
@@ -77,7 +79,10 @@ def index_corpus(key: str, names: Sequence[str], images: ImagePaths) -> Corpus:
     for place, file in enumerate(corpus.files):
         before, offset = len(corpus), 0
         seen: Sequence[Path] = ()
-        with _open(key, file) as lines:
+        with (
+            _open(key, file) as lines,
+            progress_bar(f"{file.name}, bytes", os.fstat(lines.fileno()).st_size, lines=False) as advance,
+        ):
             for number, line in enumerate(lines, start=1):
                 try:
                     if line.strip():
@@ -91,6 +96,7 @@ def index_corpus(key: str, names: Sequence[str], images: ImagePaths) -> Corpus:
                 except (UnusableRecordError, UnreadableImageError) as error:
                     corpus.leave_out(file, number, error)
                 offset += len(line)
+                advance(len(line))
         if len(corpus) == before:
             raise ConfigError(f"{key}: {file} has no usable record: {corpus.told() or 'it is empty'}")
     return corpus
@@ -131,7 +137,9 @@ def one_pass(corpus: Corpus, make: MakeLesson[Lesson], batch_size: int, *seed: o
 
 
 def learn(
-    lessons: Iterable[list[Lesson]], start: Callable[[list[Lesson]], Pending[dict[str, float]]]
+    lessons: Iterable[list[Lesson]],
+    start: Callable[[list[Lesson]], Pending[dict[str, float]]],
+    advance: Callable[[int], None],
 ) -> list[dict[str, float]]:
     """Let a model learn from one batch after another: what each update reported.
 
@@ -140,6 +148,7 @@ def learn(
     Args:
         lessons: The batches.
         start: Begins an update.
+        advance: Is told how many more lessons are under way.
 
     Raises:
         ConfigError: A file turned out to have no usable record.
@@ -149,6 +158,7 @@ def learn(
     under_way: Pending[dict[str, float]] | None = None
     for batch in lessons:
         update = start(batch)
+        advance(len(batch))
         if under_way is not None:
             reports.append(under_way.result())
         under_way = update

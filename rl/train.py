@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,19 +15,25 @@ from typing import Any
 
 import ray
 
+from rl.checkpoint_files import check_files
 from rl.config import Config, ConfigError, load_config, save_config
+from rl.config_resumption import check_resumption
 from rl.console import Console
 from rl.evaluating.benchmark_evaluation import read_configured_benchmark
 from rl.evaluating.evaluations import Evaluations
+from rl.ledger import Ledger
 from rl.loop import run
 from rl.memory import PeakMemory
 from rl.monitor import Monitor
-from rl.parts import make_parts
+from rl.parts import Parts, make_parts
 from rl.preference_corpus import find_preferences, learn_preferences
 from rl.progress import Progress, checkpoints
+from rl.record_corpus import Corpus
+from rl.recovery import recovering
+from rl.run_files import CONFIG_FILE, SUMMARY_FILE
 from rl.warm_start import find_records, warm_start
-
-CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
+from rl.whole_file import write_whole
+from rl.workers import WorkerError
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Outcome:
 def train(config: Config, folder: Path, resume: bool, console: Console) -> Outcome:
     """Run an experiment to its end, or to the first Ctrl-C or SIGTERM; both leave a checkpoint.
 
+    A run that loses a worker lets go of all of them and goes on from its newest checkpoint; see `rl.recovery`.
+
     Args:
         config: The experiment.
         folder: The run folder, from `choose_run_folder`, or an existing one if ``resume``.
@@ -51,57 +58,79 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
 
     Raises:
         ConfigError: A part that the configuration names cannot be made.
-        WorkerError: A worker died, raised, or did not answer in time.
+        WorkerError: A worker raised, or workers were lost more often than `recovery.attempts` allows.
         RewardHackingError: The watch has stopped the run; there is a checkpoint.
+        CheckpointError: A checkpoint could not be written.
     """
-    began = time.perf_counter()
-    # A resumed run's MPRM has had its warm start.
+    ledger = Ledger.open(folder)
+    # A resumed run's models have had their first lessons.
     records = None if resume else find_records(config)
     pairs = None if resume else find_preferences(config)
     benchmark = read_configured_benchmark(config)
-    console.say(f"starting {config.engine.count} {config.engine.kind} engine(s), learner and reward model …")
-    with PeakMemory() as memory, _stop_on_signal(console) as stopped:
-        try:
-            parts = make_parts(config, folder)
-            _keep_config(config, folder)
-            progress = Progress.restore(folder, parts) if resume else Progress(folder)
-            monitor = Monitor(folder, config, parts.encoder, console, progress.step)
-            evaluations = Evaluations(config, parts, monitor, benchmark)
-            if records is not None:
-                warm_start(config, records, parts.encoder, partial(parts.mprm.start, "train"), console)
-            if pairs is not None and parts.answers.model is not None:
-                learn_preferences(config, pairs, parts.encoder, partial(parts.answers.model.start, "train"), console)
-            if not progress.start:
-                progress.start = evaluations.after(0)
-            sitting = progress.seconds
+    others = "learner and reward model" if config.mprm.enabled else "and learner"
+    with PeakMemory() as memory, _StopOnSignal(console) as stopped:
+
+        def sitting() -> Outcome:
+            goes_on = resume or bool(checkpoints(folder))
             try:
-                run(config, parts, progress, evaluations, monitor, stopped)
-                progress.seconds = sitting + time.perf_counter() - began
-                progress.save(config, parts)
-                if progress.step < config.steps:
-                    return Outcome(folder, progress.step, None)
-                end = evaluations.after(progress.step)
+                with console.waiting(f"starting {config.engine.count} {config.engine.kind} engine(s), {others}"):
+                    parts = make_parts(config, folder)
+                stopped.listen()
+                _keep_config(config, folder)
+                progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
+                step = progress.step if goes_on else None
+                with closing(Monitor(folder, config, parts.encoder, parts.task, console, step)) as monitor:
+                    evaluations = Evaluations(config, parts, monitor, benchmark)
+                    if not goes_on:
+                        _first_lessons(config, parts, records, pairs, console)
+                        progress.start = evaluations.after(0)
+                        progress.save(config, parts)
+                    with console.training(config.steps, progress.step):
+                        run(config, parts, progress, evaluations, monitor, stopped)
+                    progress.save(config, parts)
+                    if progress.step < config.steps:
+                        return Outcome(folder, progress.step, None)
+                    end = evaluations.after(progress.step)
+                summary = _summary(progress, end, parts.buffer.seen, len(parts.buffer), memory.gib)
+                text = json.dumps(summary, indent=2) + "\n"
+                write_whole(folder / SUMMARY_FILE, lambda path: path.write_text(text))
+                with suppress(WorkerError):  # everything is written
+                    parts.close()
+                return Outcome(folder, progress.step, summary)
             finally:
-                monitor.close()
-            progress.seconds = sitting + time.perf_counter() - began
-            summary = _summary(progress, end, parts.buffer.seen, len(parts.buffer), memory.gib)
-            (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
-            parts.close()
-            return Outcome(folder, progress.step, summary)
-        finally:
-            ray.shutdown()
+                ray.shutdown()
+
+        return recovering(sitting, config.recovery.attempts, ledger, console.say, stopped)
+
+
+def _first_lessons(
+    config: Config, parts: Parts, records: Corpus | None, pairs: Corpus | None, console: Console
+) -> None:
+    """Let the reward models learn from the files that the configuration names, before the first policy step."""
+    if records is not None:
+        warm_start(config, records, parts.encoder, partial(parts.mprm.start, "train"), console)
+    if pairs is not None and parts.answers.model is not None:
+        learn_preferences(config, pairs, parts.encoder, partial(parts.answers.model.start, "train"), console)
 
 
 def choose_run_folder(config: Config) -> Path:
     """The folder of a new run; it is made only once the run's parts are known to exist.
 
     Raises:
-        ConfigError: It holds a run already.
+        ConfigError: It holds a run already, or cannot be made.
     """
     named = f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.output_dir) if config.output_dir else Path("runs") / named
-    if (folder / CONFIG_FILE).exists():
-        raise ConfigError(f"output_dir: {folder} holds a run already; resume it with --resume, or name another folder")
+    try:
+        if (folder / CONFIG_FILE).exists():
+            raise ConfigError(
+                f"output_dir: {folder} holds a run already; resume it with --resume, or name another folder"
+            )
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise ConfigError(f"output_dir: {str(folder)[:200]} cannot be made: {error.strerror}") from None
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ConfigError(f"output_dir: {folder} cannot be made: {there} is no folder that can be written to")
     return folder
 
 
@@ -118,20 +147,24 @@ def open_run_folder(folder: Path, overrides: list[str]) -> Config:
     """The configuration of a run to resume.
 
     Raises:
-        ConfigError: It is no run folder, or has no finished checkpoint.
+        ConfigError: It is no run folder, has no finished checkpoint, that one is damaged, or what it
+            holds was made otherwise.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise ConfigError(f"--resume: {folder} is not a run folder: it has no {CONFIG_FILE}")
     if not checkpoints(folder):
         raise ConfigError(f"--resume: {folder} has no finished checkpoint to go on from")
-    return load_config(folder / CONFIG_FILE, overrides)
+    config, newest = load_config(folder / CONFIG_FILE, overrides), checkpoints(folder)[-1]
+    check_files(newest)
+    check_resumption(load_config(folder / CONFIG_FILE), config)
+    return config
 
 
 def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gib: float) -> dict[str, Any]:
     start = progress.start
     return {
         "steps": progress.step,
-        "wall_seconds": round(progress.seconds, 1),
+        "wall_seconds": round(progress.ledger.seconds, 1),
         "peak_memory_gib": round(gib, 2),
         "policy": {"accuracy_start": start["policy/accuracy"], "accuracy_end": end["policy/accuracy"]},
         "mprm": {
@@ -149,27 +182,32 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
     }
 
 
-@contextmanager
-def _stop_on_signal(console: Console) -> Iterator[_Flag]:
+class _StopOnSignal:
     """While inside, the first Ctrl-C or SIGTERM asks for a stop after the policy step; the second one kills."""
-    flag = _Flag()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if flag.up:
-            raise KeyboardInterrupt
-        flag.up = True
-        console.say("stopping after this step, with a checkpoint; once more to stop at once")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Flag:
-    up = False
+    def __init__(self, console: Console) -> None:
+        self._console, self._asked = console, False
 
     def __call__(self) -> bool:
-        return self.up
+        """Whether the run is to stop."""
+        return self._asked
+
+    def __enter__(self) -> _StopOnSignal:
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.listen()
+        return self
+
+    def listen(self) -> None:
+        """Hear signals from here on: Ray, as it starts, takes SIGTERM for itself."""
+        for number in self._before:
+            signal.signal(number, self._ask)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        self._console.say("stopping after this step, with a checkpoint; once more to stop at once")

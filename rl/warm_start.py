@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rewards.encoding import Encoder
-from rewards.image_files import load_images
+from rewards.image_files import image_path, load_images
 from rewards.records import Annotated
 from rewards.visualprm import as_annotated, parse_record, separator_text
 from rl.config import Config
@@ -30,7 +30,7 @@ def find_records(config: Config) -> Corpus | None:
         return None
 
     def images(file: Path, line: bytes) -> list[Path]:
-        return [image_folder(config, file) / image for image in parse_record(line).images]
+        return [image_path(image_folder(config, file), image) for image in parse_record(line).images]
 
     return index_corpus("mprm.warm_start", config.mprm.warm_start, images)
 
@@ -42,7 +42,8 @@ def warm_start(config: Config, corpus: Corpus, encoder: Encoder, start: Start, c
         ConfigError: A file turned out to have no usable record.
         WorkerError: The MPRM's worker failed.
     """
-    losses = [report["loss"] for report in learn(batches(config, corpus, encoder), start)]
+    with console.progress("warm start", len(corpus) * config.mprm.warm_start_epochs) as advance:
+        losses = [report["loss"] for report in learn(batches(config, corpus, encoder), start, advance)]
     if corpus.left_out:
         console.say(f"warm start: left out {corpus.left_out_count:,} records: {corpus.told()}")
     part = max(1, len(losses) // 10)
@@ -64,7 +65,7 @@ def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[A
 
     def make(file: Path, number: int, line: bytes) -> Annotated:
         record = parse_record(line)
-        images = load_images(image_folder(config, file) / image for image in record.images)
+        images = load_images(image_path(image_folder(config, file), image) for image in record.images)
         return as_annotated(record, f"{file}:{number}", images, encoder, separator, closed)
 
     for epoch in range(config.mprm.warm_start_epochs):
@@ -72,5 +73,5 @@ def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[A
 
 
 def image_folder(config: Config, file: Path) -> Path:
-    """What the image paths in a file are relative to."""
+    """What the image paths in a file are relative to, and must not lead out of."""
     return file.parent if config.mprm.warm_start_images is None else Path(config.mprm.warm_start_images)

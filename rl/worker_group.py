@@ -9,10 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rl.workers import Answer, WorkerError, worker_environment
+from rl.workers import Answer, LostWorkerError, WorkerError, worker_environment
+
+GRACE = 3.0
+"""Seconds in which a rank may turn out to be dead, after another one has failed."""
 
 
 class WorkerGroup:
@@ -56,7 +60,11 @@ class WorkerGroup:
         built = [Answer[None](reference, self.name, self._deadline) for reference in self._built]
         self._built = []
         answers = [
-            Answer[Any](actor.call.remote(method, *shared), f"{description} (rank {rank})", self._deadline)
+            Answer[Any](
+                actor.call.options(name=description).remote(method, *shared),
+                f"{description} (rank {rank})",
+                self._deadline,
+            )
             for rank, actor in enumerate(self._actors)
         ]
         return GroupAnswer(built, answers)
@@ -94,7 +102,7 @@ class GroupAnswer:
 
 
 def _await_first_failure(answers: Sequence[Answer[Any]]) -> None:
-    """Wait for all; where one fails, the others may wait for it in vain, and it is the cause."""
+    """Wait for all; where one fails, the others may wait for it in vain: that is the cause, unless one is dead."""
     by_reference = {answer.reference: answer for answer in answers}
     waiting = list(by_reference)
     until = time.monotonic() + answers[0].deadline
@@ -102,9 +110,28 @@ def _await_first_failure(answers: Sequence[Answer[Any]]) -> None:
         done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
         if not done:
             late = by_reference[waiting[0]]
-            raise WorkerError(f"{late.description}: no answer within {late.deadline:g} s (deadline)")
+            raise LostWorkerError(f"{late.description}: no answer within {late.deadline:g} s (deadline)")
         for reference in done:
-            by_reference[reference].result()
+            try:
+                by_reference[reference].result()
+            except WorkerError as error:
+                raise _death(error, [by_reference[rest] for rest in waiting]) or error from None
+
+
+def _death(failure: WorkerError, others: Sequence[Answer[Any]]) -> WorkerError | None:
+    """The death of another rank, for which a rank that was to talk to it has failed; None where nobody died."""
+    if isinstance(failure.__cause__, RayActorError) or not others:
+        return None
+    references = [other.reference for other in others]
+    ended, _ = ray.wait(references, num_returns=len(references), timeout=GRACE)
+    for other in others:
+        try:
+            if other.reference in ended:
+                other.result()
+        except WorkerError as error:
+            if isinstance(error.__cause__, RayActorError):
+                return error
+    return None
 
 
 def _reserve(name: str, ranks: int, each: dict[str, float], deadline: float) -> PlacementGroup | None:

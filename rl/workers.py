@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray._private import ray_constants
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from rewards.records import Completion, SamplingRequest
+from rewards.records import Completion, PromptError, SamplingRequest
 from rl.config import Config, ConfigError
 from rl.pending import Pending
 from rl.planning.gpu_placement import kinds_of_workers
@@ -39,7 +40,12 @@ def worker_environment(num_gpus: float, ranks: int = 1) -> dict[str, str]:
 
 
 class WorkerError(RuntimeError):
-    """A worker died, raised, or did not answer in time; the message says which, at what, and why."""
+    """A worker died, raised, or did not answer in time; the message says which, at what, and why, in one line."""
+
+
+class LostWorkerError(WorkerError):
+    """A worker is of no use any more, and a new one in its place might be: it died, or does not answer, or a device or
+    a peer of its own is gone."""
 
 
 class Answer(Generic[Result]):
@@ -53,19 +59,30 @@ class Answer(Generic[Result]):
 
         Raises:
             WorkerError: The worker died, raised, or did not answer in time.
+            PromptError: It was asked for an answer to what is no prompt for it.
         """
         try:
             return ray.get(self.reference, timeout=self.deadline)
         except GetTimeoutError:
-            raise WorkerError(f"{self.description}: no answer within {self.deadline:g} s (deadline)") from None
-        except RayTaskError as error:
-            cause = error.cause if error.cause is not None else error
-            raise WorkerError(f"{self.description}: {type(cause).__name__}: {cause}") from error
-        except RayActorError as error:
-            # An actor that could not be made says why in its last line, one that was killed in its first.
-            lines = str(error).strip().splitlines()
-            cause = lines[-1] if getattr(error, "actor_init_failed", False) else lines[0]
-            raise WorkerError(f"{self.description}: the worker died: {cause}") from error
+            raise LostWorkerError(f"{self.description}: no answer within {self.deadline:g} s (deadline)") from None
+        except RayError as error:
+            if isinstance(error, RayTaskError) and isinstance(error.cause, PromptError):
+                raise error.cause from None  # the user's data, and not the worker
+            raise _failure(self.description, error) from error
+
+
+def _failure(description: str, error: RayError) -> WorkerError:
+    """What an error that a call ended with comes to."""
+    cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
+    if isinstance(cause, RayActorError):
+        # An actor that could not be made says why in its last line, one that was killed in its first.
+        lines, made = str(cause).strip().splitlines(), not getattr(cause, "actor_init_failed", False)
+        why = f"the worker died: {lines[0] if made else lines[-1]}"
+        return LostWorkerError(f"{description}: {why}") if made else WorkerError(f"{description}: {why}")
+    why = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+    # PyTorch says RuntimeError of devices and peers that fail; what else a worker raises, a new one would raise again.
+    is_loss = isinstance(cause, RuntimeError | RayError) and not isinstance(cause, RayTaskError)
+    return LostWorkerError(f"{description}: {why}") if is_loss else WorkerError(f"{description}: {why}")
 
 
 class Worker:
@@ -86,15 +103,20 @@ class Worker:
 
     def start(self, method: str, *arguments: Any) -> Answer[Any]:
         """Begin ``object.method(*arguments)``; calls to one worker run one after another, in this order."""
-        return Answer(self._actor.call.remote(method, *arguments), f"{self.name}.{method}", self._deadline)
+        return self._begin(self._actor.call, method, *arguments)
 
     def start_timed(self, method: str, *arguments: Any) -> Answer[tuple[float, Any]]:
         """`start`, with the seconds that it took there, not counting what it waited for earlier calls."""
-        return Answer(self._actor.timed_call.remote(method, *arguments), f"{self.name}.{method}", self._deadline)
+        return self._begin(self._actor.timed_call, method, *arguments)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """`start`, and wait for the answer."""
         return self.start(method, *arguments).result()
+
+    def _begin(self, call: Any, method: str, *arguments: Any) -> Answer[Any]:
+        # `ps` and `top` show the name while the call is under way.
+        description = f"{self.name}.{method}"
+        return Answer(call.options(name=description).remote(method, *arguments), description, self._deadline)
 
 
 @ray.remote
@@ -179,15 +201,33 @@ class _Merged:
         return self._merged
 
 
+def join_ray() -> None:
+    """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine, where it listens on loopback alone.
+
+    Without that variable no other Ray is joined that happens to run here: it may be gone in the middle of the run.
+
+    Raises:
+        LostWorkerError: Ray does not start.
+    """
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        _keep_to_loopback()
+    # Ray would else hide all GPUs from workers that reserve none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    except Exception as error:  # Ray has no kind of its own for what keeps it from starting
+        raise LostWorkerError(f"Ray does not start: {' '.join(str(error).split())}") from error
+
+
 def start_ray(config: Config) -> None:
-    """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine.
+    """`join_ray`, and see that there is room for the workers.
 
     Raises:
         ConfigError: The cluster is too small for the placement.
+        LostWorkerError: Ray does not start.
     """
-    # Ray would else hide all GPUs from workers that reserve none.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    join_ray()
     there = ray.cluster_resources()
     kinds = kinds_of_workers(config)
     wanted = {
@@ -200,3 +240,10 @@ def start_ray(config: Config) -> None:
                 f"the placement needs {needed:g} {resource}s and Ray has {there.get(resource, 0):g}: lower "
                 f"engine.count, or num_{resource.lower()}s of engine, learner, mprm or outcome_model"
             )
+
+
+def _keep_to_loopback() -> None:
+    """Ray's servers run what anybody who reaches them sends, and listen on all addresses of a machine, unless it is
+    told that there will be no cluster: by a variable named after desktops, and read at its import."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False

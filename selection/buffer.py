@@ -150,6 +150,10 @@ class StreamingBuffer:
             "kept_all_negative": _mean(rows.negative),
         } | {name: float(share) for name, share in counts.items()}
 
+    def kept(self) -> list[Annotated]:
+        """The kept rollouts, source by source, the best of each first."""
+        return list(self._rows.entry[self._rows.kept])
+
     def kept_scores(self) -> np.ndarray:
         """The decayed scores of the kept rollouts, in no particular order."""
         return self._decayed(self._rows.take(self._rows.kept))
@@ -266,7 +270,8 @@ class StreamingBuffer:
     def _urgency(self, places: np.ndarray) -> np.ndarray:
         """Who goes first in a draw: higher is earlier (k,)."""
         if self.settings.draw == "uniform":
-            return self._generator.random(len(places))
+            # By arrival: buffers that keep the same give the same, whatever their scores.
+            return self._generator.random(len(places))[np.argsort(np.argsort(self._rows.arrival[places]))]
         decayed = self._decayed(self._rows.take(places))
         if self.settings.draw == "top":
             return decayed

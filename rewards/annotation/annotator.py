@@ -59,6 +59,21 @@ class Bill:
         return self.seconds * self.saved_tokens / self.tokens if self.tokens else float("nan")
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """One continuation from the end of a step, judged.
+
+    Attributes:
+        right: Whether it came out right; None if it was cut off, which says nothing.
+        tokens: Its tokens.
+        policy_version: The weights that sampled it.
+    """
+
+    right: bool | None
+    tokens: int
+    policy_version: int
+
+
 class Annotation:
     """One batch of rollouts being labelled: it says what to sample next, and takes the answers.
 
@@ -102,6 +117,7 @@ class Annotation:
         self._node = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
         self._first_step = np.unique(self._node, return_index=True)[1]
         self._asked, self._correct, self._sampled, self._tokens = np.zeros((4, len(places)), dtype=np.int64)
+        self._drawn: list[list[Continuation]] = [[] for _ in places]
         self._passing_correct, self._passing = self._outcomes([*self._rollouts, *siblings], places)
         self._outcome = np.array([r.outcome if r.finish_reason == "stop" else np.nan for r in self._rollouts])
         self._group_correct, self._group_sampled = _group_outcomes(self._rollouts, siblings)
@@ -129,23 +145,48 @@ class Annotation:
         return [request for _, request in self._pending]
 
     def receive(self, completions: Sequence[Sequence[Completion]]) -> None:
-        """The engines' answers to the last `requests`, in their order.
+        """The engines' answers to the last `requests`, in their order."""
+        requests = [request for _, request in self._pending]
+        self.count(
+            [
+                [self._judged(request, sample) for sample in samples]
+                for request, samples in zip(requests, completions, strict=True)
+            ]
+        )
+
+    def places(self) -> list[tuple[int, int]]:
+        """Where each of the last `requests` goes on from: a rollout of the batch, and a step of it, both from 0."""
+        evidence = self._evidence()
+        steps = [self._first_step[node] for node, _ in self._pending]
+        return [(int(evidence.rollout[step]), int(evidence.position[step])) for step in steps]
+
+    def count(self, continuations: Sequence[Sequence[Continuation]]) -> None:
+        """What `receive` does, for answers that are judged already.
 
         A continuation that was cut off says nothing about its step: it is left out of both counts.
         """
-        for (node, request), samples in zip(self._pending, completions, strict=True):
-            finished = [sample for sample in samples if sample.finish_reason == "stop"]
-            texts = [self._decode([*request.prefix, *sample.token_ids]) for sample in finished]
+        for (node, request), samples in zip(self._pending, continuations, strict=True):
+            verdicts = [sample.right for sample in samples if sample.right is not None]
+            self._drawn[node] += samples
             self._asked[node] += request.n
-            self._sampled[node] += len(finished)
-            self._correct[node] += sum(self._verifier(text, request.prompt.answer) for text in texts)
-            self._tokens[node] += sum(len(sample.token_ids) for sample in samples)
-            self._truncated += len(samples) - len(finished)
+            self._sampled[node] += len(verdicts)
+            self._correct[node] += sum(verdicts)
+            self._tokens[node] += sum(sample.tokens for sample in samples)
+            self._truncated += len(samples) - len(verdicts)
             for sample in samples:
                 oldest = sample.policy_version if self._version is None else self._version
                 self._version = min(oldest, sample.policy_version)
         self._rounds += bool(self._pending)
         self._pending = []
+
+    def continuations(self) -> list[list[list[Continuation]]]:
+        """All that was sampled so far, of each step of each rollout, in the order in which it was asked for; steps that
+        share their prefix have the same."""
+        ends = np.cumsum([len(rollout.steps) for rollout in self._rollouts])
+        return [
+            [self._drawn[node] for node in self._node[end - len(rollout.steps) : end]]
+            for rollout, end in zip(self._rollouts, ends, strict=True)
+        ]
 
     def counts(self) -> list[StepCounts]:
         """What each rollout's steps count; one entry a rollout, with 0 of 0 for what is missing.
@@ -185,6 +226,13 @@ class Annotation:
             fixed_continuations=self._budget.continuations * len(self._steps),
             fixed_tokens=float(self._budget.continuations * length.sum()),
         )
+
+    def _judged(self, request: SamplingRequest, sample: Completion) -> Continuation:
+        right = None
+        if sample.finish_reason == "stop":
+            text = self._decode([*request.prefix, *sample.token_ids])
+            right = bool(self._verifier(text, request.prompt.answer))
+        return Continuation(right, len(sample.token_ids), sample.policy_version)
 
     def _more(self, evidence: Evidence) -> np.ndarray:
         """Further continuations for each step in this round (S,)."""

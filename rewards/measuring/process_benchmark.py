@@ -5,8 +5,8 @@ VisualProcessBench (arXiv 2503.10291, section 5), one solution a line:
     {"image": ["images/7.png", …], "question": …, "answer": …, "policy_model": …, "data_source": "MathVision",
      "response": {"steps": […, …], "process_correctness": [1, -1, …]}}
 
-Image paths are relative to the file's folder; a single path may stand for a list of one. A step is right (1), wrong
-(-1) or neutral (0): neutral steps are context, and no part of any metric.
+Image paths are relative to the file's folder, and must not lead out of it; a single path may stand for a list of one.
+A step is right (1), wrong (-1) or neutral (0): neutral steps are context, and no part of any metric.
 
 ProcessBench (arXiv 2412.06559), one file a subset, a solution a line or all in one list:
 
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from rewards.image_files import UnreadableImageError, image_path
 
 Bench = Literal["visualprocessbench", "processbench"]
 BENCHES: tuple[Bench, ...] = get_args(Bench)
@@ -215,7 +217,10 @@ def _images(content: dict[str, Any], folder: Path) -> tuple[Path, ...]:
     listed: Sequence[Any] = [] if named is None else named if isinstance(named, list) else [named]
     if not all(isinstance(name, str) and name for name in listed):
         raise BenchmarkError(f"image is {_short(named)}; allowed is a path, or a list of paths")
-    return tuple(folder / name for name in listed)
+    try:
+        return tuple(image_path(folder, name) for name in listed)
+    except UnreadableImageError as error:
+        raise BenchmarkError(str(error)) from None
 
 
 def _json(place: str, content: bytes) -> Any:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rewards.image_files import read_image
 from rewards.outcome.preferences import Preference
-from rewards.record_files import image_from_png, png_of_image, read_table, write_table
+from rewards.record_files import check_present, png_of_image, read_table, write_table
 from rewards.records import Prompt
 
+KIND = "preference pairs"
 SCHEMA = pa.schema(
     {"prompt_id": pa.string(), "prompt_source": pa.string(), "question": pa.string(), "answer": pa.string()}
     | {"images": pa.list_(pa.binary()), "chosen": pa.list_(pa.int64()), "rejected": pa.list_(pa.int64())}
@@ -37,12 +39,17 @@ def load_preferences(path: Path) -> list[Preference]:
     Raises:
         ValueError: The file is missing, damaged or something else; names it and the reason.
     """
+    table = read_table(path, SCHEMA, KIND).select(SCHEMA.names)
     prompts: dict[str, Prompt] = {}
     pairs = []
-    for row in read_table(path, SCHEMA, "preference pairs").select(SCHEMA.names).to_pylist():
-        name = row["prompt_id"]
-        if row["images"] is not None:
-            images = tuple(map(image_from_png, row["images"]))
-            prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
-        pairs.append(Preference(prompts[name], tuple(row["chosen"]), tuple(row["rejected"])))
+    try:
+        check_present(table)
+        for row in table.to_pylist():
+            name = row["prompt_id"]
+            if row["images"] is not None:
+                images = tuple(map(read_image, row["images"]))
+                prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
+            pairs.append(Preference(prompts[name], tuple(row["chosen"]), tuple(row["rejected"])))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: holds no {KIND}: {type(error).__name__} {error}") from None
     return pairs

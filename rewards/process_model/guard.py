@@ -20,6 +20,8 @@ from rewards.record_files import SCHEMA, annotated_rollouts, annotated_table, re
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
 
+KIND = "held-back rollouts"
+
 
 @dataclass(frozen=True)
 class GroupArea:
@@ -96,5 +98,9 @@ class HeldBack:
         Raises:
             ValueError: The file is missing, damaged, or something else.
         """
+        table = read_table(path, SCHEMA, KIND)
         self._entries.clear()
-        self._entries.extend(annotated_rollouts(read_table(path, SCHEMA, "held-back rollouts")))
+        try:
+            self._entries.extend(annotated_rollouts(table))
+        except ValueError as error:
+            raise ValueError(f"{path}: holds no {KIND}: {error}") from None

@@ -76,7 +76,8 @@ def make_order(options: Options, unnamed: Path) -> tuple[Config, Order]:
     judges = tuple(_judges(options, newest))
     strategies = tuple(_strategies(options.strategy, bool(judges)))
     if not judges and (helpless := [name for name in strategies if name not in WITHOUT_JUDGE]):
-        raise ConfigError(f"--strategy {helpless[0]} needs a judge: name one with --mprm, --outcome-model or --run")
+        or_run = f"; {newest} has no MPRM" if newest else " or --run"
+        raise ConfigError(f"--strategy {helpless[0]} needs a judge: name one with --mprm, --outcome-model{or_run}")
     if set(strategies) <= WITHOUT_JUDGE:
         judges = ()
     prompts = config.evaluation.prompts if options.prompts is None else options.prompts
@@ -120,7 +121,7 @@ def _judges(options: Options, newest: Path | None) -> Iterator[JudgeOrder]:
     names: set[str] = set()
     named: list[tuple[JudgeKind, str]] = [("mprm", value) for value in options.mprm]
     named += [("outcome", value) for value in options.outcome_model]
-    if not named and newest is not None:
+    if not named and newest is not None and (newest / "mprm").is_dir():
         named = [("mprm", str(newest / "mprm"))]
     for kind, value in named:
         option = OPTIONS[kind]

@@ -36,6 +36,7 @@ from rewards.measuring.process_report import (
 from rewards.measuring.process_scores import ScoredSolution, read_scores
 from rl.evaluating.benchmark_order import Options
 from rl.named_checkpoint import named_checkpoint
+from rl.progress_bar import progress_bar
 from selection.offline_output import replacing
 
 CHOICES = {
@@ -74,11 +75,13 @@ def _scores(bench: Bench, options: Options) -> AbstractContextManager[list[Score
     options = replace(options, model=replace(options.model, checkpoint=checkpoint))
     assert options.path is not None
     solutions = read_benchmark(bench, options.path)
-    for solution in solutions:
-        try:
-            check_images(solution.images)
-        except UnreadableImageError as error:
-            raise BenchmarkError(f"{solution.place}: {error}") from None
+    with progress_bar("solutions looked at", len(solutions), lines=False) as advance:
+        for solution in solutions:
+            try:
+                check_images(solution.images)
+            except UnreadableImageError as error:
+                raise BenchmarkError(f"{solution.place}: {error}") from None
+            advance(1)
     if options.tune_on is not None:
         split(solutions, options.tune_on)
     from rl.evaluating.benchmark_scoring import benchmark_scores

@@ -67,9 +67,11 @@ def run(config: str, overrides: Sequence[str], pairs: Sequence[str], output: Pat
     threads = torch.get_num_threads()
     model = _open(resolved)
     torch.set_num_threads(threads)  # here nobody else wants them
-    before = _measure(resolved, model, corpus, order)
+    with console.waiting("measuring the held-out pairs"):
+        before = _measure(resolved, model, corpus, order)
     losses = _train(resolved, model, corpus, order, len(corpus) - before.pairs)
-    after = _measure(resolved, model, corpus, order)
+    with console.waiting("measuring them again"):
+        after = _measure(resolved, model, corpus, order)
     if corpus.left_out:
         console.say(f"left out {corpus.left_out_count:,} pairs: {corpus.told()}")
     _save(model, order.output, losses, before, after)

@@ -98,7 +98,7 @@ def plan_table(config: Config, plans: Sequence[Plan]) -> Table:
             f"{forecast.step_seconds:.3g}",
             f"{forecast.engines_idle:.0%}",
             f"{forecast.learner_idle:.0%}",
-            f"{forecast.mprm_idle:.0%}",
+            f"{forecast.mprm_idle:.0%}" if split.mprm else "-",
             f"{forecast.staleness:.2f}",
             f"{plan.gpu_hours(config.steps):,.1f}",
         )

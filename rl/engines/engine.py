@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from rewards.records import Completion, SamplingRequest
+from rewards.records import Completion, Prompt, PromptError, SamplingRequest
 
 DEPLOYMENT = {
     *("count", "kv_cache_gib", "gpu_memory_utilization", "num_cpus", "num_gpus", "tensor_parallel"),
@@ -31,6 +31,9 @@ class Engine(Protocol):
         distribution sampled from, at the engine's temperature or the request's own. A text that a request wants to end
         with counts only where all of it is new. A continuation that the request's ``max_tokens`` cut short, with room
         left, has the finish reason ``segment``; at the engine's limit it has ``length``.
+
+        Raises:
+            PromptError: A prompt is longer than the engine's context, or has too many images; see `check_prompt`.
         """
         ...
 
@@ -73,6 +76,25 @@ class RenewableEngine(Engine, Protocol):
     def close(self) -> None:
         """End it: a process can have one vLLM engine at a time."""
         ...
+
+
+def check_prompt(prompt: Prompt, tokens: int, context: int, images: int) -> None:
+    """Whether a prompt of so many tokens leaves room for an answer, and has no more images than it may.
+
+    Raises:
+        PromptError: It does not.
+    """
+    most = context - 2  # a token of the answer, and one more to continue it by
+    if tokens > most:
+        raise PromptError(
+            f"{prompt.id}: the prompt has {tokens:,} tokens, with its images; allowed with engine.max_model_len "
+            f"{context:,} are {most:,}"
+        )
+    if len(prompt.images) > images:
+        raise PromptError(
+            f"{prompt.id}: the prompt has {len(prompt.images)} images; allowed with engine.images_per_prompt "
+            f"{images} are no more than that"
+        )
 
 
 def room_left(request: SamplingRequest, max_completion_tokens: int) -> int:

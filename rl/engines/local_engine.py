@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rewards.records import Completion, SamplingRequest
-from rl.config import Config
+from rewards.records import Completion, PromptError, SamplingRequest
+from rl.config import Config, ConfigError
 from rl.engines.engine import Engine
 from rl.experiment import build_engine
 from rl.quiet import quiet_stderr
@@ -38,8 +38,11 @@ class LocalEngine:
 
         Raises:
             SamplingError: The engine failed.
+            ConfigError: It does not take one of the prompts.
         """
         try:
             return self._engine.sample(requests)
+        except PromptError as error:
+            raise ConfigError(str(error)) from None
         except Exception as error:  # engines raise many kinds
             raise SamplingError(f"the engine failed: {type(error).__name__}: {error}") from error

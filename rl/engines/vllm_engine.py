@@ -13,7 +13,7 @@ import torch
 from rewards.encoding import Encoder
 from rewards.records import Completion, Prompt, SamplingRequest
 from rl.engines.adapter_files import room_for_rank, write_adapters
-from rl.engines.engine import cut_off, room_left
+from rl.engines.engine import check_prompt, cut_off, room_left
 from rl.engines.weight_names import hub_name
 
 ENVIRONMENT = {
@@ -98,6 +98,7 @@ class VllmEngine:
             gpu_memory_utilization=gpu_memory_utilization,
             logprobs_mode="processed_logprobs",
             generation_config="vllm",
+            load_format="safetensors",  # and nothing that would be unpickled
             trust_remote_code=trust_remote_code,
             disable_log_stats=True,
             tensor_parallel_size=tensor_parallel,
@@ -113,7 +114,8 @@ class VllmEngine:
         self._adapters: Any = None
         self._adapters_loaded = 0
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code)
-        self._temperature, self._max_tokens, self._context = temperature, max_completion_tokens, max_model_len
+        self._temperature, self._max_tokens = temperature, max_completion_tokens
+        self._context, self._images = max_model_len, images_per_prompt
         self.version = 0
 
     def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
@@ -121,7 +123,10 @@ class VllmEngine:
         from vllm import SamplingParams
 
         inputs: list[Any] = []
-        prompt_tokens = {request.prompt.id: self._encoder.prompt_tokens(request.prompt) for request in requests}
+        prompts = {request.prompt.id: request.prompt for request in requests}
+        for prompt in prompts.values():
+            check_prompt(prompt, self._encoder.head_length(prompt), self._context, self._images)
+        prompt_tokens = {name: self._encoder.prompt_tokens(prompt) for name, prompt in prompts.items()}
         for request in requests:
             entry: dict[str, Any] = {"prompt_token_ids": [*prompt_tokens[request.prompt.id], *request.prefix]}
             if request.prompt.images:

@@ -23,7 +23,7 @@ from rl.config import ConfigError
 from rl.config_sections import TaskConfig
 from rl.evaluating.benchmark_order import ModelOptions, Options
 from rl.named_checkpoint import checkpoint_digest, files_digest
-from rl.progress_bar import progress_bar
+from rl.progress_bar import progress_bar, waiting
 
 Identity = dict[str, str | None]
 
@@ -67,7 +67,8 @@ def _score(
             raise ConfigError(f"{path} goes on after its last solution: {file.rest} bytes are not from this command")
         return
     rollouts = as_rollouts(solutions, encoder, _separator(options))
-    mprm = _open_mprm(options, encoder)
+    with waiting(f"opening {options.checkpoint}"):
+        mprm = _open_mprm(options, encoder)
     with progress_bar("solutions", len(solutions), done) as advance:
         for first in range(done, len(solutions), options.batch_size):
             chunk = slice(first, first + options.batch_size)

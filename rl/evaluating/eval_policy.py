@@ -85,9 +85,9 @@ def evaluate_policy(config: Config, order: Order, console: Console) -> Evaluated
             console.say(f"{order.output} has {chunks[done - 1].stop:,} of {order.prompts:,} prompts already")
         if done < len(chunks):
             _check_different(task, order)
-            judges = {judge.name: open_judge(config, judge) for judge in order.judges}
-            console.say(f"starting the {config.engine.kind} engine …")
-            engine = LocalEngine(config)
+            with console.waiting(f"starting the {config.engine.kind} engine, and the judges"):
+                judges = {judge.name: open_judge(config, judge) for judge in order.judges}
+                engine = LocalEngine(config)
             limit, separator = config.engine.max_completion_tokens, config.task.step_separator
             evaluator = PolicyEvaluator(
                 order.plan,

@@ -36,12 +36,17 @@ class Evaluations:
         settings = self._config.evaluation
         held_out: dict[str, float] = {}
         if self._due(settings.every, step):
-            held_out = self._monitor.evaluation(step, evaluate(self._config, self._parts))
+            what = f"held-out evaluation, {settings.prompts * settings.samples:,} answers"
+            with self._monitor.waiting(what if step else f"workers start; then {what}"):
+                evaluation = evaluate(self._config, self._parts, step)
+            held_out = self._monitor.evaluation(step, evaluation)
         further: dict[str, float] = {}
         if settings.strategies and self._due(settings.strategies_every, step):
-            further |= self._strategies()
+            with self._monitor.waiting(f"{settings.strategy_prompts:,} held-out prompts, test-time strategies"):
+                further |= self._strategies()
         if self._benchmark and self._due(settings.bench_every, step):
-            further |= evaluate_on_benchmark(self._config, self._parts, self._benchmark)
+            with self._monitor.waiting(f"{len(self._benchmark):,} solutions of {settings.bench}"):
+                further |= evaluate_on_benchmark(self._config, self._parts, self._benchmark)
         if further:
             self._monitor.further_evaluation(step, further)
         return held_out
@@ -50,8 +55,8 @@ class Evaluations:
         return step in (0, self._config.steps) or is_due(every, step)
 
     def _strategies(self) -> dict[str, float]:
-        """Accuracies of test-time strategies on held-out prompts, judged by the MPRM, and by the outcome model if there
-        is one."""
+        """Accuracies of test-time strategies on held-out prompts, judged by the MPRM and the outcome model, as far as
+        there are any."""
         config, parts = self._config, self._parts
         sampler = Sampler(
             lambda requests: parts.engines.sample(requests).result(),
@@ -62,7 +67,7 @@ class Evaluations:
         )
         strategies = tuple(dict.fromkeys(config.evaluation.strategies))
         plan = Plan(strategies, tuple(sorted(set(config.evaluation.strategy_n))), config.seed)
-        judges = {"mprm": partial(parts.mprm.call, "score")}
+        judges = {"mprm": partial(parts.mprm.call, "score")} if config.mprm.enabled else {}
         if parts.answers.model is not None:
             judges["outcome"] = partial(parts.answers.model.call, "score")
         reader = answer_reader(parts.verifier, config.task.answer_marker)

@@ -22,6 +22,7 @@ from rl.learning import policy_files, zero_files
 from rl.learning.critic import Critic, foretold_share
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
+from rl.learning.patience import Patience, is_finite
 from rl.learning.policy_files import adapter_weights, plain_weights, save_policy, saved_weights
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
@@ -83,6 +84,8 @@ class PolicyLearner:
         self._critic: Critic | None = None
         if settings.critic is not None:
             self._critic = Critic(settings.critic, self._model, checkpoint, encoder, self._accelerator)
+        # DeepSpeed has moved the weights before it says what the gradient was.
+        self._patience = Patience(None if settings.sharding == "deepspeed" else settings.max_skipped)
         self.version = 0
 
     @property
@@ -93,32 +96,35 @@ class PolicyLearner:
     def step(self, experiences: Sequence[Experience]) -> dict[str, float]:
         """One policy step: `epochs` passes over all experiences, with `mini_batches` optimizer steps each.
 
-        Without any experience nothing is learned; the step counts all the same.
+        Without any experience nothing is learned; the step counts all the same. So does one whose loss or gradient is
+        not finite: an optimizer step like that is left out.
 
         Returns:
             Means over the optimizer steps of ``loss`` and ``grad_norm``; means over tokens of ``entropy`` in nats, of
             the ``clipped`` share (see `rl.learning.statistics.clipped_tokens`), with a reference of ``kl`` in nats
             (the k3 estimator), and with a correction of the ``importance_weight``; ``advantage_mean``,
             ``advantage_std`` and ``advantage_positive``; with a critic ``value_loss`` and ``value_grad_norm``, and the
-            ``explained_variance`` of the values that the step began with; the ``seconds`` it took, the ``tokens`` it
-            read, prompts included, and ``flops_utilisation``, nan for a device whose peak nobody knows, which leaves
-            out what a value model of its own computes.
+            ``explained_variance`` of the values that the step began with; the optimizer steps ``skipped``; the
+            ``seconds`` it took, the ``tokens`` it read, prompts included, and ``flops_utilisation``, nan for a device
+            whose peak nobody knows, which leaves out what a value model of its own computes.
 
         Raises:
-            FloatingPointError: The loss or the gradient is not finite; the weights are left as they were before that
-                optimizer step (but by DeepSpeed, which has moved them by then), and the version as it was before all.
+            FloatingPointError: No optimizer step of the policy step could be taken, nor any of the `max_skipped` policy
+                steps before it. With DeepSpeed, which has moved the weights by then, the first one raises.
         """
         started = time.perf_counter()
         if not experiences:
             self._end_step()
             return {"seconds": time.perf_counter() - started, "tokens": 0.0}
         rows = self._rows(experiences)
-        found = [
+        tried = [
             self._optimizer_step([rows[place] for place in places])
             for places in mini_batches(len(rows), self.settings, self.version)
         ]
+        taken = self._patience.taken(tried, self.version)
         self._end_step()
-        metrics = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+        metrics = {name: float(np.mean([one[name] for one in taken])) for name in tried[0] if taken}
+        metrics["skipped"] = float(len(tried) - len(taken))
         if estimates := [row.estimate for row in rows if row.estimate is not None]:
             metrics["explained_variance"] = foretold_share(estimates)
         metrics |= advantage_statistics([row.experience for row in rows])
@@ -155,7 +161,7 @@ class PolicyLearner:
             if self._accelerator.is_main_process:
                 (folder / REFERENCE_FILE).parent.mkdir(exist_ok=True)
                 save_file({name: state[name].contiguous() for name in self._learning}, folder / REFERENCE_FILE)
-        extra = {"version": self.version, "entropy_bonus": self._bonus.state()}
+        extra = {"version": self.version, "in_vain": self._patience.in_vain, "entropy_bonus": self._bonus.state()}
         self._store.save_optimizer(self._optimizer, self._wrapped, folder, extra, self._accelerator.is_main_process)
         if self._critic is not None:
             self._critic.save(folder)
@@ -168,7 +174,7 @@ class PolicyLearner:
             with self._reference.in_place():
                 self._store.put_weights(self._wrapped, load_file(folder / REFERENCE_FILE))
         extra = self._store.load_optimizer(self._optimizer, self._wrapped, folder)
-        self.version = extra["version"]
+        self.version, self._patience.in_vain = extra["version"], extra["in_vain"]
         self._bonus.restore(extra["entropy_bonus"])
         if self._critic is not None:
             self._critic.load(folder)
@@ -281,7 +287,8 @@ class PolicyLearner:
                 statistics.add(inputs)
         trainer._metrics["train"].clear()
         metrics = self._move(self._summed(loss).item())
-        bonus.after(self._summed(entropy).item())
+        if is_finite(metrics):
+            bonus.after(self._summed(entropy).item())
         return metrics | statistics.means(self._summed)
 
     def _move(self, loss: float) -> dict[str, float]:
@@ -291,14 +298,10 @@ class PolicyLearner:
         if self._critic is not None:
             found["value_loss"], found["value_grad_norm"] = self._critic.clip_gradients()
             optimizers.append(self._critic.optimizer)
-        if finite := bool(np.isfinite(list(found.values())).all()):
-            for optimizer in optimizers:
-                optimizer.step()
         for optimizer in optimizers:
+            if is_finite(found):
+                optimizer.step()
             optimizer.zero_grad()
-        if not finite:
-            numbers = ", ".join(f"{name} {value}" for name, value in found.items())
-            raise FloatingPointError(f"policy update {self.version + 1}: {numbers}")
         return found
 
     def _clip(self) -> float:

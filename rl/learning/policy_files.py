@@ -79,7 +79,7 @@ def saved_weights(model: Any, folder: Path, lora_rank: int, trust_remote_code: b
     """
     if not lora_rank:
         loaded = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=trust_remote_code
+            folder, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
         )
         return loaded.state_dict()
     found = load_file(folder / ADAPTERS / "adapter_model.safetensors")

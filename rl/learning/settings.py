@@ -29,6 +29,7 @@ class LearnerSettings:
         micro_batch: Most rollouts in one forward and backward pass of one rank; no result depends on it.
         mini_batches: Optimizer steps of one pass over a policy step's rollouts.
         epochs: Passes over them.
+        max_skipped: Policy steps in a row that may be left out because loss or gradient is not finite.
         correction, correction_max, correction_min: See `rl.learning.importance`.
         kl: What the divergence from the reference policy costs, TRL's beta; see `rl.learning.reference`.
         reference_every: Policy steps after which the reference becomes the policy of that time; 0 for never.
@@ -57,6 +58,7 @@ class LearnerSettings:
     micro_batch: int = 64
     mini_batches: int = 1
     epochs: int = 1
+    max_skipped: int = 3
     correction: Correction = "none"
     correction_max: float = 3.0
     correction_min: float = 0.0

@@ -22,6 +22,10 @@ from rl.learning.settings import LearnerSettings, check_settings
 # TRL would import vLLM, seconds and half a gigabyte of it, for sampling that happens in the engines.
 trl_imports.is_vllm_available = lambda min_version=None: False
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+from trl.trainer import utils as trl_utils  # noqa: E402
+
+# Where Triton is missing TRL scores prompts and padding, too: a compiler would want the same shapes every time.
+trl_utils._use_triton = lambda device: True
 
 CISPO_EPSILON_HIGH = 5.0
 """Of `cispo` it bounds the ratio itself: ScaleRL's value (arXiv 2510.13786). TRL would take the clipping range."""

@@ -34,9 +34,10 @@ def best_split(config: Config, seconds: StageSeconds, measured_on: Split, gpus: 
         ConfigError: There is not one GPU for each kind of worker.
     """
     each = config.engine.tensor_parallel
-    if gpus < each + 2:
+    others = ["learner", "MPRM"] if config.mprm.enabled else ["learner"]
+    if gpus < each + len(others):
         raise ConfigError(
-            f"--gpus {gpus}: allowed is {each + 2} or more: one each for learner and MPRM, and "
+            f"--gpus {gpus}: allowed is {each + len(others)} or more: one each for {' and '.join(others)}, and "
             f"engine.tensor_parallel, {each}, for an engine"
         )
     work = EngineWork(config, seconds, measured_on.engines)
@@ -58,8 +59,9 @@ def plan_of(
 
 def _splits(config: Config, gpus: int) -> Iterator[Split]:
     each, rows = config.engine.tensor_parallel, config.learner.prompts * config.learner.samples
-    for learner in _numbers(min(rows, gpus - each - 1)):
-        for mprm in _numbers(min(rows, gpus - each - learner)):
+    has_mprm = config.mprm.enabled
+    for learner in _numbers(min(rows, gpus - each - has_mprm)):
+        for mprm in _numbers(min(rows, gpus - each - learner)) if has_mprm else [0]:
             prompts = -(-config.learner.prompts // ((gpus - learner - mprm) // each))
             # No more engines than it takes for none to have more prompts.
             yield Split(-(-config.learner.prompts // prompts), learner, mprm)

@@ -12,7 +12,9 @@ from rl.planning.model_shape import ModelShape
 def checkpoints(config: Config) -> dict[str, str]:
     """Of the policy, and of each model of its own, by the section that names it."""
     policy = policy_checkpoint(config)
-    found = {"policy": policy, "mprm": config.mprm.checkpoint or policy}
+    found = {"policy": policy}
+    if config.mprm.enabled:
+        found["mprm"] = config.mprm.checkpoint or policy
     if config.learner.algorithm == "ppo" and config.value.backbone == "own":
         found["value"] = config.value.checkpoint or policy
     if config.outcome_model.is_used:

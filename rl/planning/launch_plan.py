@@ -51,7 +51,7 @@ def estimate(config: Config, gpu_bytes: float) -> Estimate:
     names = checkpoints(config)
     shapes = {name: _shape(config, name) for name in (*names.values(), *config.mprm.beside)}
     memory: dict[str, Memory] = {}
-    policy, mprm, tokens = shapes[names["policy"]], shapes[names["mprm"]], None
+    policy, tokens = shapes[names["policy"]], None
     critic = shapes[names["value"]] if "value" in names else policy
     if policy is not None:
         check_heads(config, policy)
@@ -60,7 +60,7 @@ def estimate(config: Config, gpu_bytes: float) -> Estimate:
         if critic is not None:
             memory["learner"] = learner_memory(config, policy, critic)
     beside = [shapes[folder] for folder in config.mprm.beside]
-    if mprm is not None and None not in beside:
+    if "mprm" in names and (mprm := shapes[names["mprm"]]) is not None and None not in beside:
         memory["mprm"] = mprm_memory(config, mprm, sum(shape.parameters for shape in beside if shape))
     if "outcome_model" in names and (outcome := shapes[names["outcome_model"]]) is not None:
         memory["outcome_model"] = outcome_model_memory(config, outcome)

@@ -24,6 +24,7 @@ SAME = (
     "task.name",
     "policy.checkpoint",
     "policy.dtype",
+    "mprm.enabled",
     "mprm.checkpoint",
     "engine.kind",
     "engine.tensor_parallel",
@@ -83,7 +84,7 @@ def scaled_to(config: Config, seconds: StageSeconds, then: Config, run: Path) ->
 
 
 def _fullest(rows: int, ranks: int) -> int:
-    return math.ceil(rows / ranks)
+    return math.ceil(rows / max(1, ranks))
 
 
 def _check(config: Config, then: Config, run: Path) -> None:

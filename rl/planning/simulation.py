@@ -23,7 +23,8 @@ class Forecast:
 
     Attributes:
         step_seconds: Of a policy step, mean.
-        engines_idle, learner_idle, mprm_idle: Shares of the time in which they have nothing to do, mean over them.
+        engines_idle, learner_idle, mprm_idle: Shares of the time in which they have nothing to do, mean over them;
+            1 where there are none.
         staleness: Policy versions between sampling and training, mean.
     """
 
@@ -129,7 +130,7 @@ class Simulation:
             if isinstance(until, Batch):  # a policy step is over
                 ends.append(self._now)
                 ages.append(len(ages) - until.version)
-                busy.append([float(part.busy.mean()) for part in parts])
+                busy.append([float(part.busy.sum()) / max(1, len(part.busy)) for part in parts])
                 until = self._now
             heapq.heappush(events, (max(self._now, until), order + 1, process))
         elapsed = ends[-1] - ends[WARM_UP]

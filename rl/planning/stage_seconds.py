@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from rl.config import Config, ConfigError
-from rl.planning.run_metrics import policy_steps
+from rl.run_metrics import policy_steps
 
 WIDTH = 64
 DOUBLING = 0.95
@@ -40,7 +40,7 @@ ALLOWED: dict[str, Range] = {
 
 @dataclass(frozen=True)
 class Split:
-    """How many there are of each."""
+    """How many there are of each; no ``mprm`` in a run without one."""
 
     engines: int
     learner: int
@@ -78,7 +78,7 @@ class StageSeconds:
 
 def split_of(config: Config) -> Split:
     """The one that a configuration has."""
-    return Split(config.engine.count, config.learner.ranks, config.mprm.ranks)
+    return Split(config.engine.count, config.learner.ranks, config.mprm.ranks if config.mprm.enabled else 0)
 
 
 def given_seconds(text: str, measured: StageSeconds | None = None) -> StageSeconds:
@@ -172,7 +172,10 @@ def annotated_share(rows: Sequence[Mapping[str, float]], config: Config) -> floa
 
 
 def scaled_learner(seconds: float, rows: int, ranks: int, measured_on: int) -> float:
-    """What ``seconds`` on so many ranks become on others, for a piece of work of so many rows."""
+    """What ``seconds`` on so many ranks become on others, for a piece of work of so many rows; 0 where there are no
+    ranks, and so no work."""
+    if not ranks:
+        return 0.0
     fullest = math.ceil(rows / ranks) / math.ceil(rows / measured_on)
     return seconds * fullest / DOUBLING ** math.log2(ranks / measured_on)
 

@@ -23,6 +23,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from rl.policy.architecture import make_model, make_processor
 from rl.policy.measure import chat_text, measure
 from rl.policy.tokenizer import END_OF_TURN
+from rl.progress_bar import progress_bar, waiting
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_scene import ATTRIBUTES, COLOURS, SHAPES
 from rl.tasks.grid_steps import Count, Puzzle, demonstrate
@@ -91,7 +92,9 @@ def make_policy(
     processor.save_pretrained(output_dir)
     report(f"made {output_dir} in {time.monotonic() - began:.0f} s")
     if measured_prompts:
-        report(measure(output_dir, GridTask(difficulty), measured_prompts, seed).table())
+        with waiting(f"measuring it on {measured_prompts} held-out prompts"):
+            measured = measure(output_dir, GridTask(difficulty), measured_prompts, seed)
+        report(measured.table())
     return Path(output_dir)
 
 
@@ -172,16 +175,18 @@ def _learn(
     """One lesson, its learning rate falling to a tenth; the rates are given back as they came."""
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     began = time.monotonic()
-    for step, factor in enumerate(_schedule(steps)):
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * factor
-            optimizer.zero_grad()
-        value = loss()
-        value.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            report(f"{name}: step {step + 1} of {steps}, loss {value.item():.3f}, {time.monotonic() - began:.0f} s")
+    with progress_bar(name, steps, lines=False) as advance:
+        for step, factor in enumerate(_schedule(steps)):
+            for optimizer, peak in zip(optimizers, peaks, strict=True):
+                optimizer.param_groups[0]["lr"] = peak * factor
+                optimizer.zero_grad()
+            value = loss()
+            value.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            advance(1)
+            if (step + 1) % 50 == 0 or step + 1 == steps:
+                report(f"{name}: step {step + 1} of {steps}, loss {value.item():.3f}, {time.monotonic() - began:.0f} s")
     for optimizer, peak in zip(optimizers, peaks, strict=True):
         optimizer.param_groups[0]["lr"] = peak
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import reprlib
 import warnings
 from collections.abc import Sequence
 from string import ascii_uppercase as LETTERS  # noqa: N812
@@ -25,7 +26,9 @@ def read_choices(value: Any) -> list[str]:
     if choices is None:
         return []
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str | int | float) for choice in choices):
-        raise ValueError(f"{value!r} is no list of choices; allowed is a list, or its text as Python writes it")
+        raise ValueError(
+            f"{reprlib.repr(value)} is no list of choices; allowed is a list, or its text as Python writes it"
+        )
     if len(choices) > len(LETTERS):
         raise ValueError(f"{len(choices)} choices; allowed are {len(LETTERS)}")
     return [str(choice).strip() for choice in choices]
@@ -66,7 +69,9 @@ def answer_letter(answer: str, choices: Sequence[str], letter_first: bool = Fals
             return LETTERS[texts.index(answer)]
     if letter:
         return letter
-    raise ValueError(f"{answer!r} is neither a letter from A to {LETTERS[len(choices) - 1]} nor one of the choices")
+    raise ValueError(
+        f"{reprlib.repr(answer)} is neither a letter from A to {LETTERS[len(choices) - 1]} nor one of the choices"
+    )
 
 
 def stated_letter(answer: str, count: int) -> str:

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Image, Json, LargeList, List
 
+from rewards.records import PromptError
 from rl.tasks.tables import Table
-from rl.tasks.task import PromptError
 
 FIELDS = ("question", "answer", "images", "source", "choices", "unit", "precision")
 # Read where there is a column of that name; the other fields only if the configuration names a column.
 BY_NAME = ("question", "answer", "images", "source")
 REQUIRED = ("question", "answer", "images")
+BATCH = 1000
+"""Rows that are read at once."""
 
 
 class Columns:
@@ -61,13 +63,13 @@ class Columns:
     def row(self, position: int) -> dict[str, Any]:
         """The fields that the table has: images as a list of what the table holds (None where there is none), all
         others as they are."""
-        (values,) = self._rows[position].to_pylist()
+        (values,) = self._plain(self._rows[position], position)
         return self._fields(values, tuple(self._columns))
 
     def walk(self, *fields: str) -> Iterator[dict[str, Any]]:
         """These fields of every row, in order."""
-        for batch in self._only(fields).iter(batch_size=1000):
-            for values in batch.to_pylist():
+        for place, batch in enumerate(self._only(fields).iter(batch_size=BATCH)):
+            for values in self._plain(batch, place * BATCH):
                 yield self._fields(values, fields)
 
     def sources(self) -> set[str]:
@@ -85,6 +87,20 @@ class Columns:
         columns = ", ".join(map(repr, self._columns[field]))
         return PromptError(f"{self.table.name}: row {position}: column {columns}: {what}")
 
+    def _plain(self, rows: pa.Table, first: int) -> list[dict[str, Any]]:
+        """What rows from the position ``first`` on hold."""
+        try:
+            return rows.to_pylist()
+        except UnicodeDecodeError as error:
+            if rows.num_rows == 1:
+                what = f"a text that is not UTF-8: {error.reason}"
+                raise PromptError(f"{self.table.name}: row {first}: {what}; allowed is UTF-8") from None
+            return [
+                values
+                for place in range(rows.num_rows)
+                for values in self._plain(rows[place : place + 1], first + place)
+            ]
+
     def _only(self, fields: tuple[str, ...]) -> Dataset:
         heads = {_head(self.table.rows, name): None for field in fields for name in self._columns.get(field, ())}
         return self.table.rows.select_columns(list(heads)).with_format("arrow")
@@ -100,6 +116,11 @@ class Columns:
         (name,) = self._columns[field]
         if name in self.table.rows.column_names:
             column = self.table.rows.data.column(name)
+            if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+                raise ValueError(
+                    f"{self.table.name}: column {name!r} for {field} is of type {column.type}; allowed is text or a "
+                    f"number; name another with task.columns.{field}"
+                )
             missing = column.is_null()
             if field == "answer" and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
                 missing = pc.or_(missing, pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), ""))

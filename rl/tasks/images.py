@@ -1,14 +1,13 @@
-"""Images of a question: opened from whatever a table holds, and named where the text refers to them."""
+"""Images of a question: found in whatever a table holds, and named where the text refers to them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from rewards.image_files import UnreadableImageError, image_path
 
 _PLACEHOLDER = re.compile(r"<image(?:[ _]?(\d+))?>")
 _RUN = r"<image \d+>(?:\s*<image \d+>)*"
@@ -18,31 +17,23 @@ _TRAILING = re.compile(rf"(?<=[.?!])\s*{_RUN}\s*$")
 _ALONE = re.compile(r"(?m)^[ \t]*<image>[ \t]*\n?|[ \t]*<image>")
 
 
-def open_image(image: Any, folder: Path) -> Image.Image:
-    """An RGB image from its path, relative to a folder, from the bytes of a file, or from a struct of the two, as the
-    `datasets` library stores images; upright, if it says how the camera was held.
+def image_file(image: Any, folder: Path) -> Path | bytes:
+    """Where an image is to be read from, for `rewards.image_files`: its path, relative to a folder that it must not
+    lead out of, or the bytes of a file. A table may hold either, or a struct of the two, as the `datasets` library
+    stores images.
 
     Raises:
-        ValueError: It cannot be read.
+        UnreadableImageError: It is something else, or lies elsewhere.
     """
     data = image.get("bytes") if isinstance(image, Mapping) else image
+    if isinstance(data, bytes):
+        return data
     path = image.get("path") if isinstance(image, Mapping) else image
-    try:
-        if isinstance(data, bytes):
-            return _upright(BytesIO(data))
-        if isinstance(path, str):
-            return _upright(folder / path)
-        what = f"it is of type {type(image).__name__}"
-    except Image.UnidentifiedImageError:
-        what = "no image format that is known" if isinstance(data, bytes) else f"{path} is of no format that is known"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        what = " ".join(str(error).split())
-    raise ValueError(f"image cannot be read: {what}; allowed is a path, or what an image file holds") from None
-
-
-def _upright(file: Path | BytesIO) -> Image.Image:
-    with Image.open(file) as opened:
-        return ImageOps.exif_transpose(opened).convert("RGB")
+    if isinstance(path, str):
+        return image_path(folder, path)
+    raise UnreadableImageError(
+        f"image cannot be read: it is of type {type(image).__name__}; allowed is a path, or what an image file holds"
+    )
 
 
 def refer_to_images(question: str, choices: Sequence[str], images: Sequence[Any]) -> tuple[str, list[str], list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 from datasets.arrow_reader import ReadInstruction
+from datasets.config import HF_CACHE_HOME
 from pyarrow.parquet import read_metadata
 
 from rl.tasks.quiet_loading import quiet_loading
@@ -46,7 +48,7 @@ class Table:
     Attributes:
         name: As the configuration has it; begins the ids of its prompts, and what is said of it.
         source: What its rows are of, where no column says so.
-        folder: What image paths are relative to.
+        folder: What image paths are relative to, and must not lead out of; of the hub, its cache.
         rows: The rows.
         parts: Where they come from.
     """
@@ -98,10 +100,25 @@ def _open_file(path: Path) -> Table:
         empty = path.stat().st_size == 0 or (path.suffix == ".parquet" and read_metadata(path).num_rows == 0)
         rows = None if empty else LOADERS[path.suffix](escape(str(path)))
     except Exception as error:  # datasets raises many kinds; each means that the file is not what its name says
-        raise ValueError(f"{path}: not readable as {path.suffix[1:]}: {_reason(error)}") from None
+        reason = _broken_line(path) or _reason(error)
+        raise ValueError(f"{path}: not readable as {path.suffix[1:]}: {reason}") from None
     if rows is None or len(rows) == 0:
         raise ValueError(f"{path}: holds no rows")
     return Table(str(path), path.stem, path.parent, rows, (Part(str(path.resolve()), 0, len(rows)),))
+
+
+def _broken_line(path: Path) -> str:
+    """The first line of JSON lines that is no object; empty if there is none, or the file is no such file."""
+    if path.suffix != ".jsonl":
+        return ""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    return f"line {number}: not an object; allowed is one a line"
+            except (ValueError, RecursionError) as error:
+                return f"line {number}: not JSON: {' '.join(str(error).split())}"
+    return ""
 
 
 def _open_dataset(entry: str, spelled: str, folder: Path | None) -> Table:
@@ -127,7 +144,7 @@ def _open_dataset(entry: str, spelled: str, folder: Path | None) -> Table:
         raise ValueError(f"{entry}: holds no rows")
     origin = f"{HUB if folder is None else ''}{repository}:{config or ''}"
     named = tuple(Part(f"{origin}:{part.origin}", part.start, part.end) for part in parts)
-    return Table(entry, config or Path(repository).name, folder or Path(), rows, named)
+    return Table(entry, config or Path(repository).name, folder or Path(HF_CACHE_HOME), rows, named)
 
 
 def _is_saved(folder: Path) -> bool:

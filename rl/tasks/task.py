@@ -11,15 +11,12 @@ from rewards.records import Prompt
 Split = Literal["train", "heldout"]
 
 
-class PromptError(ValueError):
-    """A row of the user's data that no prompt can be made of; one line that names it and what is allowed."""
-
-
 class Task(Protocol):
     """A deterministic stream of prompts.
 
     ``prompt(split, index)`` gives the same prompt for the same arguments in every process, for every index from 0 on;
-    a finite task wraps around. No prompt of one split occurs in the other. Data that are no prompt are a `PromptError`.
+    a finite task wraps around. No prompt of one split occurs in the other. Data that are no prompt are a
+    `rewards.records.PromptError`.
     """
 
     @property

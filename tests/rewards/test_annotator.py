@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -97,6 +98,26 @@ def test_each_step_gets_the_verdicts_of_its_own_continuations() -> None:
     assert annotation.requests() == []
     assert found(annotation) == [([2, 1], [2, 2]), ([], []), ([1], [2])]
     assert [counts.policy_version for counts in annotation.counts()] == [7, 7, 7]
+
+
+def test_continuations_that_are_judged_already_count_the_same() -> None:
+    """What was sampled of each step, handed in again round by round, makes the same counts for the same bill."""
+    rollouts = [a_rollout([1, 1, 1], prompt="a"), a_rollout([], prompt="b", tail=2), a_rollout([1, 2], prompt="a")]
+    budget = make_budget("sequential", 8, share_prefixes=True)
+    first = finish(annotation_of(rollouts, budget), SimulatedEngine(by_length, truncated=0.1, version=3))
+    known = first.continuations()
+    assert known[0][0] is known[2][0] and known[1] == [], "the two begin alike"
+    again, asked = annotation_of(rollouts, budget), Counter[tuple[int, int]]()
+    while requests := again.requests():
+        answers = []
+        for request, (place, step) in zip(requests, again.places(), strict=True):
+            assert request.prefix == rollouts[place].token_ids[: rollouts[place].steps[step].end]
+            before = asked[place, step]
+            asked[place, step] += request.n
+            answers.append(known[place][step][before : before + request.n])
+        again.count(answers)
+    assert found(again) == found(first) and again.bill() == first.bill()
+    assert again.continuations() == known and {sample.policy_version for sample in known[0][0]} == {3}
 
 
 def test_the_verifier_reads_prefix_and_continuation_together() -> None:

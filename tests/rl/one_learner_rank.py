@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -27,6 +28,16 @@ def learned_rollouts(with_text_alone: bool) -> list[Experience]:
     return experiences
 
 
+def skipped_steps(learner: PolicyLearner, experiences: list[Experience]) -> float:
+    """Optimizer steps that are left out, where one rollout is broken, which one of the ranks reads."""
+    before = learner.weights()
+    broken = replace(experiences[0], advantages=np.full(len(experiences[0].token_ids), np.nan))
+    skipped = learner.step([broken, *experiences[1:]])["skipped"]
+    after = learner.weights()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    return skipped
+
+
 def main(values: str, folder: Path) -> None:
     """``folder`` gets what this rank saw, the weights that the first one has, and a saved learner.
 
@@ -45,9 +56,11 @@ def main(values: str, folder: Path) -> None:
     metrics.append(learner.step(experiences))
     logprobs = learner.logprobs([e.prompt for e in experiences], [e.token_ids for e in experiences])
     adapters = learner.adapters()
+    skipped = 1.0 if settings.sharding == "deepspeed" else skipped_steps(learner, experiences)
     if learner.rank == 0:
         save_file({name: value.contiguous() for name, value in weights.items()}, folder / "weights.safetensors")
     seen = {"metrics": metrics, "logprobs": logprobs, "tensors": len(weights), "adapters": len(adapters)}
+    seen["skipped"] = skipped
     (folder / f"rank-{learner.rank}.json").write_text(json.dumps(seen))
     learner.close()
 

@@ -12,6 +12,7 @@ from rl.config import ConfigError, load_config
 from rl.config_checks import MOST_RANK
 from rl.engines.adapter_files import RANKS
 
+WITHOUT = {"enabled": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_staleness": 0, "engine": {"segment_tokens": 8}}, "engine.segment_tokens is 8"),
     ({"engine": {"sleep": True}}, "engine.sleep is true"),
@@ -58,6 +59,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"learner": {"lora_rank": 600}}, "learner.lora_rank is 600"),
     ({"engine": {"num_gpus": 1.5}}, "engine.num_gpus is 1.5"),
     ({"learner": {"credit": "monte_carlo"}, "annotation": {"share": 0}}, "annotation.share is 0"),
+    ({"mprm": {"enabled": False}}, "annotation.share is 0.25: allowed with mprm.enabled false is 0"),
+    ({"mprm": {"warm_start": ["a.jsonl"]} | WITHOUT, "annotation": {"share": 0}}, "mprm.warm_start is ['a.jsonl']"),
+    ({"mprm": {"beside": ["other"]} | WITHOUT, "annotation": {"share": 0}}, "mprm.beside is ['other']"),
+    (
+        {"mprm": WITHOUT, "annotation": {"share": 0}, "evaluation": {"bench": "processbench", "bench_path": "."}},
+        "evaluation.bench is 'processbench'",
+    ),
+    (
+        {"mprm": WITHOUT, "annotation": {"share": 0}, "evaluation": {"strategies": ["majority", "best_of_n_min"]}},
+        "evaluation.strategies is ['best_of_n_min']: allowed with mprm.enabled false is greedy, majority, pass",
+    ),
     ({"watch": {"action": "shout"}}, "watch.action: 'shout' is not allowed"),
     ({"value": {"gae_lambda": 1.5}}, "value.gae_lambda: 1.5 is not allowed"),
 ]
@@ -70,6 +82,13 @@ ALLOWED: list[dict[str, Any]] = [
     {"engine": {"weight_transfer": "ipc", "num_gpus": 0.5}, "learner": {"num_gpus": 0.5}},
     {"learner": {"kl": 0.1, "reference_every": 5}},
     {"learner": {"trl": {"epsilon_high": 0.28, "importance_sampling_level": "sequence", "delta": None}}},
+    {"mprm": WITHOUT, "annotation": {"share": 0}, "evaluation": {"strategies": ["majority"]}},
+    {
+        "mprm": WITHOUT,
+        "annotation": {"share": 0},
+        "outcome_model": {"harvest": True},
+        "evaluation": {"strategies": ["best_of_n_min"]},
+    },
     {"learner": {"algorithm": "ppo", "credit": "my.rules:rule"}, "value": {"backbone": "own", "checkpoint": "other"}},
 ]
 

@@ -64,7 +64,7 @@ def test_each_prompt_has_one_engine_and_answers_keep_the_order(requests: list[Sa
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[EnginePool]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield start_engines(CONFIG)
     ray.shutdown()
 

@@ -202,10 +202,11 @@ def test_processbench_with_a_model_and_no_images(tmp_path: Path) -> None:
 def test_tagged_steps_are_reported_by_kind(bench: Path, tmp_path: Path) -> None:
     lines = records(bench)[:4]
     for line in lines:
-        line["image"] = [str(bench / "images" / "0.png")]
+        line["image"] = ["0.png"]
         first, second, *rest = line["response"]["steps"]
         line["response"]["steps"] = [f"[Visual Elements] {first}", second, *(f"[Reasoning] {step}" for step in rest)]
     (tmp_path / "bench").mkdir()
+    shutil.copy(bench / "images" / "0.png", tmp_path / "bench")
     write_lines(tmp_path / "bench" / "test.jsonl", lines)
     saved, out = tmp_path / "scores.jsonl", tmp_path / "out.json"
     result = sieve("--path", tmp_path / "bench", "--mprm", "grid_policy", "--save-scores", saved, "--json", out)
@@ -315,12 +316,12 @@ def test_killed_and_given_again_it_ends_with_the_same_report(bench: Path, tmp_pa
         (["--path", "no", "--mprm", "grid_policy"], ["no does not exist"]),
         (["--path", "folder", "--mprm", "grid_policy"], ["folder has no *.jsonl"]),
         (["--path", "bench", "--mprm", "grid_policy"], ["bench/test.jsonl:2", "bench/gone.png", "No such file"]),
-        (["--path", "text", "--mprm", "grid_policy"], ["text/test.jsonl:1", "it is no image"]),
+        (["--path", "text", "--mprm", "grid_policy"], ["text/test.jsonl:1", "it is of no known format"]),
         (["--path", "fine", "--mprm", "folder/no"], ["--mprm folder/no is no folder"]),
         (["--path", "fine", "--mprm", "/no/such/run"], ["--mprm /no/such/run is no folder"]),
         (["--path", "fine", "--mprm", "typo"], ["--mprm typo is no folder", "hub name"]),
         (["--path", "fine", "--mprm", "folder"], ["--mprm folder: the folder holds no checkpoint"]),
-        (["--path", "fine", "--mprm", "nonsense"], ["--mprm nonsense is no checkpoint that can be read"]),
+        (["--path", "fine", "--mprm", "nonsense"], ["--mprm: nonsense/model.safetensors is damaged"]),
         (["--path", "fine", "--mprm", "outcome"], ["--mprm outcome is a saved outcome model", "an MPRM"]),
         (["--path", "fine", "--mprm", "grid_policy", "--head", "other"], ["--head 'other'", "token, value, beta"]),
         (["--path", "fine", "--mprm", "grid_policy", "--format", "x"], ["--format 'x'", "rollout, chat, inline"]),

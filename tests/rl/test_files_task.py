@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rewards.records import Prompt
+from rewards.records import Prompt, PromptError
 from rl.tasks.files import FileTask
 from tests.builders import an_image
 
@@ -223,11 +223,8 @@ def test_an_image_that_cannot_be_read_is_named_with_its_row(image: Any, tmp_path
     fine: Any = png(RED) if isinstance(image, bytes) else {"bytes": png(RED), "path": None}
     fine = fine if not isinstance(image, str) else "red.png"
     name = table(tmp_path / "images.parquet", [a_row(images=fine), a_row(images=image)])
-    task = FileTask([name], [good])
-    assert pictures(task.prompt("train", 0)) == [RED.tobytes()]
-    with pytest.raises(ValueError) as caught:
-        task.prompt("train", 3)
-    assert str(caught.value).startswith(f"{name}: row 1: column 'images': image cannot be read: ")
+    message = refused([name], [good])
+    assert message.startswith(f"{name}: row 1: column 'images': image ") and " cannot be read: " in message
 
 
 def test_a_broken_image_of_the_datasets_library_is_named_with_its_row(tmp_path: Path) -> None:
@@ -235,10 +232,24 @@ def test_a_broken_image_of_the_datasets_library_is_named_with_its_row(tmp_path: 
     rows = {"question": ["a"], "answer": ["1"], "images": [{"bytes": b"broken", "path": None}]}
     name = tmp_path / "train.parquet"
     datasets.Dataset.from_dict(rows, features=datasets.Features(kinds)).to_parquet(name)
-    task = FileTask([str(name)], [lines(tmp_path / "good.jsonl", a_row())])
-    with pytest.raises(ValueError) as caught:
-        task.prompt("train", 0)
-    assert str(caught.value).startswith(f"{name}: row 0: column 'images': image cannot be read: ")
+    message = refused([str(name)], [lines(tmp_path / "good.jsonl", a_row())])
+    assert message.startswith(f"{name}: row 0: column 'images': image cannot be read: ")
+
+
+def test_an_image_that_is_gone_later_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
+    name = lines(tmp_path / "train.jsonl", a_row(), a_row(images=["red.png", "blue.png"]))
+    task = FileTask([name], [lines(tmp_path / "good.jsonl", a_row())])
+    whole = (tmp_path / "blue.png").read_bytes()
+    for left, reason in ((whole[:60], "truncated"), (b"", "it is empty"), (None, "No such file")):
+        (tmp_path / "blue.png").write_bytes(left) if left is not None else (tmp_path / "blue.png").unlink()
+        assert pictures(task.prompt("train", 0)) == [RED.tobytes()]
+        with pytest.raises(PromptError) as caught:
+            task.prompt("train", 1)
+        message = str(caught.value)
+        assert message.startswith(
+            f"{name}: row 1: column 'images': 2 of 2: image {tmp_path / 'blue.png'} cannot be read: "
+        )
+        assert reason in message and "\n" not in message
 
 
 def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:

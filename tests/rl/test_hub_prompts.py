@@ -17,12 +17,11 @@ from datasets import Features, Image, Sequence, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.records import Prompt
+from rewards.records import Prompt, PromptError
 from rewards.verification.verifiers import multiple_choice
 from rl.tasks.choices import answer_letter, letter_choices, read_choices
 from rl.tasks.files import FileTask
 from rl.tasks.images import refer_to_images
-from rl.tasks.task import PromptError
 from tests.builders import an_image
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)]

@@ -201,15 +201,40 @@ def test_mini_batches_and_epochs_are_optimizer_steps(encoder: Encoder, experienc
     assert moved > 2e-3, "three steps of Adam go further than one"
 
 
-def test_a_loss_that_is_not_finite_leaves_the_weights(encoder: Encoder, experiences: list[Experience]) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder)
+def test_a_loss_that_is_not_finite_leaves_the_weights(
+    encoder: Encoder, experiences: list[Experience], tmp_path: Path
+) -> None:
+    """A few policy steps like that are left out and counted, but not too many in a row, saved and resumed or not."""
+    settings = LearnerSettings(max_skipped=2, trl={"use_adaptive_entropy": True})
+    learner, fresh = (PolicyLearner(CHECKPOINT, encoder, settings) for _ in range(2))
     before = learner.weights()
     broken = [replace(e, advantages=np.full(len(e.token_ids), np.nan)) for e in experiences]
-    with pytest.raises(FloatingPointError, match="policy update 1: loss nan"):
-        learner.step(broken)
-    assert largest_difference(before, learner.weights()) == 0.0 and learner.version == 0
-    learner.step(experiences)
-    assert learner.version == 1
+    for _ in range(2):
+        metrics = learner.step(broken)
+        assert metrics["skipped"] == 1 and "loss" not in metrics
+    assert largest_difference(before, learner.weights()) == 0.0 and learner.version == 2
+    learner.save(tmp_path)
+    resumed = PolicyLearner(CHECKPOINT, encoder, settings)
+    resumed.load(tmp_path)
+    with pytest.raises(FloatingPointError, match="policy update 3: loss nan, grad_norm nan, 3 in a row like that"):
+        resumed.step(broken)
+    assert largest_difference(before, resumed.weights()) == 0.0 and resumed.version == 2
+    assert learner.step(experiences)["skipped"] == 0
+    fresh.step(experiences)
+    assert largest_difference(fresh.weights(), learner.weights()) == 0.0, "as if the broken ones had never been"
+    learner.step(broken)
+
+
+def test_of_several_optimizer_steps_only_the_broken_one_is_left_out(
+    encoder: Encoder, experiences: list[Experience]
+) -> None:
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, max_skipped=0))
+    before = learner.weights()
+    endless = replace(experiences[0], advantages=np.full(len(experiences[0].token_ids), np.inf))
+    metrics = learner.step([endless, *experiences[1:]])
+    assert metrics["skipped"] == 1 and np.isfinite([metrics["loss"], metrics["grad_norm"], metrics["entropy"]]).all()
+    moved = learner.weights()
+    assert largest_difference(before, moved) > 0 and all(bool(tensor.isfinite().all()) for tensor in moved.values())
 
 
 RESUMED: list[dict[str, Any]] = [

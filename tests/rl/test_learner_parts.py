@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from trl.trainer import utils as trl_utils
 
 from rewards.backbone import load_model
 from rewards.encoding import Encoder
@@ -187,3 +188,22 @@ def test_advantage_statistics_are_over_tokens() -> None:
     assert metrics["advantage_mean"] == pytest.approx(np.mean(tokens))
     assert metrics["advantage_std"] == pytest.approx(np.std(tokens))
     assert metrics["advantage_positive"] == pytest.approx(sum(a > 0 for a in tokens) / len(tokens))
+
+
+def test_scoring_the_answers_alone_is_as_scoring_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRL's own choice, on a CPU, is to take the logits of prompts and padding, too."""
+    experiences = list(sampled_experiences())
+    prompts, answers = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+
+    def learn() -> tuple[list[list[float]], dict[str, float]]:
+        learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT))
+        return learner.logprobs(prompts, answers), learner.step(experiences)
+
+    assert trl_utils._use_triton(torch.device("cpu"))
+    logprobs, said = learn()
+    monkeypatch.setattr(trl_utils, "_use_triton", lambda device: False)
+    expected_logprobs, expected = learn()
+    for name in ("loss", "grad_norm", "entropy"):
+        assert said[name] == pytest.approx(expected[name], rel=1e-4), name
+    for row, expected_row in zip(logprobs, expected_logprobs, strict=True):
+        assert row == pytest.approx(expected_row, abs=1e-5)

@@ -63,6 +63,7 @@ def test_two_ranks_equal_one(name: str, tmp_path: Path) -> None:
     first, second = run(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], SETTINGS[name], two)
     assert [values_of(row) for row in first["metrics"]] == [values_of(row) for row in second["metrics"]]
     assert first["logprobs"] == second["logprobs"]
+    assert (first["skipped"], second["skipped"]) == (1, 1), "what one rank cannot learn from, none of them does"
     assert (first["tensors"] > 60, second["tensors"]) == (True, 0), "the first rank has the weights"
     for row, other in zip(alone["metrics"], first["metrics"], strict=True):
         # A gradient's length sums over a million weights: of it, the fifth digit.

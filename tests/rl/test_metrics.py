@@ -15,7 +15,7 @@ import pytest
 
 import rl
 from rewards.annotation.annotator import Bill
-from rewards.records import Annotated, StepScores
+from rewards.records import Annotated, Rollout, StepScores
 from rl import metric_table, metrics
 from rl.metric_table import METRICS
 from rl.metrics import (
@@ -105,7 +105,12 @@ def test_what_cannot_be_said_is_nan_and_not_zero() -> None:
     assert not {"reward/mprm_perception", "reward/mprm_reasoning"} & set(found)
     missing = reward_metrics(rollouts, [scored(0.5), scored()], [some_counts([0], 0)], [0])
     assert isnan(missing["reward/mprm_error"])
-    assert isnan(reward_metrics(rollouts[1:], [scored()], [], [])["reward/mprm"])
+
+
+@pytest.mark.parametrize("rollout", [a_rollout([]), a_rollout([1, 1])], ids=["no step", "no MPRM"])
+def test_without_a_score_nothing_is_said_of_scores(rollout: Rollout) -> None:
+    found = reward_metrics([rollout], [scored()], [], [])
+    assert found["reward/steps"] == len(rollout.steps) and not [name for name in found if "mprm" in name]
 
 
 A_BILL = Bill(continuations=4, tokens=6, truncated=1, rounds=2, seconds=3.0, fixed_continuations=16, fixed_tokens=30.0)
@@ -156,6 +161,8 @@ def test_selection_metrics_worked_by_hand() -> None:
         "selection/mixture": pytest.approx(0.25 / 3),
         "selection/reliability": pytest.approx((0.5 + 1.0 + 0.25) / 3),
         "selection/all_negative": pytest.approx(1 / 3),
+        "selection/kept_mixture": pytest.approx((0.25 + 0) / 2),
+        "selection/kept_reliability": pytest.approx((0.5 + 1.0) / 2),
         "selection/size": 2.0,
         "selection/held": 3.0,
         "selection/threshold": pytest.approx(0.625),
@@ -220,7 +227,7 @@ def test_every_metric_that_is_made_is_documented() -> None:
 def test_every_stage_of_the_loop_is_documented() -> None:
     stages = re.findall(r'clock\("(\w+)"\)', (Path(rl.__file__).parent / "loop.py").read_text(encoding="utf-8"))
     documented = {name for name in METRICS if re.fullmatch(r"perf/\w+_seconds", name)}
-    others = {"perf/step_seconds", "perf/learner_seconds", "perf/engine_busy_seconds"}
+    others = {f"perf/{name}_seconds" for name in ("step", "wall", "learner", "engine_busy")}
     assert {f"perf/{stage}_seconds" for stage in stages} == documented - others
 
 

@@ -87,7 +87,7 @@ def test_it_trains_measures_and_saves(config: str, tmp_path: Path) -> None:
         (["--pairs", "{config}", "-o", "{folder}/new"], "has no usable record: {config}:1: not JSON"),
         (
             ["outcome_model.checkpoint={folder}", "--pairs", "{pairs}", "-o", "{folder}/new"],
-            "outcome_model.checkpoint: '{folder}' is no vision-language checkpoint",
+            "outcome_model.checkpoint: {folder} holds no *.safetensors",
         ),
         (
             ["outcome_model.checkpoint={folder}/bert", "--pairs", "{pairs}", "-o", "{folder}/new"],
@@ -95,7 +95,7 @@ def test_it_trains_measures_and_saves(config: str, tmp_path: Path) -> None:
         ),
         (
             ["outcome_model.checkpoint={folder}/cut", "--pairs", "{pairs}", "-o", "{folder}/new"],
-            "outcome_model.checkpoint: '{folder}/cut' cannot be opened: ",
+            "outcome_model.checkpoint: {folder}/cut/model.safetensors is damaged: ",
         ),
         (
             ["outcome_model.learning_rate=0", "--pairs", "{pairs}", "-o", "{folder}/new"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from rewards.encoding import Encoder
 from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
 from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
+from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verifiers import exact, numeric
 from rl.config import Config, ConfigError
 from rl.experiment import SHIPPED_POLICY, make_verifier
@@ -69,7 +71,7 @@ def test_saved_models_judge_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_with_another_vocabulary_is_refused(tmp_path: Path) -> None:
-    Encoder(CHECKPOINT).processor.save_pretrained(tmp_path)
+    shutil.copytree(CHECKPOINT, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "tokenizer.json"
     content = json.loads(path.read_text())
     vocabulary = content["model"]["vocab"]
@@ -89,10 +91,8 @@ def test_the_verifier_knows_the_tolerance() -> None:
     assert not verdict(verifier="numeric") and verdict(verifier="numeric", tolerance=0.05)
     assert verdict(verifier="numeric", absolute_tolerance=4) and not verdict(verifier="numeric", absolute_tolerance=3)
     assert make_verifier(Config()) is exact
-    assert (
-        make_verifier(Config.model_validate({"task": {"verifier": "rewards.verification.verifiers:numeric"}}))
-        is numeric
-    )
+    own = make_verifier(Config.model_validate({"task": {"verifier": "rewards.verification.verifiers:numeric"}}))
+    assert isinstance(own, CheckedVerifier) and own.verifier is numeric
     with pytest.raises(
         ConfigError, match=r"task\.verifier: 'fuzzy' is not one of exact, boxed, numeric, multiple_choice"
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,11 +110,9 @@ def test_the_mprm_learns_the_records(corpus: Path, encoder: Encoder, capsys: pyt
 
 
 def changed(corpus: Path, target: Path, *replacements: tuple[int, Any]) -> Path:
-    """The corpus with some lines, by number from 1 on, replaced; images are found by their whole paths."""
+    """The corpus with some lines, by number from 1 on, replaced, in another folder with the same images."""
     lines = corpus.read_text().splitlines()
-    for number, line in enumerate(lines):
-        record = json.loads(line)
-        lines[number] = json.dumps(record | {"image": str(corpus.parent / record["image"])})
+    shutil.copytree(corpus.parent / "corpus_images", target.parent / "corpus_images", dirs_exist_ok=True)
     for number, change in replacements:
         content = json.loads(lines[number - 1])
         lines[number - 1] = json.dumps(content | change) if isinstance(change, dict) else change

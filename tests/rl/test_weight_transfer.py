@@ -56,7 +56,7 @@ def test_adapters_travel_alone_where_they_can(engine: dict[str, Any], rank: int,
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 import ray
 
 from rl.worker_group import WorkerGroup
-from rl.workers import Worker, WorkerError
+from rl.workers import LostWorkerError, Worker, WorkerError
 
 
 class Member:
@@ -33,13 +34,20 @@ class Member:
             raise ValueError("no")
         time.sleep(5)
 
+    def die_alone(self) -> None:
+        """The second rank dies; the first one notices first, and raises what PyTorch would."""
+        if os.environ["RANK"] == "1":
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("Connection closed by peer")
+
     def close(self) -> None:
         """Nothing to take leave of."""
 
 
 @pytest.fixture(scope="module")
 def two_cpus() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
 
@@ -62,3 +70,10 @@ def test_a_group_works_like_a_worker(two_cpus: None) -> None:
     while ray.available_resources()["CPU"] < 1.4 and time.monotonic() < until:
         time.sleep(0.2)
     assert ray.available_resources()["CPU"] == pytest.approx(1.5), "all that the group had is free"
+
+
+@pytest.mark.slow
+def test_where_one_rank_dies_that_is_the_cause_whoever_complains_first(two_cpus: None) -> None:
+    group = WorkerGroup("members", Member, ranks=2, num_cpus=0.5, num_gpus=0, deadline=60)
+    with pytest.raises(LostWorkerError, match=r"^members.die_alone \(rank 1\): the worker died: "):
+        group.call("die_alone")

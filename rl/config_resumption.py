@@ -1,0 +1,38 @@
+"""Which keys of a run cannot change when it is resumed: what its checkpoint holds was made with them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rl.config import Config, ConfigError
+
+FIXED = (
+    *("policy.checkpoint", "learner.lora_rank", "learner.algorithm", "mprm.enabled"),
+    *("mprm.checkpoint", "mprm.head", "mprm.input_format", "mprm.verdicts", "mprm.step_marker"),
+    *("mprm.likelihood", "mprm.freeze_vision", "mprm.lora_rank", "value.backbone", "value.checkpoint"),
+    *("outcome_model.checkpoint", "outcome_model.freeze_vision"),
+)
+
+
+def check_resumption(was: Config, now: Config) -> None:
+    """Whether a run can go on with another configuration than it had.
+
+    Raises:
+        ConfigError: One of the keys in `FIXED` has another value, or the outcome model or the reference policy comes or
+            goes.
+    """
+    pairs = [(key, _value(was, key), _value(now, key)) for key in FIXED]
+    pairs += [("outcome_model.reward or harvest", was.outcome_model.is_used, now.outcome_model.is_used)]
+    pairs += [("learner.reference_every", bool(was.learner.reference_every), bool(now.learner.reference_every))]
+    for key, before, after in pairs:
+        if before != after:
+            raise ConfigError(
+                f"{key} is {json.dumps(after)}: allowed with --resume is what the run was started with, "
+                f"{json.dumps(before)}"
+            )
+
+
+def _value(config: Config, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)

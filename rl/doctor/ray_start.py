@@ -1,0 +1,93 @@
+"""Ray: started, or joined, as a run does it, and asked on every node."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rl.commands.typed_command import typed_command
+from rl.config import Config
+from rl.doctor.finding import Finding
+from rl.doctor.packages import OURS
+
+SECONDS_TO_REACH, SECONDS_A_NODE = 5, 60
+
+
+def ray_start(folder: Path = Path()) -> Finding:
+    """Start Ray, or join the cluster of ``RAY_ADDRESS``, and run a function on every node.
+
+    Args:
+        folder: Where runs will go: every node of a cluster has to see it, since learner and MPRM save there.
+
+    Raises:
+        ConnectionError: Nobody answers at that address; Ray itself would try again for minutes.
+        ConfigError: There is less than the quickstart reserves.
+        RuntimeError: A node cannot run Sieve's code.
+    """
+    import ray
+
+    from rl.workers import start_ray
+
+    _reach(os.environ.get("RAY_ADDRESS", ""))
+    start_ray(Config())
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        seen = _ask_all(nodes, folder.absolute())
+    finally:
+        ray.shutdown()
+    found = f"{ray.__version__}, {'; '.join(_describe(node) for node in nodes)}"
+    blind = [node["NodeManagerAddress"] for node, (_, _, sees) in zip(nodes, seen, strict=True) if not sees]
+    versions = Counter((ours, python) for ours, python, _ in seen)
+    if len(versions) > 1:
+        told = ", ".join(f"{ours} with Python {python} on {number}" for (ours, python), number in versions.items())
+        return Finding("warning", f"{found}; Sieve {told}", "git pull && make -B setup, on every node")
+    if blind:
+        mend = f"{typed_command('sieve')} train CONFIG.yaml output_dir=FOLDER_THAT_ALL_NODES_SHARE"
+        return Finding("warning", f"{found}; {', '.join(blind)} cannot see {folder.absolute()}", mend)
+    return Finding("ok", found)
+
+
+def _reach(address: str) -> None:
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:  # a word, as `auto` or `local`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_REACH).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"nobody answers at RAY_ADDRESS, {address}: {error}") from None
+
+
+def _ask_all(nodes: Sequence[dict[str, Any]], folder: Path) -> list[tuple[str, str, bool]]:
+    if len(nodes) == 1:  # it sees what is there; nothing has to be written
+        return [_ask(nodes[0], folder)]
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".sieve-doctor-") as shared:
+        return [_ask(node, Path(shared.name)) for node in nodes]
+
+
+def _ask(node: dict[str, Any], shared: Path) -> tuple[str, str, bool]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    asked = ray.remote(_answer).options(num_cpus=0, scheduling_strategy=there).remote(shared)
+    try:
+        return ray.get(asked, timeout=SECONDS_A_NODE)
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"node {node['NodeManagerAddress']} cannot run Sieve's code: {reason}") from error
+
+
+def _answer(shared: Path) -> tuple[str, str, bool]:
+    return version(OURS), platform.python_version(), shared.exists()
+
+
+def _describe(node: dict[str, Any]) -> str:
+    there = node["Resources"]
+    return f"node {node['NodeManagerAddress']} with {there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs"

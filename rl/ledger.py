@@ -1,0 +1,63 @@
+"""What a run has taken, over all its sittings and recoveries: unlike a checkpoint, it never goes back."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl.config import ConfigError
+from rl.whole_file import write_whole
+
+LEDGER_FILE = "ledger.json"
+
+
+@dataclass
+class Ledger:
+    """Written after every policy step, so that a run that is killed and resumed still knows.
+
+    Attributes:
+        path: Where it is written.
+        furthest: The last policy step that was ever finished; a run that went back to a checkpoint takes steps up to
+            it once more.
+        recoveries: Times that the run began anew because it had lost a worker.
+        before: Wall-clock seconds of earlier sittings.
+        began: When this one began, by `time.perf_counter`.
+    """
+
+    path: Path
+    furthest: int = 0
+    recoveries: int = 0
+    before: float = 0.0
+    began: float = 0.0
+
+    @classmethod
+    def open(cls, folder: Path) -> Ledger:
+        """The ledger of a run folder, from here on in a new sitting; empty where there is none.
+
+        Raises:
+            ConfigError: It is damaged.
+        """
+        path, began = folder / LEDGER_FILE, time.perf_counter()
+        if not path.exists():
+            return cls(path, began=began)
+        try:
+            kept = json.loads(path.read_bytes())
+            return cls(path, int(kept["furthest"]), int(kept["recoveries"]), float(kept["seconds"]), began)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            raise ConfigError(
+                f"{path} is damaged: allowed is an object with numbers for furthest, recoveries and seconds, or no file"
+            ) from None
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds so far, what was in vain included."""
+        return self.before + time.perf_counter() - self.began
+
+    def finished(self, step: int) -> dict[str, float]:
+        """A policy step is finished: write the ledger; gives its metrics."""
+        self.furthest = max(self.furthest, step)
+        kept = {"furthest": self.furthest, "recoveries": self.recoveries, "seconds": self.seconds}
+        write_whole(self.path, lambda path: path.write_text(json.dumps(kept) + "\n", encoding="utf-8"))
+        return {"perf/wall_seconds": kept["seconds"], "perf/recoveries": float(self.recoveries)}

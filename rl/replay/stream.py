@@ -1,0 +1,176 @@
+"""A recorded stream, read back: see `rl.recording` for what is in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rewards.annotation.annotator import Continuation
+from rewards.image_files import load_images
+from rewards.record_files import read_table, record_of_row
+from rewards.records import Annotated, Prompt, StepScores
+from rl.config import ConfigError
+from rl.recording import HELDOUT, IMAGES, STEP, STREAM, STREAM_SCHEMA, file_name, stream_files
+
+IMAGE_FILE = re.compile(rf"{IMAGES}/[0-9a-f]+\.png")
+
+
+@dataclass(frozen=True)
+class RecordedRollout:
+    """A row of the stream: a rollout of K steps, and what was known of it.
+
+    Attributes:
+        entry: Prompt, rollout and counts; no counts (0,) if it was not labelled.
+        annotated: Whether it was.
+        scores: What the run's MPRM said at the time.
+        continuations: All continuations from the end of each step, in sampling order (K); none if it was not labelled.
+        informative: The selector's score, NaN where there is none.
+        kept: Whether the buffer kept it at the end of its own offer.
+        truth: Whether each step is right, after only right ones (K,); empty if nobody knows it.
+        truth_own: Whether each step is right on its own (K,), likewise.
+        truth_kinds: What fixes each step's place (K), likewise; see `rl.tasks.task.StepTruth`.
+        step_texts: What each step says (K).
+    """
+
+    entry: Annotated
+    annotated: bool
+    scores: StepScores
+    continuations: tuple[tuple[Continuation, ...], ...]
+    informative: float
+    kept: bool
+    truth: np.ndarray
+    truth_own: np.ndarray
+    truth_kinds: tuple[str, ...]
+    step_texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A recorded stream; its files are read when they are asked for.
+
+    Attributes:
+        folder: Where it is.
+        steps: The recorded policy steps, one after the other.
+        evaluations: The policy steps after which there was a held-out evaluation, 0 for before the first.
+    """
+
+    folder: Path
+    steps: tuple[int, ...]
+    evaluations: tuple[int, ...]
+
+    def step(self, step: int, places: Sequence[int] | None = None) -> list[RecordedRollout]:
+        """All rollouts of a policy step, or those at some places among them.
+
+        Raises:
+            ConfigError: The file is damaged or something else, or an image is.
+        """
+        table = self._table(STEP, step)
+        return self._rollouts(STEP, step, table if places is None else table.take(places))
+
+    def columns(self, step: int, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Some columns alone of all rollouts of a policy step, a tuple a rollout: what takes no time to read.
+
+        Raises:
+            ConfigError: The file is damaged or something else.
+        """
+        table = self._table(STEP, step)
+        return list(zip(*(table[name].to_pylist() for name in names), strict=True))
+
+    def heldout(self, step: int, most: int | None = None) -> list[RecordedRollout]:
+        """The answers of the held-out evaluation after a policy step; the first ``most`` of them, or all.
+
+        Raises:
+            ConfigError: As above.
+        """
+        return self._rollouts(HELDOUT, step, self._table(HELDOUT, step).slice(length=most))
+
+    def _rollouts(self, kind: str, step: int, table: pa.Table) -> list[RecordedRollout]:
+        prompts: dict[str, Prompt] = {}
+        try:
+            return [self._rollout(row, prompts) for row in table.to_pylist()]
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self._path(kind, step)}: holds no recorded rollouts: {error}") from None
+
+    def _path(self, kind: str, step: int) -> Path:
+        return self.folder / file_name(kind, step)
+
+    def _table(self, kind: str, step: int) -> pa.Table:
+        try:
+            return read_table(self._path(kind, step), STREAM_SCHEMA, "recorded rollouts")
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def _rollout(self, row: Mapping[str, Any], prompts: dict[str, Prompt]) -> RecordedRollout:
+        name = row["prompt_id"]
+        if name not in prompts:
+            images = load_images(self._image(file) for file in row["image_files"])
+            prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
+        entry = record_of_row(row, prompts[name])
+        drawn = zip(row["continuations"], row["continuation_tokens"], strict=True)
+        recorded = RecordedRollout(
+            entry=entry,
+            annotated=row["annotated"],
+            scores=StepScores(np.array(row["scores"], dtype=float), row["mprm_version"]),
+            continuations=tuple(
+                tuple(Continuation(*sample, entry.counts.policy_version) for sample in zip(*step, strict=True))
+                for step in drawn
+            ),
+            informative=np.nan if row["informative"] is None else row["informative"],
+            kept=row["kept"],
+            truth=np.array(row["truth"], dtype=bool),
+            truth_own=np.array(row["truth_own"], dtype=bool),
+            truth_kinds=tuple(row["truth_kinds"]),
+            step_texts=tuple(row["step_texts"]),
+        )
+        _check_lengths(recorded)
+        return recorded
+
+    def _image(self, name: str) -> Path:
+        if not IMAGE_FILE.fullmatch(name):
+            raise ValueError(f"image file {name!r}; allowed is {IMAGES}/SHA256.png")
+        return self.folder / name
+
+
+def open_stream(folder: Path) -> Stream:
+    """The stream of a run; ``folder`` is the run's, or the stream's itself.
+
+    Raises:
+        ConfigError: There is none, or a policy step in its middle is missing.
+    """
+    if (folder / STREAM).is_dir():
+        folder = folder / STREAM
+    files = stream_files(folder)
+    steps = tuple(step for step, kind in files if kind == STEP)
+    if not steps:
+        raise ConfigError(f"{folder}: holds no recorded stream; a run with `record: true` writes one")
+    missing = sorted(set(range(steps[0], steps[-1] + 1)) - set(steps))
+    if missing:
+        raise ConfigError(f"{folder}: policy step {missing[0]} is missing between {steps[0]} and {steps[-1]}")
+    return Stream(folder, steps, tuple(step for step, kind in files if kind == HELDOUT))
+
+
+def _check_lengths(recorded: RecordedRollout) -> None:
+    """Whether each list has one entry a step, or none where it may have none."""
+    steps = len(recorded.entry.rollout.steps)
+    counted = steps if recorded.annotated else 0
+    for name, length, allowed in (
+        ("correct", len(recorded.entry.counts.correct), (counted,)),
+        ("sampled", len(recorded.entry.counts.sampled), (counted,)),
+        ("continuations", len(recorded.continuations), (counted,)),
+        ("scores", len(recorded.scores.scores), (0, steps)),
+        ("step_texts", len(recorded.step_texts), (steps,)),
+        ("truth", len(recorded.truth), (0, steps)),
+        ("truth_own", len(recorded.truth_own), (len(recorded.truth),)),
+        ("truth_kinds", len(recorded.truth_kinds), (len(recorded.truth),)),
+    ):
+        if length not in allowed:
+            raise ValueError(
+                f"{name} has {length} entries for the {steps} steps of a rollout of {recorded.entry.prompt.id!r}; "
+                f"allowed is {allowed[-1]}"
+            )

@@ -1,0 +1,128 @@
+"""The tables of a study's report, in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rewards.measuring.bootstrap import Interval
+from rl.study.arms import Arm, short_names, text_of
+from rl.study.comparison import Difference, compare, holm, student_interval, summarise
+from rl.study.findings import BySeed, Findings
+
+MINUS = "\N{MINUS SIGN}"
+DIFFERENCE = ("difference", "95 %, t", "95 %, bootstrap", "pairs above", "p", "p, Holm")
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def arms_table(findings: Findings, outcome: str) -> str:
+    """One row an arm: the mean of an outcome over seeds, and its paired difference to the baseline."""
+    short = short_names(findings.study.factors)
+    heading = [*(f"`{name}`" for name in short.values()), "seeds", outcome, *DIFFERENCE]
+    decimals = decimals_of(findings, outcome)
+    rows, found = [], []
+    for arm in findings.arms.values():
+        values = findings.outcome(arm.name, outcome)
+        if values:
+            rows.append([*levels_of(arm), str(len(values)), mean_and_interval(values, decimals)])
+            found.append(summarise(findings.differences(arm, outcome)))
+    compared = difference_cells(found, decimals)
+    if not any(found):
+        return table(heading[: -len(DIFFERENCE)], rows)
+    return table(heading, [row + cells for row, cells in zip(rows, compared, strict=True)])
+
+
+def margins_table(findings: Findings, outcome: str) -> str | None:
+    """One row a level of the first factor: its difference to the baseline, averaged over all other factors.
+
+    None where there is one factor, or no baseline.
+    """
+    first, *others = findings.study.factors
+    by_level = first_margins(findings, {}, outcome)
+    if not others or not by_level:
+        return None
+    found = [summarise(by_seed) for by_seed in by_level.values()]
+    heading = [f"`{short_names(findings.study.factors)[first]}`", *DIFFERENCE]
+    rows = zip(by_level, difference_cells(found, decimals_of(findings, outcome)), strict=True)
+    return table(heading, [[level, *cells] for level, cells in rows])
+
+
+def contrast_table(findings: Findings, outcome: str, key: str) -> str | None:
+    """One row a level of the first factor: its difference to the baseline at either level of the contrast, averaged
+    over all other factors, and how much larger it is at the first of the two. None where nothing can be compared."""
+    first = next(iter(findings.study.factors))
+    one, other = findings.study.contrast[key]
+    at_one, at_other = (first_margins(findings, {key: level}, outcome) for level in (one, other))
+    shared = [level for level in at_one if level in at_other]
+    if not shared or key == first:
+        return None
+    short, decimals = short_names(findings.study.factors), decimals_of(findings, outcome)
+    heading = [f"`{short[first]}`", *(f"`{short[key]}` {text_of(level)}" for level in (one, other)), *DIFFERENCE]
+    sides = [[_mean(side[level], decimals) for side in (at_one, at_other)] for level in shared]
+    found = [compare(at_one[level], at_other[level]) for level in shared]
+    rows = zip(shared, sides, difference_cells(found, decimals), strict=True)
+    return table(heading, [[level, *both, *cells] for level, both, cells in rows])
+
+
+def first_margins(findings: Findings, levels: Mapping[str, Any], outcome: str) -> dict[str, BySeed]:
+    """The mean difference to the baseline of all arms with ``levels`` and each level of the first factor, by that."""
+    first, options = next(iter(findings.study.factors.items()))
+    found = {text_of(level): findings.mean_differences({**levels, first: level}, outcome) for level in options}
+    return {level: by_seed for level, by_seed in found.items() if by_seed}
+
+
+def difference_cells(found: Sequence[Difference | None], decimals: int) -> list[list[str]]:
+    """The cells under `DIFFERENCE`; p values are corrected for being this many."""
+    corrected = holm([difference.p if difference else None for difference in found])
+    return [_cells(difference, p, decimals) for difference, p in zip(found, corrected, strict=True)]
+
+
+def levels_of(arm: Arm) -> list[str]:
+    """An arm's levels, as text."""
+    return [text_of(level) for level in arm.levels.values()]
+
+
+def mean_and_interval(values: BySeed, decimals: int) -> str:
+    """The mean over seeds with its t interval."""
+    found = student_interval(np.array(list(values.values())))
+    value, low, high = (f"{number:,.{decimals}f}" for number in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})" if len(values) > 1 else value
+
+
+def signed(value: float, decimals: int) -> str:
+    """A difference."""
+    return f"{value:+,.{decimals}f}".replace("-", MINUS)
+
+
+def decimals_of(findings: Findings, outcome: str) -> int:
+    """How many decimals four digits of the largest value have."""
+    largest = max((abs(value) for arm in findings.arms for value in findings.outcome(arm, outcome).values()), default=0)
+    return max(0, 3 - math.floor(math.log10(largest))) if largest else 0
+
+
+def _cells(found: Difference | None, corrected: float | None, decimals: int) -> list[str]:
+    if found is None:
+        return [""] * len(DIFFERENCE)
+    above = f"{found.above:g} of {found.pairs}"
+    intervals = [_interval(interval, decimals) for interval in (found.student, found.bootstrap)]
+    return [signed(found.value, decimals), *intervals, above, _p(found.p), _p(corrected)]
+
+
+def _mean(values: BySeed, decimals: int) -> str:
+    return signed(float(np.mean(list(values.values()))), decimals)
+
+
+def _interval(interval: Interval | None, decimals: int) -> str:
+    return f"{signed(interval.low, decimals)} to {signed(interval.high, decimals)}" if interval else ""
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"

@@ -1,0 +1,98 @@
+"""Whole runs that lose their workers, their driver, or their patience: they end as runs that lost nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.rl.runs import PATIENCE, SMOKE, Running, checkpoints, metrics, sieve
+
+pytestmark = pytest.mark.slow
+OPTIONS = ("engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4")
+OPTIONS += ("learner.ranks=2", "learner.num_cpus=0.25")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, float]]:
+    """The metrics of a run that nothing happens to."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    process = sieve("train", SMOKE, f"output_dir={run}", *OPTIONS)
+    assert process.returncode == 0, process.stderr
+    return metrics(run)
+
+
+def test_a_run_that_loses_worker_after_worker_is_one_that_loses_none(
+    whole: dict[int, dict[str, float]], tmp_path: Path
+) -> None:
+    """Checkpoints are those before the first and after the second step: steps 1 and 3 are taken twice."""
+    run = tmp_path / "hurt"
+    running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS)
+    running.wait_for("step 1/4")
+    running.busy_with("engine 0.sample").kill()
+    running.wait_for("beginning anew (1 of 3)")
+    running.wait_for("step 2/4")
+    running.busy_with("mprm.update").kill()
+    running.wait_for("beginning anew (1 of 3)")
+    running.wait_for("step 3/4")
+    running.busy_with("learner.step").kill()
+    running.wait_for("beginning anew (1 of 3)")
+    code, said = running.end()
+    assert code == 0, said
+    for lost in ("engine 0.sample: the worker died", "mprm.update: the worker died", "learner.step (rank "):
+        assert lost in said
+    assert metrics(run) == whole
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "perf/step_seconds" in line]
+    assert steps == [1, 2, 3, 4], "each once"
+    recoveries = [line["perf/recoveries"] for line in lines if "perf/recoveries" in line]
+    assert recoveries == [1, 1, 3, 3], "as of the time when each step was taken for good"
+    assert checkpoints(run) == ["step-2", "step-4"]
+
+
+def test_a_run_whose_driver_is_killed_leaves_no_process_and_goes_on(
+    whole: dict[int, dict[str, float]], tmp_path: Path
+) -> None:
+    run = tmp_path / "driverless"
+    running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS)
+    running.wait_for("step 1/4")
+    children = psutil.Process(running.pid).children(recursive=True)
+    assert len(children) > 4, "Ray's own processes, and the workers"
+    os.kill(running.pid, signal.SIGKILL)
+    _, orphans = psutil.wait_procs(children, timeout=PATIENCE)
+    assert running.end()[0] == -signal.SIGKILL and orphans == []
+    assert "step-0" in checkpoints(run)
+    seconds = json.loads((run / "ledger.json").read_text())["seconds"]
+
+    running = Running("train", "--resume", run)
+    running.wait_for("step 1/4")
+    code, said = running.stop()
+    assert code == 0 and "stopping after this step" in said, said
+    stopped_at = max(metrics(run))
+    assert 1 <= stopped_at < 4 and said.rstrip().splitlines()[-1].startswith(f"stopped after step {stopped_at}; go on")
+    assert f"step-{stopped_at}" in checkpoints(run)
+
+    process = sieve("train", "--resume", run)
+    assert process.returncode == 0, process.stderr
+    assert metrics(run) == whole
+    taken = [values["perf/wall_seconds"] for step, values in sorted(metrics(run, timed=True).items()) if step]
+    assert taken == sorted(taken) and taken[0] > seconds, "the killed sitting counts"
+    assert json.loads((run / "summary.json").read_text())["wall_seconds"] >= round(taken[-1], 1)
+
+
+def test_a_run_that_may_not_begin_anew_stops_with_the_cause(tmp_path: Path) -> None:
+    run = tmp_path / "killed"
+    running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500", "recovery.attempts=0")
+    running.wait_for("step 3/")
+    workers = running.workers()
+    assert len(workers) >= 4, "an engine, two ranks of the learner, and the reward model"
+    for worker in workers:
+        worker.kill()
+    code, said = running.end()
+    assert code == 1 and "Traceback" not in said, said
+    last = said.rstrip().splitlines()[-1]
+    assert last.startswith("sieve: ") and ": the worker died: " in last and last.endswith(f"train --resume {run}")

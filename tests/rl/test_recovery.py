@@ -1,0 +1,177 @@
+"""Beginning anew: how often, from where, and what is remembered."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from rl.config import Config, ConfigError
+from rl.console import Console
+from rl.experiment import make_encoder, make_task
+from rl.ledger import Ledger
+from rl.monitor import Monitor
+from rl.recovery import recovering
+from rl.run_files import METRICS_FILE
+from rl.workers import LostWorkerError, Worker, WorkerError
+
+
+def losing(ledger: Ledger, steps: list[int]) -> Callable[[], str]:
+    """A run whose sittings each get as far as one of these policy steps and then lose a worker; the one after them
+    comes to its end."""
+
+    def sitting() -> str:
+        if not steps:
+            return "done"
+        ledger.furthest = max(ledger.furthest, steps.pop(0))
+        raise LostWorkerError("mprm.update: the worker died")
+
+    return sitting
+
+
+def never() -> bool:
+    return False
+
+
+def test_a_run_begins_anew_as_long_as_it_gets_further(tmp_path: Path) -> None:
+    ledger, said = Ledger.open(tmp_path), []
+    assert recovering(losing(ledger, [1, 1, 2, 2]), 2, ledger, said.append, never) == "done"
+    assert ledger.recoveries == 4
+    numbers = ["(1 of 2)", "(2 of 2)", "(1 of 2)", "(2 of 2)"]
+    assert said == [f"mprm.update: the worker died; beginning anew {number} …" for number in numbers]
+
+
+@pytest.mark.parametrize(("attempts", "calls"), [(0, 1), (2, 3)])
+def test_without_a_new_step_it_stops_with_the_cause(attempts: int, calls: int, tmp_path: Path) -> None:
+    steps = [5, 4, 5, 3]
+    ledger = Ledger.open(tmp_path)
+    ledger.furthest = 5
+    with pytest.raises(LostWorkerError, match=r"^mprm\.update: the worker died(, after beginning anew 2 times .*)?$"):
+        recovering(losing(ledger, steps), attempts, ledger, print, never)
+    assert len(steps) == 4 - calls and ledger.recoveries == attempts
+
+
+def test_a_run_that_is_to_stop_does_not_begin_anew(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    with pytest.raises(LostWorkerError, match=r"^mprm\.update: the worker died$"):
+        recovering(losing(ledger, [1]), 3, ledger, print, lambda: True)
+
+
+def test_what_a_new_worker_would_not_mend_is_not_tried_again(tmp_path: Path) -> None:
+    ledger, causes = Ledger.open(tmp_path), [WorkerError("mprm.update: KeyError: 3"), ConfigError("seed: no")]
+    for cause in causes:
+
+        def sitting(cause: Exception = cause) -> None:
+            raise cause
+
+        with pytest.raises(type(cause), match=str(cause)):
+            recovering(sitting, 3, ledger, print, never)
+    assert ledger.recoveries == 0
+
+
+def test_machines_that_took_their_room_with_them_are_said_to_have(tmp_path: Path) -> None:
+    errors: list[Exception] = [LostWorkerError("mprm: gone"), ConfigError("needs 9 CPUs")]
+
+    def sitting() -> None:
+        raise errors.pop(0)
+
+    with pytest.raises(LostWorkerError, match=r"^mprm: gone; and the run cannot begin anew: needs 9 CPUs$"):
+        recovering(sitting, 3, Ledger.open(tmp_path), print, never)
+
+
+def test_the_ledger_goes_on_in_the_next_sitting(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.recoveries, ledger.before = 2, 1000.0
+    found = ledger.finished(7)
+    assert found["perf/recoveries"] == 2 and 1000 < found["perf/wall_seconds"] < 1010
+    ledger.finished(6)
+    again = Ledger.open(tmp_path)
+    assert (again.furthest, again.recoveries) == (7, 2) and 1000 < again.seconds < 1010
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.json"]
+    (tmp_path / "ledger.json").write_text('{"furthest": 7}')
+    with pytest.raises(ConfigError, match=r"ledger\.json is damaged"):
+        Ledger.open(tmp_path)
+
+
+def test_a_run_that_begins_anew_has_every_line_once(tmp_path: Path) -> None:
+    """The last one was torn when the run was killed."""
+    config = Config()
+    lines = "".join(json.dumps({"step": step}) + "\n" for step in (0, 1, 2, 3))
+    for step, kept in ((2, [0, 1, 2]), (0, [0]), (None, [])):
+        (tmp_path / METRICS_FILE).write_text(lines + '{"step": 4, "rew')
+        Monitor(tmp_path, config, make_encoder(config), make_task(config), Console(), step).close()
+        assert [json.loads(line)["step"] for line in (tmp_path / METRICS_FILE).read_text().splitlines()] == kept
+
+
+class Resident:
+    """What lives in a worker of these tests."""
+
+    def who(self) -> int:
+        """Its process."""
+        return os.getpid()
+
+    def break_down(self, error: Exception) -> None:
+        """Raises it."""
+        raise error
+
+    def nap(self, seconds: float) -> None:
+        """Answers later."""
+        time.sleep(seconds)
+
+
+def start_worker() -> Worker:
+    """One in a process of its own, which it takes Ray a while to start."""
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    return Worker("mprm", Resident, 1, 0, deadline=120)
+
+
+@pytest.mark.slow
+def test_only_what_a_new_worker_might_mend_counts_as_lost() -> None:
+    worker = start_worker()
+    try:
+        with pytest.raises(LostWorkerError, match=r"^mprm.break_down: RuntimeError: Connection closed by peer$"):
+            worker.call("break_down", RuntimeError("Connection closed\nby peer"))
+        for error in (ValueError("no"), FloatingPointError("nan"), OSError(28, "No space left on device")):
+            with pytest.raises(WorkerError, match=rf"^mprm.break_down: {type(error).__name__}: ") as raised:
+                worker.call("break_down", error)
+            assert not isinstance(raised.value, LostWorkerError)
+        pid, under_way = worker.call("who"), worker.start("nap", 600)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(LostWorkerError, match=r"^mprm.nap: the worker died: ") as dead:
+            under_way.result()
+        assert "\n" not in str(dead.value)
+        with pytest.raises(LostWorkerError, match=r"^mprm.who: the worker died: "):
+            worker.call("who")
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_let_go_of_and_made_anew(tmp_path: Path) -> None:
+    hung: list[int] = []
+
+    def sitting() -> int:
+        worker = start_worker()
+        try:
+            pid = worker.call("who")
+            if not hung:
+                hung.append(pid)
+                os.kill(pid, signal.SIGSTOP)
+            answer = worker.start("nap", 0)
+            answer.deadline = 2.0 if pid in hung else 120.0
+            answer.result()
+            return pid
+        finally:
+            ray.shutdown()
+
+    said: list[str] = []
+    pid = recovering(sitting, 3, Ledger.open(tmp_path), said.append, never)
+    assert said == ["mprm.nap: no answer within 2 s (deadline); beginning anew (1 of 3) …"]
+    assert pid not in hung and not psutil.pid_exists(hung[0]), "a process that is stopped is killed all the same"

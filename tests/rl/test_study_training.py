@@ -1,0 +1,75 @@
+"""Cells that are training runs: a process that ends when it should, and what its metrics come to."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rl.config import Config
+from rl.study.own_process import run_to_its_end
+from rl.study.training_run import training_result
+
+PARENT = """
+import signal, sys
+from pathlib import Path
+from rl.study.own_process import run_to_its_end
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with Ctrl-C ignored
+child = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(3600)"
+run_to_its_end([sys.executable, "-c", child], Path(sys.argv[1]))
+"""
+DEADLINE = 120
+
+
+def test_a_command_runs_to_its_end_with_a_ray_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
+    child = "import os, sys; print([name for name in os.environ if name.startswith('RAY_')]); sys.exit(7)"
+    assert run_to_its_end([sys.executable, "-c", child], tmp_path / "log") == 7
+    assert (tmp_path / "log").read_text() == "[]\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_command_does_not_outlive_who_runs_it(tmp_path: Path, number: signal.Signals) -> None:
+    log = tmp_path / "log"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(log)], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while not (log.exists() and log.read_text().endswith("\n")):
+            assert time.monotonic() < deadline and parent.poll() is None
+            time.sleep(0.1)
+        child = psutil.Process(int(log.read_text()))
+        parent.send_signal(number)
+        assert parent.wait(DEADLINE) != 0
+        child.wait(DEADLINE)
+    finally:
+        parent.kill()
+
+
+def test_a_training_run_becomes_curves_and_totals(tmp_path: Path) -> None:
+    lines = [
+        {"step": 0, "policy/accuracy": 0.2, "mprm/auc_plain": 0.5},
+        {"step": 1, "perf/step_seconds": 2.0, "perf/tokens_per_second": 50.0, "reward/outcome": 0.3},
+        {"step": 2, "perf/step_seconds": 3.0, "perf/tokens_per_second": 100.0},
+        {"step": 2, "policy/accuracy": 0.4},
+        {"step": 4, "policy/accuracy": 0.6, "mprm/auc_plain": 0.9},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = training_result(tmp_path, Config.model_validate({"learner": {"prompts": 4, "samples": 8}}))
+    assert found.final["area/policy/accuracy"] == pytest.approx(0.4) and found.final["policy/accuracy"] == 0.6
+    assert "area/mprm/auc_plain" not in found.final, "it was not measured throughout"
+    assert (found.final["rollouts"], found.final["tokens"], found.final["seconds"]) == (128, 400, 5)
+    assert found.curve[2] == {
+        "step": 2,
+        "policy/accuracy": 0.4,
+        "perf/step_seconds": 3.0,
+        "perf/tokens_per_second": 100.0,
+        "rollouts": 64,
+        "tokens": 400,
+        "seconds": 5,
+    }
