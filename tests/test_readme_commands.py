@@ -144,6 +144,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/quickstart.py --out runs/benchmark": options,
     "python benchmarks/reward_model.py --out runs/reward_model": options,
     "python benchmarks/credit_rules.py --out runs/credit": options,
+    "python benchmarks/loop.py --out runs/loop --kinds policy-0 policy-1 policy-2 trl": options,
     "python benchmarks/scoring.py": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -94,6 +95,21 @@ class Running:
         rest, _ = self._process.communicate(timeout=PATIENCE)
         self.said += rest
         return self._process.returncode, self.said
+
+
+def outliving(processes: Sequence[psutil.Process], seconds: float = PATIENCE) -> list[psutil.Process]:
+    """Those that have not ended after so long; one that has ended and that nobody has asked about is no process."""
+    until = time.monotonic() + seconds
+    while (there := [process for process in processes if _runs(process)]) and time.monotonic() < until:
+        time.sleep(0.2)
+    return there
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _title(process: psutil.Process) -> str:
