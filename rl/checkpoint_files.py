@@ -38,7 +38,7 @@ def check_files(checkpoint: Path) -> None:
         wrong = [f"{name} ({problem})" for name, was in listed.items() if (problem := _problem(checkpoint / name, was))]
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: {checkpoint} is no checkpoint of a run, or not all of one") from None
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         raise ConfigError(f"{path} is damaged: allowed is the list that was written with the checkpoint") from None
     if wrong:
         raise ConfigError(f"{checkpoint} is damaged: {', '.join(wrong)}; without that folder an earlier one serves")

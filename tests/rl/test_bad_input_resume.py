@@ -62,6 +62,7 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     (LIST_FILE, lambda file: file.write_text(file.read_text()[:-9]), f"{LIST_FILE} is damaged"),
     (LIST_FILE, lambda file: file.write_text("[]"), f"{LIST_FILE} is damaged"),
     (LIST_FILE, lambda file: file.write_text('{"progress.json": 3}'), f"{LIST_FILE} is damaged"),
+    (LIST_FILE, lambda file: file.write_text('{"progress.json": {"ytes": 11}}'), f"{LIST_FILE} is damaged"),
 ]
 
 
