@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -18,6 +19,8 @@ from rl.planning.gpu_placement import kinds_of_workers
 
 Result = TypeVar("Result")
 
+SECONDS_TO_REACH = 5
+"""What the head of a cluster gets to answer."""
 WORKER_ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -207,11 +210,13 @@ def join_ray() -> None:
     Without that variable no other Ray is joined that happens to run here: it may be gone in the middle of the run.
 
     Raises:
+        ConfigError: Nobody answers at that address.
         LostWorkerError: Ray does not start.
     """
     address = os.environ.get("RAY_ADDRESS", "local")
     if address == "local":
         _keep_to_loopback()
+    _reach(address)
     # Ray would else hide all GPUs from workers that reserve none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -224,7 +229,7 @@ def start_ray(config: Config) -> None:
     """`join_ray`, and see that there is room for the workers.
 
     Raises:
-        ConfigError: The cluster is too small for the placement.
+        ConfigError: Nobody answers at ``RAY_ADDRESS``, or the cluster is too small for the placement.
         LostWorkerError: Ray does not start.
     """
     join_ray()
@@ -240,6 +245,19 @@ def start_ray(config: Config) -> None:
                 f"the placement needs {needed:g} {resource}s and Ray has {there.get(resource, 0):g}: lower "
                 f"engine.count, or num_{resource.lower()}s of engine, learner, mprm or outcome_model"
             )
+
+
+def _reach(address: str) -> None:
+    """Whether somebody answers there: Ray itself would try again for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:  # a word, as `auto` or `local`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_REACH).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"nobody answers at RAY_ADDRESS, {address}: {error}; allowed is HOST:PORT of a running cluster"
+        ) from None
 
 
 def _keep_to_loopback() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import socket
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from rl.config import Config
 from rl.doctor.finding import Finding
 from rl.doctor.packages import OURS
 
-SECONDS_TO_REACH, SECONDS_A_NODE = 5, 60
+SECONDS_A_NODE = 60
 
 
 def ray_start(folder: Path = Path()) -> Finding:
@@ -27,15 +25,13 @@ def ray_start(folder: Path = Path()) -> Finding:
         folder: Where runs will go: every node of a cluster has to see it, since learner and MPRM save there.
 
     Raises:
-        ConnectionError: Nobody answers at that address; Ray itself would try again for minutes.
-        ConfigError: There is less than the quickstart reserves.
+        ConfigError: Nobody answers at that address, or there is less than the quickstart reserves.
         RuntimeError: A node cannot run Sieve's code.
     """
     import ray
 
     from rl.workers import start_ray
 
-    _reach(os.environ.get("RAY_ADDRESS", ""))
     start_ray(Config())
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -52,16 +48,6 @@ def ray_start(folder: Path = Path()) -> Finding:
         mend = f"{typed_command('sieve')} train CONFIG.yaml output_dir=FOLDER_THAT_ALL_NODES_SHARE"
         return Finding("warning", f"{found}; {', '.join(blind)} cannot see {folder.absolute()}", mend)
     return Finding("ok", found)
-
-
-def _reach(address: str) -> None:
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon:  # a word, as `auto` or `local`
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_REACH).close()
-    except (OSError, ValueError) as error:
-        raise ConnectionError(f"nobody answers at RAY_ADDRESS, {address}: {error}") from None
 
 
 def _ask_all(nodes: Sequence[dict[str, Any]], folder: Path) -> list[tuple[str, str, bool]]:

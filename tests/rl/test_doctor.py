@@ -21,7 +21,6 @@ from rl.doctor.finding import Check, Finding
 from rl.doctor.gpus import Gpus, judge, links, read_driver
 from rl.doctor.machine import GIB, cores, disk, memory, open_files, own_cgroups, ray_folder, shared_memory
 from rl.doctor.packages import packages, python, system
-from rl.doctor.ray_start import ray_start
 
 SIEVE = Path(sys.executable).parent / "sieve"
 NAMES = [check.name for check in all_checks()]
@@ -177,13 +176,6 @@ def test_the_driver_is_read_from_what_nvidia_smi_prints() -> None:
 def test_links_hold_or_are_not_needed() -> None:
     """On a machine with several GPUs NCCL adds up a number over them; with one or none nothing is to be linked."""
     assert links().state == "ok"
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:port"])
-def test_a_cluster_that_is_not_there_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(ConnectionError, match=f"nobody answers at RAY_ADDRESS, {address}: "):
-        ray_start()
 
 
 def test_a_report_names_every_state_and_every_command() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rl.config import Config
+from rl.config import Config, ConfigError
 from rl.planning.gpu_placement import Kind, kinds_of_workers
-from rl.workers import worker_environment
+from rl.workers import join_ray, worker_environment
 
 
 def test_every_process_and_every_gpu_is_counted() -> None:
@@ -32,3 +32,11 @@ def test_without_a_gpu_of_its_own_a_worker_sees_the_first_one_and_ranks_none(mon
     assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0.5, ranks=2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert worker_environment(0)["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:port", "127.0.0.1:99999"])
+def test_a_cluster_that_is_not_there_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConfigError, match=f"nobody answers at RAY_ADDRESS, {address}: ") as caught:
+        join_ray()
+    assert "\n" not in str(caught.value)
