@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl.metric_table import METRICS
+from rl.recording import STREAM
 from tests.rl.runs import SIEVE, SMOKE, metrics, sieve
 
 pytestmark = pytest.mark.slow
@@ -113,13 +115,6 @@ def test_tensorboard_shows_every_stage_and_some_rollouts(
     assert [tag for tag in tags["scalars"] if tag not in METRICS and not tag.startswith(finer)] == []
 
 
-def test_same_seed_same_metrics(finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    run, _ = finished
-    again = tmp_path / "again"
-    assert sieve("train", SMOKE, f"output_dir={again}", *EVERYTHING).returncode == 0
-    assert metrics(again) == metrics(run)
-
-
 def test_two_ranks_of_mprm_and_learner_make_the_run_of_one(
     finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -154,7 +149,7 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
         assert 0 <= values["perf/learner_wait"] < values["perf/step_seconds"]
 
 
-def test_a_run_that_hacks_its_reward_is_stopped_and_can_go_on(tmp_path: Path) -> None:
+def test_a_run_that_hacks_its_reward_is_stopped(tmp_path: Path) -> None:
     run = tmp_path / "hacked"
     options = ["engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4", "watch.action=stop"]
     options += ["watch.baseline=1", "watch.window=1", "task.verifier=tests.rl.souring_verifier:souring"]
@@ -163,18 +158,19 @@ def test_a_run_that_hacks_its_reward_is_stopped_and_can_go_on(tmp_path: Path) ->
     assert "reward hacking" in process.stderr and "watch.gap" in process.stderr and "--resume" in process.stderr
     assert "Traceback" not in process.stderr
     assert max(metrics(run)) == 2 and (run / "checkpoints" / "step-2").is_dir()
-    assert sieve("train", "--resume", run, "watch.action=warn").returncode == 0
-    assert max(metrics(run)) == 4
 
 
 def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
     finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """Ctrl-C during the run leaves a checkpoint; going on from it gives the uninterrupted run's metrics."""
+    """Ctrl-C during the run leaves a checkpoint; going on from it gives the uninterrupted run's metrics.
+
+    So the same seed gives the same metrics, and whether a run is recorded changes none of them.
+    """
     run, _ = finished
     cut = tmp_path / "cut"
     process = subprocess.Popen(
-        [str(SIEVE), "train", str(SMOKE), f"output_dir={cut}", *EVERYTHING, "checkpoint_every=0"],
+        [str(SIEVE), "train", str(SMOKE), f"output_dir={cut}", *EVERYTHING, "checkpoint_every=0", "record=false"],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -186,7 +182,7 @@ def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
             break
     rest = process.stdout.read()
     assert process.wait(timeout=120) == 0
-    assert "--resume" in rest
+    assert "--resume" in rest and not (cut / STREAM).exists() and (run / STREAM).exists()
     stopped_at = max(metrics(cut))
     assert 1 <= stopped_at < 4 and (cut / "checkpoints" / f"step-{stopped_at}").is_dir()
     assert not (cut / "summary.json").exists()
@@ -200,14 +196,14 @@ def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
         assert ended[key] == whole[key]
 
 
-def test_true_step_labels_reach_nothing_but_the_evaluation(tmp_path: Path) -> None:
+def test_true_step_labels_reach_nothing_but_the_evaluation(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     """A task that lies about every step changes what evaluation says of the MPRM, and not one number of training."""
-    options = ["engine.kind=hf", "max_staleness=0", "steps=3", "evaluation.prompts=16", "evaluation.every=1"]
-    honest, lying = tmp_path / "honest", tmp_path / "lying"
-    assert sieve("train", SMOKE, f"output_dir={honest}", *options).returncode == 0
-    process = sieve("train", SMOKE, f"output_dir={lying}", "task.name=tests.rl.lying_task:make", *options)
+    lying = tmp_path / "lying"
+    process = sieve("train", SMOKE, f"output_dir={lying}", "task.name=tests.rl.lying_task:make", *EVERYTHING)
     assert process.returncode == 0, process.stderr
-    told, misled = metrics(honest), metrics(lying)
+    told, misled = metrics(finished[0]), metrics(lying)
     for step, values in told.items():
         for name, value in values.items():
             if name == "mprm/auc_index_only":  # a baseline fitted to the labels that it is compared with
@@ -227,7 +223,7 @@ def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> Non
     images and scores, scores that fade, draws that remember who was drawn. Rollouts come in segments, so that some are
     only half written, and groups without a signal are left out.
     """
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run = tmp_path / "run"
     options = ["engine.kind=hf", "max_staleness=2", "evaluation.prompts=4"]
     options += ["engine.segment_tokens=10", "learner.dynamic_sampling=drop", "learner.truncated=mask"]
     options += [
@@ -244,13 +240,12 @@ def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> Non
     ]
     options += ["annotation.share_prefixes=true", "selection.selector=tests.rl.own_selector:LongAndFull"]
     options += ["selection.half_life=2", "selection.capacity=12", "selection.draw=proportional", "selection.fresh=0.5"]
-    assert sieve("train", SMOKE, f"output_dir={whole}", "steps=3", "checkpoint_every=0", *options).returncode == 0
-    assert sieve("train", SMOKE, f"output_dir={cut}", "steps=3", "checkpoint_every=2", *options).returncode == 0
-    (cut / "summary.json").unlink()
-    for late in (cut / "checkpoints").glob("step-3"):
-        os.rename(late, tmp_path / "gone")
-    assert sieve("train", "--resume", cut).returncode == 0
-    expected, got = metrics(whole), metrics(cut)
+    assert sieve("train", SMOKE, f"output_dir={run}", "steps=3", "checkpoint_every=2", *options).returncode == 0
+    expected = metrics(run)
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step-3")
+    assert sieve("train", "--resume", run).returncode == 0
+    got = metrics(run)
     assert expected.keys() == got.keys()
     for step, values in expected.items():
         assert got[step].keys() == values.keys()
