@@ -16,6 +16,7 @@ from PIL import Image
 
 from rewards.image_files import read_image
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
+from rewards.whole_file import write_whole
 
 SCHEMA = pa.schema(
     {"prompt_id": pa.string(), "prompt_source": pa.string(), "question": pa.string(), "answer": pa.string()}
@@ -83,13 +84,15 @@ def write_table(table: pa.Table, path: Path) -> None:
 
     Whatever happens meanwhile, ``path`` holds either what it held before or the whole new table.
     """
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            pq.write_table(table, file, write_page_checksum=True)
+            file.flush()
+            os.fsync(file.fileno())
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        pq.write_table(table, file, write_page_checksum=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_whole(path, write)
 
 
 def read_table(path: Path, schema: pa.Schema, kind: str) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from rewards.whole_file import write_whole
 from rl.config_checks import check_fit
 from rl.config_judge import JudgeConfig
 from rl.config_learner import LearnerConfig, ValueConfig, WatchConfig
@@ -29,7 +30,6 @@ from rl.config_sections import (
     TaskConfig,
 )
 from rl.shown_value import shown
-from rl.whole_file import write_whole
 from rl.yaml_text import YAMLTextError, read_yaml
 
 Kind = TypeVar("Kind", bound=Section)

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewards.whole_file import write_whole
 from rl.config import ConfigError
-from rl.whole_file import write_whole
 
 LEDGER_FILE = "ledger.json"
 

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
+from rewards.whole_file import write_whole
 from rl.config import Config, ConfigError
 from rl.console import Console
 from rl.dashboard.hyperparameters import write_hyperparameters
@@ -23,7 +24,6 @@ from rl.progress import is_due
 from rl.recording import Offer
 from rl.run_files import METRICS_FILE, TENSORBOARD
 from rl.tasks.task import KnowsSteps, Task
-from rl.whole_file import write_whole
 
 SHOWN_EVERY = 10
 """Policy steps between pictures of rollouts."""

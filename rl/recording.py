@@ -11,7 +11,6 @@ run's stream holds nothing twice. Rows are `STREAM_SCHEMA`; `rl.replay.stream` r
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from PIL.Image import Image
 from rewards.annotation.annotator import Continuation
 from rewards.record_files import SCHEMA, record_row, write_table
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
+from rewards.whole_file import write_whole
 from rl.tasks.task import KnowsSteps, Task
 from selection.rows import identity
 
@@ -162,9 +162,7 @@ class Recording:
         path = self._folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
-            image.save(partial, format="PNG")
-            os.replace(partial, path)
+            write_whole(path, lambda partial: image.save(partial, format="PNG"))
         return name
 
     def _write(self, kind: str, step: int, rows: Sequence[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from rewards.whole_file import write_whole
 from rl.checkpoint_files import check_files
 from rl.config import Config, ConfigError, load_config, save_config
 from rl.config_resumption import check_resumption
@@ -32,7 +33,6 @@ from rl.record_corpus import Corpus
 from rl.recovery import recovering
 from rl.run_files import CONFIG_FILE, SUMMARY_FILE
 from rl.warm_start import find_records, warm_start
-from rl.whole_file import write_whole
 from rl.workers import WorkerError
 
 

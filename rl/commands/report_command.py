@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rewards.whole_file import write_whole
 from rl.config import ConfigError
 from rl.report.page import report_page
 from rl.report.rollouts import sample_rollouts
 from rl.report.runs import read_runs
-from rl.whole_file import write_whole
 
 
 def run(folders: Sequence[Path], output: Path | None, rollouts: int) -> None:

@@ -144,12 +144,12 @@ SELECTION = Question(
             "Mixture of labels",
             "Mean p (1 - p) of a rollout's labels: above 0.05 there is something to tell apart; the kept should lie "
             "above the offered.",
-            {"selection/mixture": "offered", "selection/mixture_kept": "kept"},
+            {"selection/mixture": "offered", "selection/kept_mixture": "kept"},
         ),
         Chart(
             "Reliability of positive labels",
             "Mean share of right continuations from steps labelled right; above 0.5, the kept at least as high.",
-            {"selection/reliability": "offered", "selection/reliability_kept": "kept"},
+            {"selection/reliability": "offered", "selection/kept_reliability": "kept"},
         ),
         Chart(
             "Positive labels",

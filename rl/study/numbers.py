@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from rewards.whole_file import write_whole
 from rl.study.findings import Findings
 from rl.study.results import Finished
-from rl.whole_file import write_whole
 
 
 def write_numbers(findings: Findings, folder: Path) -> None:

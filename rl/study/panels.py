@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewards.whole_file import write_whole
 from rl.study.arms import short_names, text_of
 from rl.study.findings import Findings
-from rl.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from rewards.whole_file import write_whole
 from rl.study.arms import Arm, short_names, text_of
 from rl.study.curve_figure import draw_curves
 from rl.study.findings import Findings
@@ -18,7 +19,6 @@ from rl.study.numbers import write_numbers
 from rl.study.outcome_figure import draw_outcome
 from rl.study.panels import levels_text
 from rl.study.tables import arms_table, contrast_table, margins_table
-from rl.whole_file import write_whole
 
 REPORT_FILE, FIGURES = "report.md", "figures"
 HOW_TO_READ = """Differences are paired: of each seed the arm minus its baseline, which saw the same prompts or the same

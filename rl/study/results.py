@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rewards.whole_file import write_whole
 from rl.study.cell import CellResult
-from rl.whole_file import write_whole
 
 RESULT_FILE = "result.json"
 

@@ -15,9 +15,11 @@ from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from rl.cli import app
+from rl.metric_table import METRICS
 from rl.report.comparison import final_numbers, settings_table, stages
 from rl.report.curves import MOST_POINTS, answer_questions, thinned
 from rl.report.page import embedded_json
+from rl.report.questions import QUESTIONS
 from rl.report.rollout_choice import choose, disagreement, fair_shares
 from rl.report.rollouts import LONGEST_TEXT, sample_rollouts, shortened
 from rl.report.runs import read_runs
@@ -35,6 +37,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     a_run(folder / "bare", "seed=1", judged=False, finished=False)
     a_run(folder / "unrecorded", "seed=2", "selection.selector=random", recorded=False)
     return folder
+
+
+def test_every_curve_is_of_a_metric_that_is_written() -> None:
+    charts = [chart for question in QUESTIONS for chart in question.charts]
+    names = {name.removesuffix("/*") for chart in charts for name in (*chart.metrics, *(chart.interval or ()))}
+    assert names - METRICS.keys() == set()
 
 
 def report(*arguments: object) -> tuple[int, str]:
