@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.config_checks import check_fit
 from rl.config_judge import JudgeConfig
 from rl.config_learner import LearnerConfig, ValueConfig, WatchConfig
@@ -48,7 +48,7 @@ class Config(Section):
     name: str = "run"
     """Names the run folder."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of prompts, samples, buffer and learner."""
+    """Of samples, selection, buffer and learner; the prompts of `grid` have `task.seed`."""
     steps: Count = 100
     """Policy steps."""
     max_staleness: Annotated[int, Field(ge=0)] = 1
@@ -121,7 +121,8 @@ def load_section(kind: type[Kind], path: str | Path, overrides: Sequence[str] = 
 def save_config(config: Config, path: Path) -> None:
     """Write every field, defaults too, as YAML that `load_config` reads."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -46,7 +46,8 @@ class StreamingBuffer:
 
     Guaranteed:
         - At most ``capacity`` rollouts are held, after every offer.
-        - No rollout (prompt and tokens) is held twice: one offered again takes the place of the earlier one.
+        - No rollout (prompt and tokens) is held twice: one offered again takes the place of the earlier one. Both count
+          in m, so where many repeat others, more of the distinct ones are kept than the ratio says.
         - Of a source's kept rollouts at most the share ``max_all_negative`` has no positive step.
         - Nothing leaves before ``capacity`` rollouts are held. From then on a rollout leaves only if it ranks below the
           best capacity / m of its source, m being all that was seen. So while rho m fits the capacity, the kept set is

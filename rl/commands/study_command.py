@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from rl.commands.typed_command import typed_command
+from rl.config import ConfigError
+from rl.folder_lock import only_one
 from rl.study.findings import Findings
-from rl.study.folder_lock import only_one
 from rl.study.report import write_report
 from rl.study.results import Finished
 from rl.study.running import Job, run_jobs
@@ -43,11 +44,27 @@ def _run_missing(plan: StudyPlan) -> dict[str, str]:
     with only_one(plan.folder):
         failures: dict[str, str] = {}
         if recordings := plan.needed_recordings():
+            _refuse_other_streams(plan)
             with only_one(recordings[0].folder.parent):
                 failures = run_jobs(recordings, plan.study, "recordings")
         unrecorded = {seed for seed, job in plan.recordings.items() if job.name in failures}
         jobs = [job for cell, job in plan.cells if cell.seed not in unrecorded]
         return failures | run_jobs(jobs, plan.study, "cells")
+
+
+def _refuse_other_streams(plan: StudyPlan) -> None:
+    """See that no cell will be compared with one of another stream.
+
+    Raises:
+        ConfigError: A recorded run is gone, and cells that replayed it are there.
+    """
+    gone = {seed for seed, job in plan.recordings.items() if job.finished() is None}
+    stale = [job for cell, job in plan.cells if cell.seed in gone and job.finished() is not None]
+    if stale:
+        raise ConfigError(
+            f"{stale[0].folder}: it and {len(stale) - 1} other finished cells replayed recorded runs that are gone, "
+            "and new ones would not be the same; allowed is to delete these cells, or to put the streams back"
+        )
 
 
 def _findings(plan: StudyPlan, failures: dict[str, str]) -> Findings:

@@ -11,8 +11,9 @@ rollouts. An update that wants more rollouts than are kept draws again and again
 the others; its batches are never smaller. Where nothing is kept yet, its optimizer steps are left to the next update.
 
 *Frozen.* With `replay.order: frozen` the same rollouts are offered all at once and in random order, before the first
-update, and scored by a reward model that has learned nothing yet: the published, offline selection (exactly so without
-a cap on all-negative rollouts, `selection.max_all_negative: 1`). Updates and evaluations come when they would online.
+update, and scored by a reward model that has learned nothing yet: the published, offline selection (exactly so where no
+rollout repeats another, and without a cap on all-negative ones, `selection.max_all_negative: 1`). Updates and
+evaluations come when they would online.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rl.mprm_worker import check_mprm
 from rl.replay.learning import TOTALS, Learning, make_learning
 from rl.replay.measuring import area_under_curve, step_measures
 from rl.replay.relabelling import Labelled, Relabelling, recorded_labels
+from rl.replay.replayable import check_replay
 from rl.replay.stream import RecordedRollout, Stream, open_stream
 from rl.study.cell import CellResult
 
@@ -158,10 +160,7 @@ def _check(config: Config, stream: Stream) -> None:
         ConfigError: They cannot.
     """
     check_mprm(config)
-    if not config.mprm.enabled:
-        raise ConfigError("mprm.enabled is false: allowed in a replay is true, as it is the reward model that learns")
-    if config.mprm.warm_start:
-        raise ConfigError("mprm.warm_start is set: allowed in a replay is none; name a saved mprm.checkpoint instead")
+    check_replay(config)
     if not any(config.mprm.learns_after(step) for step in stream.steps):
         raise ConfigError(
             f"mprm.every is {config.mprm.every} and mprm.until {config.mprm.until}: no update is due in the policy "

@@ -70,6 +70,22 @@ class Findings:
         found = [self.differences(arm, outcome) for arm in self.arms_with(levels)]
         return mean_by_seed([by_seed for by_seed in found if by_seed])
 
+    def contrast(self, levels: Settings, key: str, outcome: str) -> tuple[BySeed, BySeed]:
+        """The mean of `differences` at either level of a contrast, over the arms with ``levels``, by seed.
+
+        An arm counts where the one that differs from it in this key alone is there, too; and a seed where all have it.
+        """
+        one, other = self.study.contrast[key]
+        pairs = [
+            (self.differences(arm, outcome), self.differences(partner, outcome))
+            for arm in self.arms_with({**levels, key: one})
+            for partner in self.arms_with({**arm.levels, key: other})
+        ]
+        known = [pair for pair in pairs if all(pair)]
+        seeds = set.intersection(*(set(by_seed) for pair in known for by_seed in pair)) if known else set()
+        kept = [[{seed: by_seed[seed] for seed in seeds} for by_seed in pair] for pair in known]
+        return mean_by_seed([pair[0] for pair in kept]), mean_by_seed([pair[1] for pair in kept])
+
     def arms_with(self, levels: Settings) -> list[Arm]:
         """The arms that have all of these levels."""
         return [arm for arm in self.arms.values() if levels.items() <= arm.levels.items()]

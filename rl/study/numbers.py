@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.study.findings import Findings
 from rl.study.results import Finished
 
@@ -31,8 +31,10 @@ def write_numbers(findings: Findings, folder: Path) -> None:
                     columns[column].append(entry)
     types = {"seed": pa.int64(), "step": pa.int64(), "value": pa.float64()}
     table = pa.table({name: pa.array(values, types.get(name, pa.string())) for name, values in columns.items()})
-    write_whole(folder / "results.csv", lambda path: csv.write_csv(table, path))
-    write_whole(folder / "results.parquet", lambda path: parquet.write_table(table, path))
+    with replacing(folder / "results.csv") as path:
+        csv.write_csv(table, path)
+    with replacing(folder / "results.parquet") as path:
+        parquet.write_table(table, path)
 
 
 def _numbers(cell: Finished) -> Iterable[tuple[int | None, str, float]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.study.arms import short_names, text_of
 from rl.study.findings import Findings
 
@@ -38,7 +38,8 @@ def save(figure: Figure, picture: Path, title: str) -> None:
     """Write it as a PNG."""
     figure.suptitle(title, fontsize=10, wrap=True)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(picture, lambda path: figure.savefig(path, dpi=DPI, facecolor="white", format="png"))
+    with replacing(picture) as path:
+        figure.savefig(path, dpi=DPI, facecolor="white", format="png")
 
 
 def levels_text(findings: Findings, levels: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.study.arms import Arm, short_names, text_of
 from rl.study.curve_figure import draw_curves
 from rl.study.findings import Findings
@@ -22,11 +22,13 @@ from rl.study.tables import arms_table, contrast_table, margins_table
 
 REPORT_FILE, FIGURES = "report.md", "figures"
 HOW_TO_READ = """Differences are paired: of each seed the arm minus its baseline, which saw the same prompts or the same
-recorded run; then their mean. **95 %, t** is the t interval over pairs, which holds where differences are about normal.
-**95 %, bootstrap** is the percentile bootstrap over pairs; with as few as five pairs it is too narrow, and holds the
-truth in about 84 % of the cases. **pairs above**: seeds in which the arm is above. **p** is of the paired t test; **p,
-Holm** is corrected for all rows of its table, and not for the number of tables. Nothing here says that two arms are
-equal: an interval says how different they could be."""
+recorded run; then their mean. Seeds differ in what is sampled and in how is learned; of tasks whose prompts do not
+depend on the seed, such as `grid`, all see the same prompts, so that no interval covers the choice of those. **95 %,
+t** is the t interval over pairs, which holds where differences are about normal. **95 %, bootstrap** is the percentile
+bootstrap over pairs; with as few as five pairs it is too narrow, and holds the truth in about 84 % of the cases.
+**pairs above**: seeds in which the arm is above. **p** is of the paired t test; **p, Holm** is corrected for all rows
+of its table, and not for the number of tables. Nothing here says that two arms are equal: an interval says how
+different they could be."""
 
 
 def write_report(findings: Findings, folder: Path, command: str) -> Path:
@@ -52,7 +54,8 @@ def write_report(findings: Findings, folder: Path, command: str) -> Path:
     parts += _settings(findings, command)
     report = folder / REPORT_FILE
     text = "\n\n".join(parts) + "\n"
-    write_whole(report, lambda path: path.write_text(text, encoding="utf-8"))
+    with replacing(report) as path:
+        path.write_text(text, encoding="utf-8")
     return report
 
 

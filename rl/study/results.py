@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.study.cell import CellResult
 
 RESULT_FILE = "result.json"
@@ -44,7 +44,8 @@ def write_result(folder: Path, finished: Finished) -> None:
     curve = [_finite(row) for row in finished.result.curve]
     whole = asdict(finished) | {"result": {"curve": curve, "final": _finite(finished.result.final)}}
     text = json.dumps(whole, indent=1) + "\n"
-    write_whole(folder / RESULT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    with replacing(folder / RESULT_FILE) as path:
+        path.write_text(text, encoding="utf-8")
 
 
 def read_result(folder: Path) -> Finished | None:

@@ -29,7 +29,7 @@ class Job:
     Attributes:
         name: For messages, and in the result.
         folder: Its own.
-        recipe: A digest of all that decides its numbers: with another one it is run anew.
+        recipe: A digest of its settings: with another one it is run anew.
         changes: What it changes in the study's experiment; stands in the result.
         work: Runs it, in a process of Ray's.
     """

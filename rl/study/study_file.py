@@ -60,7 +60,7 @@ class Study(Section):
     workers: Count = 1
     """Most cells at a time, each a Ray task."""
     cpus_per_cell: Positive = 1
-    """CPUs that Ray reserves for each; also its threads."""
+    """CPUs that Ray reserves for each; how many threads it has, say `mprm.num_cpus` and the like."""
     gpus_per_cell: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray reserves for each."""
     cell_seconds: Positive = 60

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from rl.config import Config
+from rl.config import Config, ConfigError
+from rl.replay.replayable import check_replay
 from rl.study.arms import Arm, Cell, make_arms, make_cells, make_recordings, recipe_of
 from rl.study.cell import CellResult
 from rl.study.running import Job
@@ -67,10 +68,13 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
     study = load_study(path, overrides)
     folder = (out or Path("runs") / "studies" / study.name).absolute()
     arms = make_arms(study)
-    cells = make_cells(study, path, arms)
-    recordings = {
-        seed: _recording(folder.parent / STREAMS, config) for seed, config in make_recordings(study, path).items()
-    }
+    cells, recorded = make_cells(study, path, arms), make_recordings(study, path)
+    for cell in cells if recorded else ():
+        try:
+            check_replay(cell.config, recorded[cell.seed])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {cell.arm.name}: {error}") from None
+    recordings = {seed: _recording(folder.parent / STREAMS, config) for seed, config in recorded.items()}
     return StudyPlan(study, folder, arms, recordings, [(cell, _job(cell, folder, recordings)) for cell in cells])
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,8 +44,9 @@ def margins_table(findings: Findings, outcome: str) -> str | None:
 
     None where there is one factor, or no baseline.
     """
-    first, *others = findings.study.factors
-    by_level = first_margins(findings, {}, outcome)
+    (first, options), *others = findings.study.factors.items()
+    margins = {text_of(level): findings.mean_differences({first: level}, outcome) for level in options}
+    by_level = {level: by_seed for level, by_seed in margins.items() if by_seed}
     if not others or not by_level:
         return None
     found = [summarise(by_seed) for by_seed in by_level.values()]
@@ -57,26 +57,22 @@ def margins_table(findings: Findings, outcome: str) -> str | None:
 
 def contrast_table(findings: Findings, outcome: str, key: str) -> str | None:
     """One row a level of the first factor: its difference to the baseline at either level of the contrast, averaged
-    over all other factors, and how much larger it is at the first of the two. None where nothing can be compared."""
-    first = next(iter(findings.study.factors))
-    one, other = findings.study.contrast[key]
-    at_one, at_other = (first_margins(findings, {key: level}, outcome) for level in (one, other))
-    shared = [level for level in at_one if level in at_other]
-    if not shared or key == first:
+    over the other factors where both levels are there, and how much larger it is at the first of the two. None where
+    nothing can be compared."""
+    first, options = next(iter(findings.study.factors.items()))
+    if key == first:
+        return None
+    by_level = {text_of(level): findings.contrast({first: level}, key, outcome) for level in options}
+    known = {level: sides for level, sides in by_level.items() if all(sides)}
+    if not known:
         return None
     short, decimals = short_names(findings.study.factors), decimals_of(findings, outcome)
-    heading = [f"`{short[first]}`", *(f"`{short[key]}` {text_of(level)}" for level in (one, other)), *DIFFERENCE]
-    sides = [[_mean(side[level], decimals) for side in (at_one, at_other)] for level in shared]
-    found = [compare(at_one[level], at_other[level]) for level in shared]
-    rows = zip(shared, sides, difference_cells(found, decimals), strict=True)
+    levels = [f"`{short[key]}` {text_of(level)}" for level in findings.study.contrast[key]]
+    heading = [f"`{short[first]}`", *levels, *DIFFERENCE]
+    means = [[_mean(side, decimals) for side in sides] for sides in known.values()]
+    found = [compare(*sides) for sides in known.values()]
+    rows = zip(known, means, difference_cells(found, decimals), strict=True)
     return table(heading, [[level, *both, *cells] for level, both, cells in rows])
-
-
-def first_margins(findings: Findings, levels: Mapping[str, Any], outcome: str) -> dict[str, BySeed]:
-    """The mean difference to the baseline of all arms with ``levels`` and each level of the first factor, by that."""
-    first, options = next(iter(findings.study.factors.items()))
-    found = {text_of(level): findings.mean_differences({**levels, first: level}, outcome) for level in options}
-    return {level: by_seed for level, by_seed in found.items() if by_seed}
 
 
 def difference_cells(found: Sequence[Difference | None], decimals: int) -> list[list[str]]:

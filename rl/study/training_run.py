@@ -33,7 +33,11 @@ def train_cell(config: Config, folder: Path) -> CellResult:
     """
     run, log = folder / RUN, folder / LOG_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    if _can_go_on(run, config):
+    is_known = _is_of(run, config)
+    if is_known and (run / SUMMARY_FILE).exists():  # what came after it was interrupted
+        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+        return training_result(run, config)
+    if is_known and checkpoints(run):
         arguments = ["--resume", str(run)]
     else:
         shutil.rmtree(run, ignore_errors=True)
@@ -74,9 +78,10 @@ def training_result(run: Path, config: Config) -> CellResult:
     return CellResult([row for _, row in sorted(rows.items())], final | areas | spent)
 
 
-def _can_go_on(run: Path, config: Config) -> bool:
+def _is_of(run: Path, config: Config) -> bool:
+    """Whether there is a run of this experiment."""
     try:
-        return bool(checkpoints(run)) and recipe_of(load_config(run / CONFIG_FILE)) == recipe_of(config)
+        return recipe_of(load_config(run / CONFIG_FILE)) == recipe_of(config)
     except ConfigError:
         return False
 

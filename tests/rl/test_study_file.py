@@ -139,6 +139,14 @@ def test_a_recipe_changes_with_what_changes_numbers_and_with_nothing_else() -> N
         ({"matrix": {"selection.selector": ["best"]}}, ("selector=best", "'best' is not one of", "bis_posterior")),
         ({"matrix": {"mprm.every": [1, 0]}}, ("every=0", "mprm.every", "greater than or equal to 1")),
         ({"arms": {"none": {"mprm.enabled": False}}}, ("none", "annotation.share", "mprm.enabled false")),
+        (
+            {"kind": "replay", "set": {"mprm.warm_start": ["a.jsonl"]}},
+            ("selector=random", "mprm.warm_start", "allowed"),
+        ),
+        (
+            {"kind": "replay", "set": {"replay.tokens": 99, "annotation.continuations": 16}},
+            ("annotation.continuations 16", "recorded, fixed with 4", "at most so many"),
+        ),
         ({"kind": "replay", "record": {"steps": 0}}, ("record", "steps", "greater than or equal to 1")),
     ],
 )

@@ -14,10 +14,10 @@ from pyarrow import csv
 from typer.testing import CliRunner
 
 from rl.cli import app
+from rl.folder_lock import only_one
 from rl.study.cell import CellResult
 from rl.study.curve_figure import curves_of
 from rl.study.findings import Findings
-from rl.study.folder_lock import only_one
 from rl.study.numbers import write_numbers
 from rl.study.results import RESULT_FILE, Finished, read_result, write_result
 from rl.study.study_plan import StudyPlan, make_plan
@@ -94,6 +94,13 @@ def test_a_result_survives_and_other_files_are_none(plan: StudyPlan) -> None:
         assert read_result(job.folder) is None and job.finished() is None
 
 
+def test_cells_are_not_compared_across_recordings(plan: StudyPlan, tmp_path: Path) -> None:
+    """The streams are gone, and one cell is to be run: its pairs saw another stream than it would."""
+    result = reported(tmp_path)
+    assert result.exit_code == 2 and "replayed recorded runs that are gone" in result.stderr
+    assert "other finished cells" in result.stderr
+
+
 def test_a_result_of_another_recipe_is_not_finished(plan: StudyPlan, tmp_path: Path) -> None:
     changed = make_plan(tmp_path / "known.yaml", ["set.selection.alpha=0.3"], tmp_path / "out")
     assert plan.cells[0][1].finished() and not changed.cells[0][1].finished()
@@ -118,8 +125,24 @@ def test_margins_and_contrast_average_within_seeds(findings: Findings) -> None:
     (_, _, margin) = rows(margins_table(findings, "auc"))
     assert margin[:2] == ["bis", "+0.1505"], "of the two seeds that both orders have"
     (_, _, contrast) = rows(contrast_table(findings, "auc", "replay.order"))
-    assert contrast[:4] == ["bis", "+0.1010", "+0.2005", "\N{MINUS SIGN}0.1000"]
+    assert contrast[:4] == ["bis", "+0.1005", "+0.2005", "\N{MINUS SIGN}0.1000"], "of the same two seeds"
     assert contrast[6] == "0 of 2"
+
+
+def test_a_contrast_is_of_arms_that_differ_in_nothing_else(tmp_path: Path) -> None:
+    """What one level alone has, here the smaller ratio with its larger gain, is no difference between the two."""
+    path = tmp_path / "uneven.yaml"
+    uneven = STUDY | {"leave_out": [{"selection.keep_ratio": 0.5, "replay.order": "frozen"}]}
+    path.write_text(yaml.safe_dump(uneven, sort_keys=False))
+    plan = make_plan(path, [], tmp_path / "out")
+    cells: dict[str, dict[int, Finished]] = {}
+    for cell, job in plan.cells:
+        gain = EFFECT[cell.arm.levels["selection.selector"]] / cell.arm.levels["selection.keep_ratio"]
+        result = CellResult([], {"auc": 0.5 + 0.05 * cell.seed + gain + 0.001 * cell.seed * (gain > 0)})
+        cells.setdefault(cell.arm.name, {})[cell.seed] = Finished(job.name, job.recipe, job.changes, 1.0, result)
+    findings = Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, {})
+    (_, _, contrast) = rows(contrast_table(findings, "auc", "replay.order"))
+    assert contrast[:4] == ["bis", "+0.1010", "+0.1010", "+0.0000"]
 
 
 def test_curves_against_what_differs_between_seeds_are_read_where_all_have_been(findings: Findings) -> None:
@@ -179,7 +202,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(plan: StudyPlan, tmp_path: Path
 def test_a_folder_in_use_or_out_of_reach_is_refused(plan: StudyPlan, tmp_path: Path) -> None:
     with only_one(plan.folder):
         result = reported(tmp_path)
-    assert result.exit_code == 2 and f"{plan.folder} is in use by another study" in result.stderr
+    assert result.exit_code == 2 and f"{plan.folder} is in use by another process" in result.stderr
     (tmp_path / "file").touch()
     result = CliRunner().invoke(app, ["study", str(tmp_path / "known.yaml"), "--out", str(tmp_path / "file")])
-    assert result.exit_code == 2 and "name another folder with --out" in result.stderr
+    assert result.exit_code == 2 and "name another folder" in result.stderr

@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rl.config import Config
+from rl.config import Config, save_config
+from rl.progress import CHECKPOINTS
+from rl.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.study.own_process import run_to_its_end
-from rl.study.training_run import training_result
+from rl.study.training_run import RUN, train_cell, training_result
 
 PARENT = """
 import signal, sys
@@ -49,6 +51,17 @@ def test_a_command_does_not_outlive_who_runs_it(tmp_path: Path, number: signal.S
         child.wait(DEADLINE)
     finally:
         parent.kill()
+
+
+def test_a_run_whose_result_is_missing_is_not_run_again(tmp_path: Path) -> None:
+    """As when the disk was full for it alone."""
+    config, run = Config(), tmp_path / RUN
+    (run / CHECKPOINTS / "step-1").mkdir(parents=True)
+    save_config(config, run / CONFIG_FILE)
+    (run / SUMMARY_FILE).write_text("{}")
+    (run / METRICS_FILE).write_text('{"step": 0, "policy/accuracy": 0.25}\n')
+    assert train_cell(config, tmp_path).final["policy/accuracy"] == 0.25
+    assert not (run / CHECKPOINTS).exists()
 
 
 def test_a_training_run_becomes_curves_and_totals(tmp_path: Path) -> None:

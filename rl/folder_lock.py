@@ -21,10 +21,12 @@ def only_one(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be written to: {error.strerror}; name another folder with --out") from None
+        raise ConfigError(f"{folder} cannot be written to: {error.strerror}; name another folder") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{folder} is in use by another study; allowed is one at a time") from None
+            raise ConfigError(f"{folder} is in use by another process; allowed is one at a time") from None
+        except OSError:
+            pass  # a disk that knows no locks keeps nobody out
         yield
