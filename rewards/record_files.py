@@ -16,7 +16,7 @@ from PIL import Image
 
 from rewards.image_files import read_image
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 
 SCHEMA = pa.schema(
     {"prompt_id": pa.string(), "prompt_source": pa.string(), "question": pa.string(), "answer": pa.string()}
@@ -85,14 +85,11 @@ def write_table(table: pa.Table, path: Path) -> None:
     Whatever happens meanwhile, ``path`` holds either what it held before or the whole new table.
     """
 
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            pq.write_table(table, file, write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, write)
+    with replacing(path) as partial, partial.open("wb") as file:
+        pq.write_table(table, file, write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_table(path: Path, schema: pa.Schema, kind: str) -> pa.Table:

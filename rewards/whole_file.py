@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have a file written under a temporary name, and rename it: whatever happens meanwhile, ``path`` is what it was
-    before or all of what it is to be."""
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary name beside ``file``; it becomes ``file`` at the end, and vanishes if the block raises.
+
+    Whatever happens meanwhile, ``file`` is what it was before or all of what it is to be.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -87,7 +87,7 @@ class HackingWatch:
     def _look(self, kind: str, value: float) -> str | None:
         """Take in a measure; the warning, if it has just crossed its threshold."""
         first, latest = self._first[kind], self._latest[kind]
-        settled = len(first) == self._settings.baseline
+        settled = len(first) >= self._settings.baseline
         if not settled:
             first.append(value)
         latest.append(value)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.config import ConfigError
 
 LEDGER_FILE = "ledger.json"
@@ -33,21 +33,28 @@ class Ledger:
     began: float = 0.0
 
     @classmethod
+    def new(cls, folder: Path) -> Ledger:
+        """The ledger of a run that begins."""
+        return cls(folder / LEDGER_FILE, began=time.perf_counter())
+
+    @classmethod
     def open(cls, folder: Path) -> Ledger:
         """The ledger of a run folder, from here on in a new sitting; empty where there is none.
 
         Raises:
             ConfigError: It is damaged.
         """
-        path, began = folder / LEDGER_FILE, time.perf_counter()
-        if not path.exists():
-            return cls(path, began=began)
+        ledger = cls.new(folder)
+        if not ledger.path.exists():
+            return ledger
         try:
-            kept = json.loads(path.read_bytes())
-            return cls(path, int(kept["furthest"]), int(kept["recoveries"]), float(kept["seconds"]), began)
+            kept = json.loads(ledger.path.read_bytes())
+            furthest, recoveries, seconds = int(kept["furthest"]), int(kept["recoveries"]), float(kept["seconds"])
+            return replace(ledger, furthest=furthest, recoveries=recoveries, before=seconds)
         except (OSError, ValueError, KeyError, TypeError, OverflowError):
             raise ConfigError(
-                f"{path} is damaged: allowed is an object with numbers for furthest, recoveries and seconds, or no file"
+                f"{ledger.path} is damaged: allowed is an object with numbers for furthest, recoveries and seconds, or "
+                "no file"
             ) from None
 
     @property
@@ -59,5 +66,6 @@ class Ledger:
         """A policy step is finished: write the ledger; gives its metrics."""
         self.furthest = max(self.furthest, step)
         kept = {"furthest": self.furthest, "recoveries": self.recoveries, "seconds": self.seconds}
-        write_whole(self.path, lambda path: path.write_text(json.dumps(kept) + "\n", encoding="utf-8"))
+        with replacing(self.path) as path:
+            path.write_text(json.dumps(kept) + "\n", encoding="utf-8")
         return {"perf/wall_seconds": kept["seconds"], "perf/recoveries": float(self.recoveries)}

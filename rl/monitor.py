@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.config import Config, ConfigError
 from rl.console import Console
 from rl.dashboard.hyperparameters import write_hyperparameters
@@ -47,7 +47,7 @@ class Monitor:
         self._config, self._encoder, self._console = config, encoder, console
         self._lines = folder / METRICS_FILE
         known = -1 if step is None else step
-        _forget_after(self._lines, known)
+        _forget_after(self._lines, known, keep_evaluation=known < config.steps)
         # Before the run's own file is there: TensorBoard goes on reading the newest one alone.
         write_hyperparameters(folder / TENSORBOARD, config)
         self._writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=known + 1)
@@ -129,8 +129,11 @@ class Monitor:
             file.write(json.dumps({"step": step} | finite) + "\n")
 
 
-def _forget_after(path: Path, step: int) -> None:
+def _forget_after(path: Path, step: int, keep_evaluation: bool = True) -> None:
     """Drop the lines of steps after ``step``: an interrupted run wrote them and its resumption writes them again.
+
+    The evaluation of ``step`` itself may have to go with them: the last one comes after the last checkpoint, all others
+    come before theirs.
 
     Raises:
         ConfigError: A line is broken.
@@ -139,8 +142,14 @@ def _forget_after(path: Path, step: int) -> None:
         return
     # A run that was killed may have torn its last line.
     whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    kept = [line for number, line in enumerate(whole, start=1) if _step_of(path, number, line) <= step]
-    write_whole(path, lambda partial: partial.write_bytes(b"".join(kept)))
+    steps = [_step_of(path, number, line) for number, line in enumerate(whole, start=1)]
+    kept = [
+        line
+        for line, of in zip(whole, steps, strict=True)
+        if of < step or (of == step and (keep_evaluation or b'"perf/step_seconds"' in line))
+    ]
+    with replacing(path) as partial:
+        partial.write_bytes(b"".join(kept))
 
 
 def _step_of(path: Path, number: int, line: bytes) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,8 +76,10 @@ class Parts:
                 part.close()
 
 
-def make_parts(config: Config, folder: Path) -> Parts:
+def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) -> Parts:
     """Start Ray and the workers, and make everything else beside them; ``folder`` is the run's.
+
+    ``ray_started`` is called as soon as Ray is there, long before the workers are.
 
     Raises:
         ConfigError: A name in the configuration stands for nothing, or the machines are too small for the placement.
@@ -90,6 +93,7 @@ def make_parts(config: Config, folder: Path) -> Parts:
     credit = make_credit(config, encoder.separators)
     judge = make_judge(config, encoder.decode, folder)
     start_ray(config)
+    ray_started()
     engines, policy = start_engines(config), start_learner(config)
     return Parts(
         task=task,

@@ -130,7 +130,12 @@ class Progress:
 def checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints of a run folder, oldest first."""
     found = [path for path in (folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The policy steps that a checkpoint's run had taken."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:

@@ -24,7 +24,7 @@ from PIL.Image import Image
 from rewards.annotation.annotator import Continuation
 from rewards.record_files import SCHEMA, record_row, write_table
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.tasks.task import KnowsSteps, Task
 from selection.rows import identity
 
@@ -162,7 +162,8 @@ class Recording:
         path = self._folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda partial: image.save(partial, format="PNG"))
+            with replacing(path) as partial:
+                image.save(partial, format="PNG")
         return name
 
     def _write(self, kind: str, step: int, rows: Sequence[dict[str, Any]]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
+from rl.config import ConfigError
 from rl.pending import Pending, Ready
 
 
@@ -109,13 +111,23 @@ class Group:
     def state(self) -> dict[str, Any]:
         """Plain JSON; the prompt and the finished rollouts follow from it."""
         samples = [[dataclasses.asdict(segment) for segment in segments] for segments in self.samples]
-        return {"number": self.number, "samples": samples}
+        return {"number": self.number, "prompt": _digest(self.prompt), "samples": samples}
 
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Group:
-        """What `state` described."""
-        samples = [[_completion(segment) for segment in segments] for segments in state["samples"]]
-        return cls(state["number"], prompt(state["number"]), samples)
+        """What `state` described.
+
+        Raises:
+            ConfigError: There is another prompt in that place now.
+        """
+        number, samples = state["number"], [[_completion(s) for s in segments] for segments in state["samples"]]
+        found = prompt(number)
+        if _digest(found) != state["prompt"]:
+            raise ConfigError(
+                f"task: training prompt {number} ({found.id}) is not the one that rollouts of the checkpoint answer: "
+                "allowed with --resume are the same prompts in the same order, so a row is mended in its place"
+            )
+        return cls(number, found, samples)
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,14 @@ class Round:
         answers = [[_completion(entry) for entry in answer] for answer in state["answers"]]
         groups = [Group.restore(entry, prompt) for entry in state["groups"]]
         return cls(state["version"], groups, Ready(answers), state["is_fresh"])
+
+
+def _digest(prompt: Prompt) -> str:
+    """Of what is asked, what is right, and the pictures; a file's ids are places, and say nothing of it."""
+    digest = hashlib.sha256(repr((prompt.question, prompt.answer)).encode(errors="surrogatepass"))
+    for image in prompt.images:
+        digest.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
+    return digest.hexdigest()
 
 
 def _written(segments: Sequence[Completion]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,20 +15,21 @@ from typing import Any
 
 import ray
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.checkpoint_files import check_files
 from rl.config import Config, ConfigError, load_config, save_config
 from rl.config_resumption import check_resumption
 from rl.console import Console
 from rl.evaluating.benchmark_evaluation import read_configured_benchmark
 from rl.evaluating.evaluations import Evaluations
+from rl.folder_lock import only_one
 from rl.ledger import Ledger
 from rl.loop import run
 from rl.memory import PeakMemory
 from rl.monitor import Monitor
 from rl.parts import Parts, make_parts
 from rl.preference_corpus import find_preferences, learn_preferences
-from rl.progress import Progress, checkpoints
+from rl.progress import Progress, checkpoints, step_of
 from rl.record_corpus import Corpus
 from rl.recovery import recovering
 from rl.run_files import CONFIG_FILE, SUMMARY_FILE
@@ -62,20 +63,23 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
         RewardHackingError: The watch has stopped the run; there is a checkpoint.
         CheckpointError: A checkpoint could not be written.
     """
-    ledger = Ledger.open(folder)
+    ledger = Ledger.open(folder) if resume else Ledger.new(folder)
     # A resumed run's models have had their first lessons.
     records = None if resume else find_records(config)
     pairs = None if resume else find_preferences(config)
     benchmark = read_configured_benchmark(config)
     others = "learner and reward model" if config.mprm.enabled else "and learner"
-    with PeakMemory() as memory, _StopOnSignal(console) as stopped:
+    with PeakMemory() as memory, _StopOnSignal(console) as stopped, ExitStack() as others_kept_out:
+        if resume:
+            others_kept_out.enter_context(only_one(folder))
 
         def sitting() -> Outcome:
             goes_on = resume or bool(checkpoints(folder))
             try:
                 with console.waiting(f"starting {config.engine.count} {config.engine.kind} engine(s), {others}"):
-                    parts = make_parts(config, folder)
-                stopped.listen()
+                    parts = make_parts(config, folder, stopped.listen)
+                if not goes_on:
+                    _take_folder(folder, others_kept_out)
                 _keep_config(config, folder)
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
                 step = progress.step if goes_on else None
@@ -93,7 +97,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                     end = evaluations.after(progress.step)
                 summary = _summary(progress, end, parts.buffer.seen, len(parts.buffer), memory.gib)
                 text = json.dumps(summary, indent=2) + "\n"
-                write_whole(folder / SUMMARY_FILE, lambda path: path.write_text(text))
+                with replacing(folder / SUMMARY_FILE) as path:
+                    path.write_text(text)
                 with suppress(WorkerError):  # everything is written
                     parts.close()
                 return Outcome(folder, progress.step, summary)
@@ -122,16 +127,29 @@ def choose_run_folder(config: Config) -> Path:
     named = f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.output_dir) if config.output_dir else Path("runs") / named
     try:
-        if (folder / CONFIG_FILE).exists():
-            raise ConfigError(
-                f"output_dir: {folder} holds a run already; resume it with --resume, or name another folder"
-            )
+        _refuse_run(folder)
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OSError as error:
         raise ConfigError(f"output_dir: {str(folder)[:200]} cannot be made: {error.strerror}") from None
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise ConfigError(f"output_dir: {folder} cannot be made: {there} is no folder that can be written to")
     return folder
+
+
+def _take_folder(folder: Path, others_kept_out: ExitStack) -> None:
+    """Make the folder of a run that begins, and keep other processes out of it until the stack is left.
+
+    Raises:
+        ConfigError: Another one has it, or was faster.
+    """
+    others_kept_out.close()  # it may have begun before, and lost a worker ahead of its first checkpoint
+    others_kept_out.enter_context(only_one(folder))
+    _refuse_run(folder)
+
+
+def _refuse_run(folder: Path) -> None:
+    if checkpoints(folder):
+        raise ConfigError(f"output_dir: {folder} holds a run already; resume it with --resume, or name another folder")
 
 
 def _keep_config(config: Config, folder: Path) -> None:
@@ -155,6 +173,8 @@ def open_run_folder(folder: Path, overrides: list[str]) -> Config:
     if not checkpoints(folder):
         raise ConfigError(f"--resume: {folder} has no finished checkpoint to go on from")
     config, newest = load_config(folder / CONFIG_FILE, overrides), checkpoints(folder)[-1]
+    if config.steps < (taken := step_of(newest)):
+        raise ConfigError(f"steps is {config.steps}: allowed with --resume is {taken}, as far as the run is, or more")
     check_files(newest)
     check_resumption(load_config(folder / CONFIG_FILE), config)
     return config

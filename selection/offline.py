@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rewards.whole_file import replacing
 from selection.corpus import REMEMBERED, split
-from selection.offline_output import FORMATS, replacing
+from selection.offline_output import FORMATS
 from selection.offline_report import FileReport, Report
 from selection.offline_worker import Chosen, Scored, Scoring, SelectionError, convert_chosen, score_part
 from selection.plot import ScoredRollouts, plot_selection

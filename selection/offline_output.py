@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,17 +23,6 @@ class Format:
     convert: Callable[[TrainingRecord, Chosen, int], Any]
     pack: Callable[[list[Any]], Any]
     open: Callable[[Path], AbstractContextManager[Write]]
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A temporary name beside ``file``; it becomes ``file`` at the end, and vanishes if the block raises."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        yield temporary
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def to_line(record: TrainingRecord, chosen: Chosen, index: int) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from rewards.measuring.strategies import STRATEGIES, WITHOUT_JUDGE, Strategy
+from rewards.whole_file import replacing
 from rl.config import Config, ConfigError, load_config
 from rl.console import Console
 from rl.evaluating.eval_policy import Evaluated, JudgeKind, JudgeOrder, Order, evaluate_policy
@@ -21,7 +22,6 @@ from rl.failure import FAILURE, USER_ERROR, fail
 from rl.named_checkpoint import named_checkpoint
 from rl.progress import checkpoints
 from rl.tasks.task import Split
-from selection.offline_output import replacing
 
 BEST_OF_N: tuple[Strategy, ...] = tuple(name for name in STRATEGIES if name.startswith("best_of_n_"))
 CHEAP: tuple[Strategy, ...] = ("greedy", "pass", "majority")

@@ -34,10 +34,10 @@ from rewards.measuring.process_report import (
     tune,
 )
 from rewards.measuring.process_scores import ScoredSolution, read_scores
+from rewards.whole_file import replacing
 from rl.evaluating.benchmark_order import Options
 from rl.named_checkpoint import named_checkpoint
 from rl.progress_bar import progress_bar
-from selection.offline_output import replacing
 
 CHOICES = {
     "--head": ("token", "value", "beta"),

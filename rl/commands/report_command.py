@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rewards.whole_file import write_whole
+from rewards.whole_file import replacing
 from rl.config import ConfigError
 from rl.report.page import report_page
 from rl.report.rollouts import sample_rollouts
@@ -30,6 +30,7 @@ def run(folders: Sequence[Path], output: Path | None, rollouts: int) -> None:
     sample = sample_rollouts(runs, rollouts)
     page = report_page(runs, sample).encode(errors="replace")
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, lambda path: path.write_bytes(page))
+    with replacing(target) as path:
+        path.write_bytes(page)
     shown = f"{len(sample.rollouts):,} of {sum(sample.recorded):,} rollouts" if sum(sample.recorded) else "no rollouts"
     print(f"{target}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {shown}, {len(page) / 1e6:.1f} MB")

@@ -29,7 +29,7 @@ def all_checks(engine: bool = True) -> Sequence[Check]:
     elsewhere = f"{sieve} train CONFIG.yaml output_dir=FOLDER"
     without_vllm = f"{REINSTALL}; or without vLLM, slowly: {sieve} train CONFIG.yaml engine.kind=hf"
     address, ray = os.environ.get("RAY_ADDRESS"), typed_command("ray")
-    start_anew = f"unset RAY_ADDRESS, or start a cluster at {address}: {ray} start --head" if address else f"{ray} stop"
+    start_anew = f"unset RAY_ADDRESS, or start a cluster at {address}: {ray} start --head" if address else ""
     checks = [
         Check("Python", python, mend=REINSTALL),
         Check("system", system),

@@ -13,9 +13,11 @@ from rl.checkpoint_files import LIST_FILE, list_files
 from rl.cli import main
 from rl.config import ConfigError, load_config, save_config
 from rl.experiment import SHIPPED_POLICY
+from rl.folder_lock import only_one
 from rl.ledger import LEDGER_FILE, Ledger
 from rl.monitor import _forget_after
-from rl.train import open_run_folder
+from rl.train import choose_run_folder, open_run_folder
+from tests.rl.runs import SMOKE
 
 
 @pytest.fixture
@@ -119,12 +121,36 @@ def test_what_is_no_checkpoint_is_passed_over(run: Path) -> None:
         ("mprm.verdicts=[yes, no]", "mprm.verdicts"),
         ("outcome_model.harvest=true", "outcome_model.reward or harvest is true"),
         ("seed=x", "config.yaml: seed: 'x'"),
+        ("steps=9", "steps is 9: allowed with --resume is 10"),
     ],
 )
 def test_what_a_checkpoint_was_made_with_cannot_change(override: str, told: str, run: Path) -> None:
     with pytest.raises(ConfigError, match=told):
         open_run_folder(run, [override])
     assert open_run_folder(run, ["steps=200", "learner.learning_rate=1e-5"]).steps == 200
+
+
+def test_a_run_that_another_process_has_is_left_to_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for file in ("policy", "mprm"):
+        shutil.rmtree(run / "checkpoints" / "step-10" / file)
+        shutil.copytree(SHIPPED_POLICY, run / "checkpoints" / "step-10" / file)
+    monkeypatch.setattr("sys.argv", ["sieve", "train", "--resume", str(run)])
+    with only_one(run), pytest.raises(SystemExit) as caught:
+        main()
+    said = capfd.readouterr().err.strip().splitlines()
+    assert caught.value.code == 2 and said == [f"sieve: {run} is in use by another process; allowed is one at a time"]
+
+
+def test_a_run_that_never_had_a_checkpoint_begins_anew(tmp_path: Path) -> None:
+    """What stopped it may be mended now, and there is nothing to lose."""
+    config = load_config(SMOKE, [f"output_dir={tmp_path}"])
+    save_config(config, tmp_path / "config.yaml")
+    assert choose_run_folder(config) == tmp_path
+    (tmp_path / "checkpoints" / "step-0").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds a run already; resume it with --resume"):
+        choose_run_folder(config)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"furthest": "x", "recoveries": 0, "seconds": 1}', "\xff"])

@@ -229,6 +229,13 @@ def plainly(watched: WatchConfig, stream: Sequence[Step]) -> Iterator[bool]:
         was = beyond
 
 
+def test_a_watch_that_is_resumed_with_a_shorter_beginning_still_warns() -> None:
+    before, after = HackingWatch(WatchConfig(baseline=5, window=2)), HackingWatch(QUICK)
+    follow(before, [a_step()] * 5)
+    after.restore(json.loads(json.dumps(before.state())))
+    assert list(warnings(follow(after, [a_step(), a_step(score=0.99), a_step(score=0.99)]))) == [2]
+
+
 @settings(deadline=None)
 @given(SETTINGS, STREAMS)
 def test_the_gap_warns_as_the_whole_history_says(watched: WatchConfig, stream: list[Step]) -> None:

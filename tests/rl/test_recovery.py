@@ -110,6 +110,16 @@ def test_a_run_that_begins_anew_has_every_line_once(tmp_path: Path) -> None:
         assert [json.loads(line)["step"] for line in (tmp_path / METRICS_FILE).read_text().splitlines()] == kept
 
 
+def test_the_last_evaluation_is_there_once(tmp_path: Path) -> None:
+    """It comes after the last checkpoint: a worker that is lost in it has the run evaluate anew."""
+    config = Config(steps=2)
+    written = [(1, "perf/step_seconds"), (1, "policy/accuracy"), (2, "perf/step_seconds"), (2, "policy/accuracy")]
+    lines = [json.dumps({"step": step, name: 0.5}) + "\n" for step, name in written]
+    (tmp_path / METRICS_FILE).write_text("".join(lines))
+    Monitor(tmp_path, config, make_encoder(config), make_task(config), Console(), 2).close()
+    assert (tmp_path / METRICS_FILE).read_text() == "".join(lines[:3])
+
+
 class Resident:
     """What lives in a worker of these tests."""
 

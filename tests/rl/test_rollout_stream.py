@@ -20,6 +20,7 @@ from rewards.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import exact
+from rl.config import ConfigError
 from rl.engines.hf_engine import HfEngine
 from rl.experiment import SHIPPED_POLICY
 from rl.pending import Ready
@@ -363,3 +364,15 @@ def test_the_state_is_all_there_is() -> None:
         ours, theirs = one_step(stream, engines), one_step(twin, again)
         assert replace(ours, metrics={}) == replace(theirs, metrics={})
     assert engines.asked[asked:] == again.asked
+
+
+def test_rollouts_under_way_do_not_become_those_of_another_prompt() -> None:
+    """As where a row of a table was deleted before the run is resumed: ids are places, and stay."""
+    engines = Table(world=5)
+    stream = a_stream(engines, 2, segment_tokens=2)
+    one_step(stream, engines)
+    twin = a_stream(Table(world=5), 2, segment_tokens=2)
+    same = twin._prompt
+    twin._prompt = lambda number: replace(same(number), question="What else?")
+    with pytest.raises(ConfigError, match=r"training prompt \d+ \(.*\) is not the one .* the same prompts"):
+        twin.restore(json.loads(json.dumps(stream.state())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -163,17 +164,22 @@ def test_a_damaged_byte_is_refused_or_of_no_consequence(tmp_path: Path) -> None:
     assert refused > 0.5 * len(whole) / 101
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    """A full disk, here a path where the temporary file cannot be made: what was there is still there."""
+def no_space(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there is still there, and nothing else."""
     path = tmp_path / "buffer.parquet"
     buffer = StreamingBuffer(SETTINGS, seed=0)
     run(buffer, a_stream(2))
     save_buffer(buffer.state(), path)
-    (tmp_path / ".buffer.parquet.partial").mkdir()
     run(buffer, a_stream(2, seed=1))
-    with pytest.raises(OSError):
+    with monkeypatch.context() as full, pytest.raises(OSError, match="No space left"):
+        full.setattr(os, "fsync", no_space)
         save_buffer(buffer.state(), path)
     assert load_buffer(path).counters["seen"] == 20
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_prompts_images_are_stored_once(tmp_path: Path) -> None:
