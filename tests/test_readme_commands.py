@@ -1,8 +1,9 @@
 """Every command of the README does what a reader is told: each is in the table below, which says how it is tried.
 
-A new command wants a new line there: `really`, with words that make it small, where seconds suffice; else `dry` (the
-configuration loads, and the placement fits), `parsed` (arguments and options are known), `options` (of a benchmark),
-`target` (of make) or `script` (of a shell). What the commands read, the fixture `place` makes.
+A new command wants a new line there: `really`, with words that make it small, where seconds suffice (`inside` this
+process, where it starts no Ray); else `dry` (the configuration loads, and the placement fits), `parsed` (arguments and
+options are known), `options` (of a benchmark), `target` (of make) or `script` (of a shell). What the commands read, the
+fixture `place` makes.
 """
 
 from __future__ import annotations
@@ -51,12 +52,20 @@ def really(more: str = "") -> Trial:
     return trial
 
 
-def dry(words: list[str], place: Path) -> None:
-    """Run ``sieve train`` up to where Ray would start; in this process, which has imported already what that takes."""
-    arguments = words[words.index(".venv/bin/sieve") + 1 :]
-    with contextlib.chdir(place):
-        result = CliRunner().invoke(app, [*arguments, "--dry-run"])
-    assert result.exit_code == 0, result.output
+def inside(more: str = "") -> Trial:
+    """Run it, with more words at its end, in this process, which has imported already what that takes."""
+
+    def trial(words: list[str], place: Path) -> None:
+        arguments = words[words.index(".venv/bin/sieve") + 1 :]
+        with contextlib.chdir(place), pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(place)  # as PYTHONPATH=. does
+            result = CliRunner().invoke(app, [*arguments, *more.split()])
+        assert result.exit_code == 0, result.output
+
+    return trial
+
+
+dry = inside("--dry-run")  # of `sieve train`: up to where Ray would start
 
 
 def by_the_fixture(words: list[str], place: Path) -> None:
@@ -104,22 +113,22 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve doctor": parsed,  # tests/rl/test_doctor.py runs it
     ".venv/bin/sieve train configs/quickstart.yaml seed=1 learner.samples=16": dry,
     ".venv/bin/sieve train configs/qwen2_5_vl_7b_8gpu.yaml --dry-run --gpu-gb 80": dry,
-    f".venv/bin/sieve plan configs/quickstart.yaml --run {RUN} --gpus 8,64": really(
+    f".venv/bin/sieve plan configs/quickstart.yaml --run {RUN} --gpus 8,64": inside(
         "task.name=my_task:make engine.kind=hf annotation.budget=fixed annotation.share_prefixes=false"
     ),
-    f".venv/bin/sieve train --resume {RUN}": really("--dry-run"),  # tests/rl/test_end_to_end.py goes on
+    f".venv/bin/sieve train --resume {RUN}": dry,  # tests/rl/test_end_to_end.py goes on
     ".venv/bin/sieve annotate configs/quickstart.yaml --prompts 400 -o corpus.jsonl": really(
         f"{SMALL} --prompts 2 -o annotated.jsonl"
     ),
-    ".venv/bin/sieve select corpus.jsonl --ratio 0.25 --alpha 0.05 -o chosen.jsonl": really(),
+    ".venv/bin/sieve select corpus.jsonl --ratio 0.25 --alpha 0.05 -o chosen.jsonl": inside(),
     f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
-    ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": really(),
-    ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": really("--held-out 0.5"),
+    ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
+    ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
     ".venv/bin/sieve make-policy my_policy --seed 1": parsed,
     f".venv/bin/sieve board {RUN}": parsed,  # tests/rl/test_board.py opens it
-    ".venv/bin/sieve report runs/bis runs/random": really(),
-    ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": really(),
-    ".venv/bin/sieve study configs/studies/selectors.yaml --dry-run": really(),
+    ".venv/bin/sieve report runs/bis runs/random": inside(),
+    ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": inside(),
+    ".venv/bin/sieve study configs/studies/selectors.yaml --dry-run": inside(),
     ".venv/bin/sieve study configs/studies/selectors.yaml workers=2": parsed,  # it takes hours
     "PYTHONPATH=. .venv/bin/sieve train configs/smoke.yaml engine.kind=hf task.name=my_task:make "
     "task.verifier=my_verifier:within_one selection.selector=my_selector:surprising "

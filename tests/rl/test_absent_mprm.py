@@ -117,25 +117,28 @@ def test_strategies_that_want_a_judge_are_refused_for_such_a_run(tmp_path: Path)
     assert order.judges == ()
 
 
-def train(*arguments: object) -> int:
-    """Run to the end; how many workers were there when it first told of a step."""
+def train(*arguments: object, stop: bool = False) -> int:
+    """Run to the end, or to a SIGTERM in the second step; how many workers were there when it first told of a step."""
     process = Running("train", *arguments)
     process.wait_for("step ")
     titles = [worker.cmdline()[0] for worker in process.workers()]
-    code, said = process.end()
+    code, said = process.stop() if stop else process.end()
     assert code == 0, said
+    assert ("stopping after this step" in said) == stop
     # One that does nothing bears its class's name, one at work its own and the call's, as ``mprm.score``.
     return sum(title.startswith("ray::_Resident") or "." in title for title in titles)
 
 
 @pytest.mark.slow
 def test_the_policy_learns_exactly_what_it_learns_beside_one_and_the_run_can_go_on(tmp_path: Path) -> None:
-    """The run without one stops after its second step and is resumed for the third; the other one takes three."""
+    """The run without one is told to stop, and resumed; the other one is not."""
     beside, alone = tmp_path / "beside", tmp_path / "alone"
     shared = ["engine.kind=hf", "max_staleness=0", "evaluation.prompts=4", "learner.credit=outcome"]
     assert train(SMOKE, f"output_dir={beside}", "steps=3", *shared) == 3
-    assert train(SMOKE, f"output_dir={alone}", "steps=2", *shared, *WITHOUT) == 2
-    assert train("--resume", alone, "steps=3") == 2
+    assert train(SMOKE, f"output_dir={alone}", "steps=3", *shared, *WITHOUT, stop=True) == 2
+    stopped_at = max(metrics(alone))
+    assert 1 <= stopped_at < 3 and (alone / "checkpoints" / f"step-{stopped_at}").exists()
+    assert train("--resume", alone) == 2
     told, found = metrics(beside), metrics(alone)
     assert max(told) == max(found) == 3
     about_others = ("mprm/", "annotation/", "selection/", "reward/mprm", "reward/hacking_gap")

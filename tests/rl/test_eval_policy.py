@@ -199,32 +199,6 @@ def test_every_strategy_with_two_reward_models_from_the_command_line(
 
 
 @pytest.mark.slow
-def test_vllm_and_a_run_folder(tmp_path: Path) -> None:
-    """The policy and the MPRM of a run's newest checkpoint, with its own configuration."""
-    newest = tmp_path / "run" / "checkpoints" / "step-7"
-    newest.mkdir(parents=True)
-    (tmp_path / "run" / "config.yaml").write_text("name: quickstart\nevaluation: {prompts: 6}\n")
-    for part in ("policy", "mprm"):
-        (newest / part).symlink_to(SHIPPED_POLICY)
-    command = [str(SIEVE), "eval", "policy", "--run", str(tmp_path / "run"), "engine.max_completion_tokens=60"]
-    command += [
-        "--strategy",
-        "greedy,best_of_n_mean,guided_greedy",
-        "--n",
-        "2",
-        "--json",
-        str(tmp_path / "report.json"),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["prompts"] == 6 and report["made_with"]["policy.checkpoint"] == str(newest / "policy")
-    assert report["made_with"]["judge mprm"] == f"mprm {newest / 'mprm'}"
-    rows = {row["strategy"]: row for row in report["results"]}
-    assert rows["greedy"]["accuracy"] > 0.5 and rows["guided_greedy"]["tokens"] > rows["greedy"]["tokens"]
-
-
-@pytest.mark.slow
 def test_killed_and_given_again_it_ends_with_the_same_bytes(
     evaluation: tuple[Path, StrategyReport], tmp_path: Path
 ) -> None:

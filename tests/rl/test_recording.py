@@ -11,7 +11,6 @@ import pytest
 
 from rl.config import Config, ConfigError, load_config
 from rl.experiment import make_encoder, make_task
-from rl.progress import CHECKPOINTS
 from rl.recording import HELDOUT, IMAGES, STEP, STREAM, Recording, stream_files
 from rl.replay.learning import make_learning
 from rl.replay.relabelling import recorded_labels
@@ -182,16 +181,3 @@ def test_a_replay_under_the_runs_own_settings_keeps_what_the_run_kept(finished: 
         ]
     assert 0 < len(learning.buffer) == metrics(finished)[4]["selection/size"]
     assert len(learning.held_back) > 0, "the guard takes its share first"
-
-
-@pytest.mark.slow
-def test_a_resumed_run_has_the_stream_of_one_that_never_stopped(finished: Path, tmp_path: Path) -> None:
-    cut = Path(shutil.copytree(finished, tmp_path / "cut"))
-    shutil.rmtree(cut / CHECKPOINTS / "step-4")
-    process = sieve("train", "--resume", cut)
-    assert process.returncode == 0, process.stderr
-    whole = stream_files(finished / STREAM)
-    again = stream_files(cut / STREAM)
-    assert list(again) == list(whole)
-    for key, path in whole.items():
-        assert pq.read_table(again[key]).equals(pq.read_table(path)), key
