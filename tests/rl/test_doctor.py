@@ -131,8 +131,9 @@ def test_limits_of_the_control_group_are_limits(tmp_path: Path) -> None:
     assert cores(1, folders) == Finding("missing", "0.5; the quickstart reserves 1", cores(1, folders).mend)
     (tmp_path / "slurm" / "memory.max").write_text(f"{3 * GIB}\n")
     (tmp_path / "slurm" / "memory.current").write_text(f"{GIB}\n")
+    (tmp_path / "slurm" / "memory.stat").write_text(f"anon 4096\ninactive_file {GIB // 2}\n")
     found = memory(6, folders)
-    assert found.state == "warning" and found.found.startswith("2.0 of ")
+    assert found.state == "warning" and found.found.startswith("2.5 of ")
 
 
 def test_disks_are_tried_and_left_as_they_were(tmp_path: Path) -> None:
