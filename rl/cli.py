@@ -206,13 +206,13 @@ def board(
 
 @app.command("make-policy")
 def make_policy(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the checkpoint goes.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new checkpoint.")],
     seed: Annotated[int, typer.Option(help="Of weights and demonstrations.")] = 0,
 ) -> None:
     """Build the tiny policy that ships with Sieve: a Qwen2.5-VL of a million parameters, in minutes on a CPU."""
-    from rl.policy.make_policy import make_policy as build
+    from rl.commands.make_policy_command import run
 
-    build(folder, seed=seed)
+    run(folder, seed)
 
 
 @app.command()

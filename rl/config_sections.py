@@ -42,7 +42,7 @@ class TaskConfig(Section):
     own."""
     difficulty: Annotated[int, Field(ge=1, le=3)] = 2
     """Of `grid`: 1 easy to 3 hard."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Of `grid`: which world of pictures; train and held-out prompts never overlap within one."""
     train_files: tuple[str, ...] = ()
     """Of `files`: training prompts, each a `.jsonl` or `.parquet` file, `FOLDER[:CONFIG]:SPLIT` or

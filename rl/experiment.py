@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,10 @@ from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config, ConfigError
 from rl.engines.engine import RenewableEngine
-from rl.extension import resolve
+from rl.extension import make_part, resolve, resolve_made
 from rl.learning.settings import LearnerSettings
 from rl.named_checkpoint import refuse_absent, refuse_damaged
+from rl.tasks.checked import checked_task
 from rl.tasks.task import Task
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.prediction import predicted_balanced_information
@@ -36,7 +38,7 @@ def policy_checkpoint(config: Config) -> str:
 
 
 def make_task(config: Config) -> Task:
-    """The task that the configuration names.
+    """The task that the configuration names; one of the user's own raises nothing but `TaskError` and `PromptError`.
 
     Raises:
         ConfigError: There is no such task, its files are not as they should be, or one of the user's cannot be made.
@@ -44,16 +46,9 @@ def make_task(config: Config) -> Task:
     builtin = {"grid": _grid_task, "files": _file_task}
     name = config.task.name
     make = resolve("task.name", name, builtin)
-    try:
-        task = make(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    except Exception as error:  # a user's own task can fail in any way
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"task.name: {name!r} cannot be made: {type(error).__name__}: {reason}") from error
-    if not hasattr(task, "prompt") or not hasattr(task, "sources"):
-        raise ConfigError(f"task.name: {name!r} makes a {type(task).__name__}; allowed is what rl.tasks.task describes")
-    return task
+    if name not in builtin:
+        make = partial(_own_task, make)
+    return make_part("task.name", name, partial(make, config))
 
 
 def _grid_task(config: Config) -> Task:
@@ -66,7 +61,17 @@ def _file_task(config: Config) -> Task:
     from rl.tasks.files import FileTask
 
     task = config.task
-    return FileTask(task.train_files, task.heldout_files, task.columns, task.instruction, task.image_root)
+    try:
+        return FileTask(task.train_files, task.heldout_files, task.columns, task.instruction, task.image_root)
+    except ValueError as error:  # it names the file
+        raise ConfigError(str(error)) from None
+
+
+def _own_task(make: Callable[[Config], Task], config: Config) -> Task:
+    name, task = config.task.name, make(config)
+    if not hasattr(task, "prompt") or not hasattr(task, "sources"):
+        raise ConfigError(f"task.name: {name!r} makes a {type(task).__name__}; allowed is what rl.tasks.task describes")
+    return checked_task(f"task.name {name}", task)
 
 
 def make_verifier(config: Config) -> Verifier:
@@ -140,13 +145,12 @@ def make_configured_selector(config: Config) -> Selector:
     """The selector that the configuration names; a class of the user's is made without arguments.
 
     Raises:
-        ConfigError: There is no such selector.
+        ConfigError: There is no such selector, or the class makes none.
     """
     selection = config.selection
     settings = SelectorSettings(selection.alpha, selection.prior, selection.threshold, selection.visual_weight)
     builtin = {name: make_selector(name, settings) for name in SELECTORS}
-    selector = resolve("selection.selector", selection.selector, builtin)
-    return selector() if isinstance(selector, type) else selector
+    return resolve_made("selection.selector", selection.selector, builtin)
 
 
 def make_configured_budget(config: Config) -> Budget:

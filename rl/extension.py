@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TypeVar
 
 from rl.config import ConfigError
 
 Part = TypeVar("Part")
+Made = TypeVar("Made")
 
 
 def resolve(key: str, name: str, builtin: Mapping[str, Part]) -> Part:
@@ -35,3 +36,33 @@ def resolve(key: str, name: str, builtin: Mapping[str, Part]) -> Part:
     if not callable(part):
         raise ConfigError(f"{key}: {name!r} is a {type(part).__name__}; allowed is a function or a class")
     return part
+
+
+def resolve_made(key: str, name: str, builtin: Mapping[str, Part]) -> Part:
+    """As `resolve`, but a class of the user's stands for what it makes without arguments.
+
+    Raises:
+        ConfigError: There is no such part, or the class makes none.
+    """
+    part = resolve(key, name, builtin)
+    if not isinstance(part, type):
+        return part
+    made = make_part(key, name, part)
+    if not callable(made):
+        raise ConfigError(f"{key}: {name!r} makes a {type(made).__name__}; allowed is what can be called")
+    return made
+
+
+def make_part(key: str, name: str, make: Callable[[], Made]) -> Made:
+    """What a function or a class makes that the configuration names.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    try:
+        return make()
+    except ConfigError:
+        raise
+    except Exception as error:  # a part of the user's can fail in any way
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{key}: {name!r} cannot be made: {type(error).__name__}: {reason}") from error

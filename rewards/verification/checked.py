@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from rewards.verification.verifiers import Verifier
 
 
 class VerifierError(RuntimeError):
-    """A verifier failed, or gave something that is no verdict; the message says which and why, in one line."""
+    """A verifier, or its reader of answers, failed or gave something that is no verdict, or no answer; the message says
+    which and why, in one line."""
 
 
 @dataclass(frozen=True)
 class CheckedVerifier:
-    """A verifier that says true or false, or stops everything with a `VerifierError`.
+    """A verifier that says true or false, and reads an answer or none, or stops everything with a `VerifierError`.
 
     Attributes:
         name: For messages.
@@ -25,16 +28,30 @@ class CheckedVerifier:
     verifier: Verifier
 
     def __call__(self, completion: str, reference: str) -> bool:
-        try:
+        with _in_one_line(self.name):
             verdict = self.verifier(completion, reference)
             if verdict in (True, False):
                 return bool(verdict)
-        except Exception as error:  # a verifier of the user's can fail in any way
-            reason = " ".join(str(error).split())
-            raise VerifierError(f"{self.name} failed: {type(error).__name__}: {reason}") from error
         raise VerifierError(f"{self.name} gave {verdict!r} for an answer; allowed is true or false")
 
     @property
-    def answer_of(self) -> Any:
+    def answer_of(self) -> Callable[[str], str | None] | None:
         """The verifier's own reader of answers, see `rewards.verification.answers.answer_reader`; None without one."""
-        return getattr(self.verifier, "answer_of", None)
+        reader = getattr(self.verifier, "answer_of", None)
+        return None if reader is None else partial(self._read, reader)
+
+    def _read(self, reader: Callable[[str], str | None], completion: str) -> str | None:
+        name = f"{self.name}: answer_of"
+        with _in_one_line(name):
+            answer = reader(completion)
+        if answer is not None and not isinstance(answer, str):
+            raise VerifierError(f"{name} gave a {type(answer).__name__}; allowed is text, or None without an answer")
+        return answer
+
+
+@contextmanager
+def _in_one_line(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a verifier of the user's can fail in any way
+        raise VerifierError(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from rewards.outcome.outcome_model import OutcomeModel
 from rewards.outcome.preferences import pair_accuracy
 from rl.config import Config, ConfigError, load_config
 from rl.console import Console
+from rl.new_folder import check_new_folder, new_folder
 from rl.outcome_worker import open_configured_model
 from rl.preference_corpus import index_preferences, preference_batches
 from rl.progress_bar import progress_bar
@@ -97,10 +96,7 @@ def make_order(pairs: Sequence[str], output: Path | None, held_out: float) -> Or
         raise ConfigError("name the new model's folder with -o FOLDER")
     if not 0 < held_out < 1:
         raise ConfigError(f"--held-out {held_out:g}: allowed is a share above 0 and below 1")
-    if output.exists():
-        raise ConfigError(f"-o {output}: is there already; name another folder")
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"-o {output}: there is no folder {output.parent}")
+    check_new_folder("-o", output)
     return Order(tuple(pairs), output, held_out)
 
 
@@ -149,12 +145,9 @@ def _train(config: Config, model: OutcomeModel, corpus: Corpus, order: Order, pa
 
 
 def _save(model: OutcomeModel, folder: Path, losses: list[float], before: Measured, after: Measured) -> None:
-    """Write the model and the report under a temporary name, and rename it."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    model.save(partial)
+    """Write the model and the report."""
     held_out = {"pairs": after.pairs, "accuracy_before": before.accuracy, "accuracy_after": after.accuracy}
     report = {"updates": len(losses), "losses": losses, "held_out": held_out}
-    (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(partial, folder)
+    with new_folder(folder) as partial:
+        model.save(partial)
+        (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")

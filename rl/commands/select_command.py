@@ -124,11 +124,12 @@ def _selector(options: Options) -> Selector:
             "or package.module:Name",
         )
     from rl.config import ConfigError
-    from rl.extension import resolve
+    from rl.extension import resolve_made
 
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return resolve("--selector", name, {offline: make_selector(offline, SelectorSettings()) for offline in OFFLINE})
+        builtin = {offline: make_selector(offline, SelectorSettings()) for offline in OFFLINE}
+        return resolve_made("--selector", name, builtin)
     except ConfigError as error:
         raise SelectionError(str(error)) from error
 

@@ -16,13 +16,14 @@ from rl.progress import CheckpointError, checkpoints
 from rl.rollout_groups import MixedGroupError
 from rl.rollouts import UnreadableRolloutsError
 from rl.run_summary import summary_lines
+from rl.tasks.checked import TaskError
 from rl.train import choose_run_folder, train
 from rl.workers import WorkerError
 from selection.selectors import SelectorError
 
 FAILURES = (
     *(WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError),
-    *(VerifierError, SelectorError, CreditError),
+    *(TaskError, VerifierError, SelectorError, CreditError),
 )
 
 

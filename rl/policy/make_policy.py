@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
+from rl.new_folder import new_folder
 from rl.policy.architecture import make_model, make_processor
 from rl.policy.measure import chat_text, measure
 from rl.policy.tokenizer import END_OF_TURN
@@ -66,12 +67,15 @@ def make_policy(
     """Train the policy and save it with its processor as a Transformers checkpoint; some minutes on two cores.
 
     Args:
-        output_dir: Folder to write; made if missing.
+        output_dir: Folder to write, which is not there yet.
         seed: Of the weights, the pictures and the slips. On one machine, the same seed gives the same weights.
         recipe: How long and how fast to learn.
         difficulty: Of the `GridTask` to learn.
         measured_prompts: Held-out prompts for the closing report; 0 for none.
         report: Takes lines of progress, and the measurement at the end.
+
+    Raises:
+        OSError: The folder cannot be written.
     """
     recipe = recipe or Recipe()
     began = time.monotonic()
@@ -88,8 +92,9 @@ def make_policy(
         ):
             _learn(name, loss, steps, optimizers, report)
     model.eval()
-    model.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
+    with new_folder(Path(output_dir)) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
     report(f"made {output_dir} in {time.monotonic() - began:.0f} s")
     if measured_prompts:
         with waiting(f"measuring it on {measured_prompts} held-out prompts"):

@@ -16,7 +16,7 @@ class Task(Protocol):
 
     ``prompt(split, index)`` gives the same prompt for the same arguments in every process, for every index from 0 on;
     a finite task wraps around. No prompt of one split occurs in the other. Data that are no prompt are a
-    `rewards.records.PromptError`.
+    `rewards.records.PromptError`; anything else that it raises is a failure of the task (`rl.tasks.checked`).
     """
 
     @property

@@ -52,4 +52,27 @@ def test_its_own_reader_of_answers_is_found_behind_it() -> None:
     assert answer_reader(plain)("so\nAnswer: 7") == "7"
 
 
+def test_what_its_reader_of_answers_raises_is_one_line() -> None:
+    class LastWord(Shouting):
+        def answer_of(self, completion: str) -> str:
+            return completion.split()[-1]
+
+    read = answer_reader(CheckedVerifier("mine", LastWord()))
+    assert read("it is 7") == "7"
+    with pytest.raises(VerifierError, match=r"^mine: answer_of failed: IndexError: list index out of range$"):
+        read("")
+
+
+@pytest.mark.parametrize("answer", [7, ["7"], b"7"])
+def test_an_answer_is_text_or_none(answer: Any) -> None:
+    class Counting(Shouting):
+        def answer_of(self, completion: str) -> Any:
+            return answer if completion else None
+
+    read = answer_reader(CheckedVerifier("mine", Counting()))
+    assert read("") is None
+    with pytest.raises(VerifierError, match=r"^mine: answer_of gave a \w+; allowed is text, or None"):
+        read("7")
+
+
 SHOUTING = Shouting()

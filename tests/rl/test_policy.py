@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from transformers import AutoProcessor
+from typer.testing import CliRunner
 
+from rl.cli import app
 from rl.policy.architecture import make_processor
 from rl.policy.make_policy import SHIPPED, Recipe, make_policy
 from rl.policy.measure import chat_text, mark, measure, write_answers
@@ -56,6 +60,33 @@ def test_a_short_recipe_runs_and_a_seed_repeats_it(tmp_path: Path) -> None:
     assert weights["a"] == weights["b"] != weights["c"]
     assert any("solving: step 2 of 2" in line for line in lines)
     assert any("right on its own" in line for line in lines)
+
+
+@pytest.mark.parametrize("error", [OSError("no space\nleft"), SafetensorError("no space\nleft")])
+def test_a_policy_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    short = partial(make_policy, recipe=Recipe(cells=1, counting=1, solving=1, batch=2), measured_prompts=0)
+    monkeypatch.setattr("rl.policy.make_policy.make_policy", short)
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(make_processor()), "save_pretrained", full)  # the weights are written before
+        result = CliRunner().invoke(app, ["make-policy", str(tmp_path / "mine")])
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    said = result.stderr.splitlines()[-1]
+    assert said.startswith("sieve: ") and said.endswith("no space left; nothing was written")
+    assert list(tmp_path.iterdir()) == []
+
+    (tmp_path / ".mine.partial").mkdir()  # of one that was killed
+    (tmp_path / ".mine.partial" / "torn").touch()
+    assert CliRunner().invoke(app, ["make-policy", str(tmp_path / "mine")]).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    made = sorted(path.name for path in (tmp_path / "mine").iterdir())
+    assert "model.safetensors" in made and "torn" not in made
+    again = CliRunner().invoke(app, ["make-policy", str(tmp_path / "mine")])
+    assert (again.exit_code, again.stderr.count("\n")) == (2, 1) and "is there already" in again.stderr
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == made
 
 
 def test_the_shipped_policy_solves_about_half_of_the_heldout_prompts() -> None:

@@ -52,6 +52,8 @@ def sieve(*arguments: Any) -> Any:
         (["corpus", "-o", "out", "--selector", "uncertain"], "allowed are bis, bis_posterior, random, mixed, reliable"),
         (["corpus", "-o", "out", "--selector", "bis_visual"], "--selector bis_visual needs the images' entropy"),
         (["corpus", "-o", "out", "--selector", "nowhere:at_all"], "--selector: 'nowhere:at_all' cannot be imported"),
+        (["corpus", "-o", "out", "--selector", "builtins:property"], "allowed is what can be called"),
+        (["corpus", "-o", "out", "--selector", "builtins:memoryview"], "'builtins:memoryview' cannot be made: Type"),
         (["corpus", "-o", "out", "--selector", "json:__name__"], "--selector: 'json:__name__' is a str"),
         ([], "name annotation files, or folders with *.jsonl files"),
         (["-o", "out"], "name annotation files, or folders with *.jsonl files"),
@@ -108,14 +110,17 @@ def test_broken_lines_are_named_and_the_rest_is_selected(folder: Path) -> None:
     assert not (folder / "out_strict").exists()
 
 
-def test_a_selector_of_ones_own_comes_from_the_current_folder(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["score", "Score"])
+def test_a_selector_of_ones_own_comes_from_the_current_folder(folder: Path, name: str) -> None:
+    """A function, or a class made without arguments."""
     (folder / "first_steps.py").write_text(
         "def score(candidates):\n    return candidates.per_rollout(candidates.sampled)\n"
+        "class Score:\n    def __call__(self, candidates):\n        return score(candidates)\n"
     )
     (folder / "z.jsonl").write_text(
         LINE + LINE.replace("a.png", "long.png").replace("[{", '[{"step": "r", "score": 0}, {')
     )
-    result = sieve("z.jsonl", "-o", "out", "--selector", "first_steps:score", "--ratio", 0.5)
+    result = sieve("z.jsonl", "-o", "out", "--selector", f"first_steps:{name}", "--ratio", 0.5)
     assert result.exit_code == 0, result.output
     assert json.loads((folder / "out").read_text())["image"] == "long.png"
 

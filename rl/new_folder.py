@@ -1,0 +1,51 @@
+"""The new folder that a command makes: refused beforehand where it cannot be, and whole once it is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from rl.config import ConfigError
+
+
+def check_new_folder(option: str, folder: Path) -> None:
+    """Whether a folder can be made; to be asked before the work that is to fill it.
+
+    Raises:
+        ConfigError: It is there already, or the folder around it is not; ``option`` is how the user named it.
+    """
+    try:
+        there = folder.exists()
+    except OSError as error:
+        raise ConfigError(f"{option} {str(folder)[:200]}: cannot be made: {error.strerror}") from None
+    if there:
+        raise ConfigError(f"{option} {folder}: is there already; name another folder")
+    around = folder.absolute().parent
+    if not around.is_dir():
+        raise ConfigError(f"{option} {folder}: there is no folder {folder.parent}")
+    if not os.access(around, os.W_OK):
+        raise ConfigError(f"{option} {folder}: the folder {folder.parent} cannot be written to")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder``; it becomes ``folder`` at the end, and vanishes if the block raises.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
+    try:
+        partial.mkdir()
+        yield partial
+        os.replace(partial, folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
