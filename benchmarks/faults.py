@@ -32,7 +32,7 @@ UNTIMED = {
     "a disk that is full": f"{STOPS}; earlier checkpoints are as they were, nothing is left of the new one",
     "a loss or a gradient that is not a number": "the update is left out and counted (`policy/skipped`); after "
     "`learner.max_skipped` policy steps in a row the run stops",
-    "your verifier, selector or credit rule raises": STOPS,
+    "your task, verifier, selector or credit rule raises": STOPS,
     "workers are lost again and again": "after `recovery.attempts` without a new policy step, the same",
 }
 
