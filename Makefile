@@ -34,7 +34,7 @@ smoke: setup  ## every part once, in under two minutes
 
 # Two files of tests at a time, each in a process of its own, in which its tests share their engine.
 test: setup browser lint types  ## lint, types, and every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # `sieve report`'s pages are tested in the system's Chromium, which is no part of .venv.
 browser:
