@@ -40,7 +40,9 @@ def draw_outcome(findings: Findings, outcome: str, picture: Path) -> bool:
     figure, axes = panels(len(beside), [height] * len(below), shared_y=True)
     for (row, under), (column, next_to) in itertools.product(enumerate(below), enumerate(beside)):
         panel, fixed = axes[row][column], next_to | under
-        _draw_rows(panel, [_of_level(findings, found, {**fixed, first: level}) for level in rows])
+        intervals = [_of_level(findings, found, {**fixed, first: level}) for level in rows]
+        panel.set_visible(any(intervals))  # the study may leave a combination out
+        _draw_rows(panel, intervals)
         panel.set_yticks(range(len(rows)), [text_of(level) for level in rows])
         panel.set_ylim(len(rows) - 0.5, -0.5)
         panel.set_title(levels_text(findings, fixed), loc="left", fontsize=9)

@@ -118,9 +118,9 @@ def test_strategies_that_want_a_judge_are_refused_for_such_a_run(tmp_path: Path)
 
 
 def train(*arguments: object, stop: bool = False) -> int:
-    """Run to the end, or to a SIGTERM in the second step; how many workers were there when it first told of a step."""
+    """Run to the end, or to a SIGTERM after the first step; how many workers were there when it first told of one."""
     process = Running("train", *arguments)
-    process.wait_for("step ")
+    process.wait_for("  pace s/step ")
     titles = [worker.cmdline()[0] for worker in process.workers()]
     code, said = process.stop() if stop else process.end()
     assert code == 0, said

@@ -30,6 +30,7 @@ def test_one_run_stops_for_one_cause_after_another_and_goes_on_each_time(tmp_pat
     run = tmp_path / "run"
     # A disk that is full, for the learner.
     running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS)
+    running.wait_for("held-out after step 0")
     running.busy_with("learner.step").rlimit(psutil.RLIMIT_FSIZE, (SMALL, psutil.RLIM_INFINITY))
     assert checkpoints(run) == ["step-0"]
     before = digests(run / "checkpoints" / "step-0")
