@@ -41,7 +41,8 @@ def draw_outcome(findings: Findings, outcome: str, picture: Path) -> bool:
     for (row, under), (column, next_to) in itertools.product(enumerate(below), enumerate(beside)):
         panel, fixed = axes[row][column], next_to | under
         intervals = [_of_level(findings, found, {**fixed, first: level}) for level in rows]
-        panel.set_visible(any(intervals))  # the study may leave a combination out
+        if not any(intervals):  # the study may leave a combination out
+            panel.text(0.5, 0.5, "not run", transform=panel.transAxes, ha="center", va="center", color=BASELINE_COLOUR)
         _draw_rows(panel, intervals)
         panel.set_yticks(range(len(rows)), [text_of(level) for level in rows])
         panel.set_ylim(len(rows) - 0.5, -0.5)
