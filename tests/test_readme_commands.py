@@ -89,7 +89,8 @@ def parsed(words: list[str], place: Path) -> None:
 
 def options(words: list[str], place: Path) -> None:
     """The benchmark is there, and knows every option."""
-    benchmark = (ROOT / words[1]).read_text(encoding="utf-8")
+    file = f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1]
+    benchmark = (ROOT / file).read_text(encoding="utf-8")
     for word in words:
         assert not word.startswith("--") or f'"{word}"' in benchmark, word
 
@@ -154,6 +155,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/reward_model.py --out runs/reward_model": options,
     "python benchmarks/credit_rules.py --out runs/credit": options,
     "python benchmarks/loop.py --out runs/loop --kinds policy-0 policy-1 policy-2 trl": options,
+    "python -m benchmarks.faults --out runs/faults": options,
     "python benchmarks/scoring.py": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
