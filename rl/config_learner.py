@@ -127,7 +127,8 @@ class WatchConfig(Section):
     window: Count = 5
     """Latest policy steps, whose mean is compared."""
     gap: Positive | None = 0.2
-    """How much further apart the MPRM's score of whole answers and the verified accuracy may go; null for any."""
+    """How far the MPRM's score of whole answers may rise above the verified accuracy, counted from 0, or from where it
+    was at first if that is higher; null for any."""
     steps: Positive | None = 0.5
     """Share by which the steps of an answer may become more or fewer; null for any."""
     step_tokens: Positive | None = 0.5

@@ -40,10 +40,11 @@ class HackingWatch:
         step_tokens:  tokens of a step
         repeated:     share of the steps that repeat an earlier one of their rollout; see `repeated_steps`
 
-    ``gap`` and ``repeated`` cross their threshold when they have grown by more than it; ``steps`` and ``step_tokens``
-    when they are more or fewer by a larger share. Each warns when it crosses, not again while it stays there, and once
-    more if it comes back and crosses again. Rollouts without steps count only in ``steps``: the MPRM says nothing of
-    them. The first ``baseline`` policy steps never warn; the ones compared with them are the latest ``window``.
+    ``gap`` and ``repeated`` cross their threshold when they have grown by more than it, a gap that began below 0 from 0
+    on: a reward model that scored everything too low may learn better. ``steps`` and ``step_tokens`` when they are more
+    or fewer by a larger share. Each warns when it crosses, not again while it stays there, and once more if it comes
+    back and crosses again. Rollouts without steps count only in ``steps``: the MPRM says nothing of them. The first
+    ``baseline`` policy steps never warn; the ones compared with them are the latest ``window``.
 
     Args:
         settings: The thresholds.
@@ -96,7 +97,8 @@ class HackingWatch:
         if threshold is None or not settled:
             return None
         before, now = float(np.mean(first)), float(np.mean(latest))
-        beyond = now - before > threshold if kind in DIFFERENCES else abs(now - before) > threshold * before
+        grown = now - max(before, 0.0)
+        beyond = grown > threshold if kind in DIFFERENCES else abs(now - before) > threshold * before
         crossed = beyond and kind not in self._beyond
         (self._beyond.add if beyond else self._beyond.discard)(kind)
         if not crossed:

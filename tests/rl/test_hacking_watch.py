@@ -120,6 +120,13 @@ def test_thresholds_that_are_null_never_warn() -> None:
     assert warnings(follow(HackingWatch(watched), stream)) == {}
 
 
+def test_a_reward_model_that_stops_underrating_is_welcome() -> None:
+    """As in a run's first steps, when it has learned little."""
+    stream = [a_step(score=0.4, accuracy=0.6)] * 3 + [a_step(score=0.7, accuracy=0.6)] * 3
+    assert warnings(follow(HackingWatch(QUICK), stream)) == {}
+    assert list(warnings(follow(HackingWatch(QUICK), [*stream, *[a_step(score=0.95, accuracy=0.6)] * 2]))) == [6]
+
+
 def test_a_gap_that_shrinks_is_welcome() -> None:
     stream = [a_step(score=0.95, accuracy=0.1, repeats=3)] * 3 + [a_step(score=0.5, accuracy=0.9)] * 5
     assert warnings(follow(HackingWatch(QUICK), stream)) == {}
@@ -223,7 +230,8 @@ def plainly(watched: WatchConfig, stream: Sequence[Step]) -> Iterator[bool]:
             continue
         gaps.append(math.fsum(score - outcome for outcome, score in pairs) / len(pairs))
         latest = gaps[-watched.window :]
-        grown = math.fsum(latest) / len(latest) - math.fsum(gaps[: watched.baseline]) / watched.baseline
+        first = math.fsum(gaps[: watched.baseline]) / watched.baseline
+        grown = math.fsum(latest) / len(latest) - max(first, 0)
         beyond = watched.gap is not None and len(gaps) > watched.baseline and grown > watched.gap
         yield beyond and not was
         was = beyond
