@@ -10,7 +10,6 @@ run's stream holds nothing twice. Rows are `STREAM_SCHEMA`; `rl.replay.stream` r
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import pyarrow as pa
 from PIL.Image import Image
 
 from rewards.annotation.annotator import Continuation
+from rewards.image_digest import image_digest
 from rewards.record_files import SCHEMA, record_row, write_table
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
 from rewards.whole_file import replacing
@@ -157,8 +157,7 @@ class Recording:
 
     def _store(self, image: Image) -> str:
         """The image's path in the folder, where it is now."""
-        digest = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
-        name = f"{IMAGES}/{digest}.png"
+        name = f"{IMAGES}/{image_digest(image)}.png"
         path = self._folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rewards.image_digest import image_digest
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rl.config import ConfigError
@@ -179,10 +180,8 @@ class Round:
 
 def _digest(prompt: Prompt) -> str:
     """Of what is asked, what is right, and the pictures; a file's ids are places, and say nothing of it."""
-    digest = hashlib.sha256(repr((prompt.question, prompt.answer)).encode(errors="surrogatepass"))
-    for image in prompt.images:
-        digest.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
-    return digest.hexdigest()
+    known_by = (prompt.question, prompt.answer, [image_digest(image) for image in prompt.images])
+    return hashlib.sha256(repr(known_by).encode(errors="surrogatepass")).hexdigest()
 
 
 def _written(segments: Sequence[Completion]) -> tuple[int, ...]:
