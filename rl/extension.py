@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TypeVar
 
+from rewards.users_code import in_one_line
 from rl.config import ConfigError
 
 Part = TypeVar("Part")
@@ -28,11 +29,8 @@ def resolve(key: str, name: str, builtin: Mapping[str, Part]) -> Part:
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(f"{key}: {name!r} is not one of {', '.join(builtin)}, nor package.module:Name")
-    try:
+    with in_one_line(f"{key}: {name!r} cannot be imported", ConfigError):
         part = getattr(import_module(module), attribute)
-    except Exception as error:  # a module of the user's can fail in any way
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{key}: {name!r} cannot be imported: {type(error).__name__}: {reason}") from error
     if not callable(part):
         raise ConfigError(f"{key}: {name!r} is a {type(part).__name__}; allowed is a function or a class")
     return part
@@ -59,10 +57,5 @@ def make_part(key: str, name: str, make: Callable[[], Made]) -> Made:
     Raises:
         ConfigError: It cannot.
     """
-    try:
+    with in_one_line(f"{key}: {name!r} cannot be made", ConfigError, let_through=(ConfigError,)):
         return make()
-    except ConfigError:
-        raise
-    except Exception as error:  # a part of the user's can fail in any way
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{key}: {name!r} cannot be made: {type(error).__name__}: {reason}") from error

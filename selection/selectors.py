@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rewards.users_code import in_one_line
 from selection.bis import balanced_information, step_statistics
 from selection.bis_posterior import PRIOR, THRESHOLD, posterior_balanced_information
 from selection.candidates import Candidates
@@ -54,11 +55,8 @@ def apply_selector(name: str, selector: Selector, candidates: Candidates) -> np.
     Raises:
         SelectorError: It raised, or did not return one number a rollout; ``name`` says which selector.
     """
-    try:
+    with in_one_line(f"{name} failed", SelectorError):
         scores = np.asarray(selector(candidates), dtype=float)
-    except Exception as error:  # a selector of the user's can fail in any way
-        reason = " ".join(str(error).split())
-        raise SelectorError(f"{name} failed: {type(error).__name__}: {reason}") from error
     if scores.shape != (len(candidates),):
         raise SelectorError(
             f"{name} gave scores of shape {scores.shape} for {len(candidates)} rollouts; allowed is one score a rollout"

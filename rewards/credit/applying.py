@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rewards.credit.batch import CreditRule, ScoredBatch
+from rewards.users_code import in_one_line
 
 
 class CreditError(Exception):
@@ -17,11 +18,8 @@ def apply_rule(name: str, rule: CreditRule, batch: ScoredBatch) -> list[np.ndarr
     Raises:
         CreditError: It raised, or gave something else; ``name`` says which rule.
     """
-    try:
+    with in_one_line(f"{name} failed", CreditError):
         given = [np.asarray(tokens, dtype=float) for tokens in rule(batch)]
-    except Exception as error:  # a rule of the user's can fail in any way
-        reason = " ".join(str(error).split())
-        raise CreditError(f"{name} failed: {type(error).__name__}: {reason}") from error
     shapes, allowed = [tokens.shape for tokens in given], [(len(r.token_ids),) for r in batch.rollouts]
     if len(shapes) != len(allowed):
         raise CreditError(f"{name} gave {len(shapes)} arrays for {len(allowed)} rollouts; allowed is one a rollout")

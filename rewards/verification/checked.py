@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from rewards.users_code import in_one_line
 from rewards.verification.verifiers import Verifier
 
 
@@ -28,7 +28,7 @@ class CheckedVerifier:
     verifier: Verifier
 
     def __call__(self, completion: str, reference: str) -> bool:
-        with _in_one_line(self.name):
+        with in_one_line(f"{self.name} failed", VerifierError):
             verdict = self.verifier(completion, reference)
             if verdict in (True, False):
                 return bool(verdict)
@@ -42,16 +42,8 @@ class CheckedVerifier:
 
     def _read(self, reader: Callable[[str], str | None], completion: str) -> str | None:
         name = f"{self.name}: answer_of"
-        with _in_one_line(name):
+        with in_one_line(f"{name} failed", VerifierError):
             answer = reader(completion)
         if answer is not None and not isinstance(answer, str):
             raise VerifierError(f"{name} gave a {type(answer).__name__}; allowed is text, or None without an answer")
         return answer
-
-
-@contextmanager
-def _in_one_line(name: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a verifier of the user's can fail in any way
-        raise VerifierError(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error

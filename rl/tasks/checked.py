@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rewards.records import Prompt, PromptError
+from rewards.users_code import in_one_line
 from rl.tasks.task import KnowsSteps, Split, StepTruth, Task
 
+LET_THROUGH = (PromptError,)
+"""The user's data are to blame, and not the task."""
 TEXTS = ("id", "source", "question", "answer")
 
 
@@ -32,7 +34,7 @@ class CheckedTask:
 
     def prompt(self, split: Split, index: int) -> Prompt:
         asked = f"{self.name}: prompt({split!r}, {index})"
-        with _in_one_line(asked):
+        with in_one_line(f"{asked} failed", TaskError, LET_THROUGH):
             prompt = self.task.prompt(split, index)
         if not isinstance(prompt, Prompt):
             raise TaskError(f"{asked} gave a {type(prompt).__name__}; allowed is a rewards.records.Prompt")
@@ -50,7 +52,7 @@ class CheckedKnowing(CheckedTask):
 
     def step_truth(self, prompt: Prompt, steps: Sequence[str]) -> list[StepTruth]:
         asked = f"{self.name}: step_truth of {prompt.id}"
-        with _in_one_line(asked):
+        with in_one_line(f"{asked} failed", TaskError, LET_THROUGH):
             truths = list(self.task.step_truth(prompt, steps))
         if len(truths) != len(steps) or not all(isinstance(truth, StepTruth) for truth in truths):
             raise TaskError(f"{asked} gave no list of {len(steps)} rl.tasks.task.StepTruth, one a step")
@@ -66,13 +68,3 @@ def checked_task(name: str, task: Task) -> CheckedTask:
     """
     sources = tuple(task.sources)
     return CheckedKnowing(name, task, sources) if isinstance(task, KnowsSteps) else CheckedTask(name, task, sources)
-
-
-@contextmanager
-def _in_one_line(asked: str) -> Iterator[None]:
-    try:
-        yield
-    except PromptError:  # the user's data, and not the task
-        raise
-    except Exception as error:  # a task of the user's can fail in any way
-        raise TaskError(f"{asked} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error

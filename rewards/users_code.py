@@ -1,0 +1,25 @@
+"""Code of the user's, called: whatever it raises, there is one line about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def in_one_line(
+    what: str, kind: Callable[[str], Exception], let_through: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn what the block raises into an error of another kind.
+
+    Args:
+        what: Begins the message, as ``task.verifier mine:verify failed``; the error's own kind and words follow.
+        kind: Makes the error from its message.
+        let_through: What is raised as it is.
+    """
+    try:
+        yield
+    except let_through:
+        raise
+    except Exception as error:  # it can fail in any way
+        raise kind(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
