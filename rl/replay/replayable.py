@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rl.config import Config, ConfigError
+
+READ = ("mprm", "policy", "replay", "selection", "task")
+"""Sections of an experiment that a replay reads; with `replay.tokens`, which labels anew, `annotation` as well."""
 
 
 def check_replay(config: Config, recorded: Config | None = None) -> None:
@@ -28,3 +33,22 @@ def check_replay(config: Config, recorded: Config | None = None) -> None:
             f"what is recorded, {recorded.annotation.budget} with {there} of a step; allowed is at most so many, of "
             "annotation.budget fixed"
         )
+
+
+def check_varied(keys: Iterable[str], config: Config) -> None:
+    """Whether a replay reads the keys in which it is to differ from others: if not, they would be equal without a word.
+
+    Args:
+        keys: Dotted keys that differ.
+        config: Of the replay.
+
+    Raises:
+        ConfigError: It does not read one of them.
+    """
+    read = sorted((*READ, "annotation")) if config.replay.tokens else READ
+    for key in keys:
+        if (section := key.partition(".")[0]) not in read:
+            labels = ", which has recorded labels unless replay.tokens is set" if section == "annotation" else ""
+            raise ConfigError(
+                f"{key} is varied: it changes nothing in a replay{labels}; allowed are keys of {', '.join(read)}"
+            )

@@ -56,6 +56,10 @@ def draw_curves(findings: Findings, metric: str, against: str, arms: Sequence[Ar
         row, column = parts * (place // columns), place % columns
         _draw(axes[row : row + parts, column], found[arm.name])
         axes[row][column].set_title(text_of(next(iter(arm.levels.values()))), loc="left", fontsize=9, color=ARM_COLOUR)
+    for column in axes.T:
+        [panel for panel in column if panel.get_visible()][-1].tick_params(labelbottom=True)
+    for part in range(parts):
+        _share_heights([panel for panel in axes[part::parts].flat if panel.get_visible()])
     figure.supxlabel(against, fontsize=9)
     legend = f"blue: the arm, grey: {baseline_text(findings)}; below: their paired difference; " if compared else ""
     save(figure, picture, f"{title}\n{legend}mean over seeds, 95 % t interval")
@@ -92,6 +96,13 @@ def _draw_band(panel: Axes, x: np.ndarray, values: np.ndarray) -> None:
     low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
     panel.fill_between(x, low, high, color=ARM_COLOUR, alpha=0.2, linewidth=0)
     panel.plot(x, values.mean(axis=0), color=ARM_COLOUR, linewidth=1.8)
+
+
+def _share_heights(shown: Sequence[Axes]) -> None:
+    """Give panels of several rows one scale, so that they can be compared."""
+    bounds = [panel.get_ylim() for panel in shown]
+    for panel in shown:
+        panel.set_ylim(min(low for low, _ in bounds), max(high for _, high in bounds))
 
 
 def _by_seed(findings: Findings, arm: str, metric: str, against: str) -> Mapping[int, np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from rl.config import Config, ConfigError
-from rl.replay.replayable import check_replay
+from rl.replay.replayable import check_replay, check_varied
 from rl.study.arms import Arm, Cell, make_arms, make_cells, make_recordings, recipe_of
 from rl.study.cell import CellResult
 from rl.study.running import Job
@@ -72,6 +72,7 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
     for cell in cells if recorded else ():
         try:
             check_replay(cell.config, recorded[cell.seed])
+            check_varied(cell.arm.settings, cell.config)
         except ConfigError as error:
             raise ConfigError(f"{path}: {cell.arm.name}: {error}") from None
     recordings = {seed: _recording(folder.parent / STREAMS, config) for seed, config in recorded.items()}

@@ -147,6 +147,14 @@ def test_a_recipe_changes_with_what_changes_numbers_and_with_nothing_else() -> N
             {"kind": "replay", "set": {"replay.tokens": 99, "annotation.continuations": 16}},
             ("annotation.continuations 16", "recorded, fixed with 4", "at most so many"),
         ),
+        (
+            {"kind": "replay", "arms": {"fast": {"learner.learning_rate": 0.1}}},
+            ("fast", "learner.learning_rate is varied", "nothing in a replay", "mprm, policy, replay, selection"),
+        ),
+        (
+            {"kind": "replay", "matrix": {"annotation.budget": ["fixed", "sequential"]}},
+            ("budget=fixed", "annotation.budget", "recorded labels unless replay.tokens is set"),
+        ),
         ({"kind": "replay", "record": {"steps": 0}}, ("record", "steps", "greater than or equal to 1")),
     ],
 )
