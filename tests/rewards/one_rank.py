@@ -39,9 +39,8 @@ def lessons(encoder: Encoder, number: int) -> list[Annotated]:
     return made
 
 
-def main(head: str, sharding: str, folder: Path) -> None:
+def learn(head: str, sharding: str, folder: Path) -> MPRM:
     """``folder`` gets what the first rank saw, and the MPRM that it saved."""
-    torch.use_deterministic_algorithms(True)
     encoder = Encoder(str(SHIPPED_POLICY))
     annotated = lessons(encoder, 11)
     settings = MPRMSettings(
@@ -62,8 +61,15 @@ def main(head: str, sharding: str, folder: Path) -> None:
     entropy = model.image_entropy([entry.prompt for entry in annotated[:2]])
     seen = {"metrics": metrics, "scores": [entry.scores.tolist() for entry in after], "entropy": entropy.tolist()}
     (folder / f"rank-{model.rank}.json").write_text(json.dumps(seen))
-    model.close()
+    return model
+
+
+def main(cases: dict[str, list[str]], folder: Path) -> None:
+    """One MPRM after the other, among the same ranks."""
+    torch.use_deterministic_algorithms(True)
+    models = [learn(head, sharding, folder / name) for name, (head, sharding) in cases.items()]
+    models[-1].close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]))

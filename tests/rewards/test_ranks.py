@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from tests.ranks import run_alone, run_in_two_ranks
+
 SCRIPT = Path(__file__).parent / "one_rank.py"
+CASES = {"token-ddp": ["token", "ddp"], "beta-fsdp2": ["beta", "fsdp2"]}
 FILES = ("model.safetensors", "beside_backbone.safetensors", "optimizer/state.safetensors")
 
 
-def run(launcher: list[str], head: str, sharding: str, folder: Path) -> None:
-    folder.mkdir()
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    command = [sys.executable, *launcher, str(SCRIPT), head, sharding, str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process and two ranks made of all cases: folders ``one`` and ``two``, with one of each name."""
+    folder = tmp_path_factory.mktemp("learned")
+    run_alone(SCRIPT, CASES, folder / "one")
+    run_in_two_ranks(SCRIPT, CASES, folder / "two")
+    return folder
 
 
 def seen(folder: Path, rank: int = 0) -> dict[str, Any]:
@@ -29,12 +30,9 @@ def seen(folder: Path, rank: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("head", "sharding"), [("token", "ddp"), ("beta", "fsdp2")])
-def test_two_ranks_equal_one(head: str, sharding: str, tmp_path: Path) -> None:
-    one = tmp_path / "one"
-    run([], head, sharding, one)
-    two = tmp_path / sharding
-    run(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], head, sharding, two)
+@pytest.mark.parametrize("name", CASES)
+def test_two_ranks_equal_one(name: str, learned: Path) -> None:
+    one, two = learned / "one" / name, learned / "two" / name
     assert seen(two, 0) == seen(two, 1), "every rank has every score"
     left, right = seen(one), seen(two)
     for row, other in zip(left["metrics"], right["metrics"], strict=True):

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,13 +39,12 @@ def skipped_steps(learner: PolicyLearner, experiences: list[Experience]) -> floa
     return skipped
 
 
-def main(values: str, folder: Path) -> None:
+def learn(values: dict[str, Any], folder: Path) -> PolicyLearner:
     """``folder`` gets what this rank saw, the weights that the first one has, and a saved learner.
 
     Eleven rollouts in micro-batches of two: the last one of two ranks has nothing of its own to do in the end.
     """
-    torch.use_deterministic_algorithms(True)
-    settings = LearnerSettings(micro_batch=2, **json.loads(values))
+    settings = LearnerSettings(micro_batch=2, **values)
     experiences = learned_rollouts(with_text_alone=settings.sharding == "ddp")
     learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT), settings)
     metrics = [learner.step(experiences)]
@@ -62,8 +62,15 @@ def main(values: str, folder: Path) -> None:
     seen = {"metrics": metrics, "logprobs": logprobs, "tensors": len(weights), "adapters": len(adapters)}
     seen["skipped"] = skipped
     (folder / f"rank-{learner.rank}.json").write_text(json.dumps(seen))
-    learner.close()
+    return learner
+
+
+def main(cases: dict[str, dict[str, Any]], folder: Path) -> None:
+    """One learner after the other, among the same ranks."""
+    torch.use_deterministic_algorithms(True)
+    learners = [learn(values, folder / name) for name, values in cases.items()]
+    learners[-1].close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]))

@@ -30,9 +30,8 @@ def lessons(encoder: Encoder, number: int) -> list[Experience]:
     return made
 
 
-def main(backbone: str, sharding: str, folder: Path) -> None:
+def learn(backbone: str, sharding: str, folder: Path) -> PolicyLearner:
     """``folder`` gets what each rank saw, and the learner that they saved."""
-    torch.use_deterministic_algorithms(True)
     encoder = Encoder(str(SHIPPED_POLICY))
     critic = CriticSettings(backbone=backbone, sharding=sharding, warm_up=1)  # type: ignore[arg-type]
     settings = LearnerSettings(critic=critic, sharding=sharding, micro_batch=3)  # type: ignore[arg-type]
@@ -44,10 +43,16 @@ def main(backbone: str, sharding: str, folder: Path) -> None:
     learner.load(folder / "warm")
     metrics.append(learner.step(experiences))
     learner.save(folder / "saved")
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    (folder / f"rank-{rank}.json").write_text(json.dumps(metrics))
-    learner.close()
+    (folder / f"rank-{learner.rank}.json").write_text(json.dumps(metrics))
+    return learner
+
+
+def main(cases: dict[str, list[str]], folder: Path) -> None:
+    """One learner after the other, among the same ranks."""
+    torch.use_deterministic_algorithms(True)
+    learners = [learn(backbone, sharding, folder / name) for name, (backbone, sharding) in cases.items()]
+    learners[-1].close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]))

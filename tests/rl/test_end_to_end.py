@@ -15,14 +15,21 @@ import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rl.config import load_config
 from rl.metric_table import METRICS
 from rl.recording import STREAM, stream_files
-from tests.rl.runs import SIEVE, SMOKE, metrics, sieve
+from rl.replay.learning import make_learning
+from rl.replay.relabelling import recorded_labels
+from rl.replay.stream import open_stream
+from selection.rows import identity
+from tests.rl.runs import ROOT, SIEVE, SMOKE, environment, metrics, sieve
 
 pytestmark = pytest.mark.slow
 EVERYTHING = (
     "max_staleness=0",
     "steps=4",
+    "selection.selector=random",  # seeds are part of what a replay has to get right
+    "annotation.share_prefixes=true",
     "outcome_model.reward=hybrid",
     "outcome_model.harvest=true",
     # A judge that nobody answers for: the run goes on without it.
@@ -56,7 +63,7 @@ def test_a_run_leaves_everything_behind(finished: tuple[Path, subprocess.Complet
     assert 0 <= summary["mprm"]["auc_start"] <= 1 and 0 <= summary["mprm"]["auc_end"] <= 1
     assert summary["annotation"]["continuations"] > 0
     assert summary["annotation"]["tokens"] > summary["annotation"]["continuations"]
-    assert summary["annotation"]["fixed_tokens"] == summary["annotation"]["tokens"]
+    assert summary["annotation"]["fixed_tokens"] >= summary["annotation"]["tokens"], "equal beginnings share theirs"
     assert summary["selection"]["seen"] == 4 * 8 - held_back_rollouts(run)
     assert 0 < summary["selection"]["kept"] < summary["selection"]["seen"]
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-2", "step-4"]
@@ -100,6 +107,39 @@ def test_its_report_has_every_rollout(finished: tuple[Path, subprocess.Completed
     assert process.returncode == 0, process.stderr
     assert "64 of 64 rollouts" in process.stdout
     assert (run / "report.html").read_text(encoding="utf-8").count("data:image/webp") == 16
+
+
+def test_it_recorded_every_rollout_and_every_continuation(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    stream, found = open_stream(finished[0]), metrics(finished[0])
+    assert (stream.steps, stream.evaluations) == ((1, 2, 3, 4), (0, 4))
+    for step in stream.steps:
+        rollouts = stream.step(step)
+        assert len(rollouts) == 16 and all(len(r.scores.scores) == len(r.entry.rollout.steps) for r in rollouts)
+        offered = recorded_labels(rollouts)
+        assert offered.tokens == found[step]["annotation/tokens"]
+        assert len(offered.entries) == 8
+        assert sum(rollout.entry.rollout.outcome for rollout in rollouts) / 16 == found[step]["reward/outcome"]
+    accuracy = sum(rollout.entry.rollout.outcome for rollout in stream.heldout(4)) / 16
+    assert accuracy == found[4]["policy/accuracy"]
+
+
+def test_a_replay_under_the_runs_own_settings_keeps_what_the_run_kept(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    run, _ = finished
+    stream = open_stream(run)
+    learning = make_learning(load_config(run / "config.yaml"))
+    for step in stream.steps:
+        rollouts = stream.step(step)
+        learning.offer(recorded_labels(rollouts), step)
+        kept = {identity(entry) for entry in learning.buffer.kept()}
+        assert [rollout.annotated and identity(rollout.entry) in kept for rollout in rollouts] == [
+            rollout.kept for rollout in rollouts
+        ]
+    assert 0 < len(learning.buffer) == metrics(run)[4]["selection/size"]
+    assert len(learning.held_back) > 0, "the guard takes its share first"
 
 
 def test_tensorboard_shows_every_stage_and_some_rollouts(
@@ -163,19 +203,18 @@ def test_a_run_that_hacks_its_reward_is_stopped(tmp_path: Path) -> None:
     assert max(metrics(run)) == 2 and (run / "checkpoints" / "step-2").is_dir()
 
 
-def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    """Ctrl-C during the run leaves a checkpoint; going on from it gives the uninterrupted run's metrics.
-
-    So the same seed gives the same metrics, and whether a run is recorded changes none of them.
-    """
-    run, _ = finished
-    cut = tmp_path / "cut"
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run's like, but for three things: a task that lies about every step, no recording, and a Ctrl-C
+    after which it was resumed."""
+    run = tmp_path_factory.mktemp("runs") / "cut"
+    options = ("task.name=tests.rl.lying_task:make", "checkpoint_every=0", "record=false")
     process = subprocess.Popen(
-        [str(SIEVE), "train", str(SMOKE), f"output_dir={cut}", *EVERYTHING, "checkpoint_every=0", "record=false"],
+        [str(SIEVE), "train", str(SMOKE), f"output_dir={run}", *EVERYTHING, *options],
         stdout=subprocess.PIPE,
         text=True,
+        cwd=ROOT,
+        env=environment(),
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -185,38 +224,55 @@ def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
             break
     rest = process.stdout.read()
     assert process.wait(timeout=120) == 0
-    assert "--resume" in rest and not (cut / STREAM).exists() and (run / STREAM).exists()
-    stopped_at = max(metrics(cut))
-    assert 1 <= stopped_at < 4 and (cut / "checkpoints" / f"step-{stopped_at}").is_dir()
-    assert not (cut / "summary.json").exists()
+    assert "--resume" in rest and not (run / STREAM).exists()
+    stopped_at = max(metrics(run))
+    assert 1 <= stopped_at < 4 and (run / "checkpoints" / f"step-{stopped_at}").is_dir()
+    assert not (run / "summary.json").exists()
 
-    resumed = sieve("train", "--resume", cut)
+    resumed = sieve("train", "--resume", run)
     assert resumed.returncode == 0, resumed.stderr
-    # Learner and MPRM sum floats in the same order, so nothing needs a tolerance.
-    assert metrics(cut) == metrics(run)
+    return run
+
+
+def against_truth(name: str) -> bool:
+    """Whether a metric says how right the MPRM is about steps; the one left out fits its baseline to what it judges."""
+    return name.startswith(("mprm/auc", "mprm/macro_f1")) and name != "mprm/auc_index_only"
+
+
+def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], cut: Path
+) -> None:
+    """And true step labels reach nothing but the evaluation: the one run is lied to about every step.
+
+    So the same seed gives the same metrics, and whether a run is recorded changes none of them.
+    """
+    run, _ = finished
+    assert (run / STREAM).exists()
+    told, misled = metrics(run), metrics(cut)
+    assert misled.keys() == told.keys()
+    for step, values in told.items():
+        # Learner and MPRM sum floats in the same order, so nothing needs a tolerance.
+        trained = {name: value for name, value in values.items() if not against_truth(name)}
+        found = {name: value for name, value in misled[step].items() if not against_truth(name)}
+        index_only = "mprm/auc_index_only"
+        assert found.pop(index_only, 0) == pytest.approx(trained.pop(index_only, 0))
+        assert found == trained
     ended, whole = (json.loads((path / "summary.json").read_text()) for path in (cut, run))
-    for key in ("policy", "mprm", "annotation", "selection", "steps"):
+    for key in ("policy", "annotation", "selection", "steps"):
         assert ended[key] == whole[key]
 
 
-def test_true_step_labels_reach_nothing_but_the_evaluation(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+def test_a_task_that_lies_about_steps_turns_the_evaluation_round(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], cut: Path
 ) -> None:
-    """A task that lies about every step changes what evaluation says of the MPRM, and not one number of training."""
-    lying = tmp_path / "lying"
-    process = sieve("train", SMOKE, f"output_dir={lying}", "task.name=tests.rl.lying_task:make", *EVERYTHING)
-    assert process.returncode == 0, process.stderr
-    told, misled = metrics(finished[0]), metrics(lying)
-    for step, values in told.items():
-        for name, value in values.items():
-            if name == "mprm/auc_index_only":  # a baseline fitted to the labels that it is compared with
-                assert misled[step][name] == pytest.approx(value)
-            elif name.startswith("mprm/macro_f1"):
-                assert misled[step][name] != value
-            elif name.startswith("mprm/auc"):
-                assert misled[step][name] == pytest.approx(1 - value)
-            else:
-                assert misled[step][name] == value, name
+    told, misled = metrics(finished[0]), metrics(cut)
+    judged = [(step, name) for step, values in told.items() for name in values if against_truth(name)]
+    assert {step for step, _ in judged} == {0, 4}
+    for step, name in judged:
+        if name.startswith("mprm/macro_f1"):
+            assert misled[step][name] != told[step][name]
+        else:
+            assert misled[step][name] == pytest.approx(1 - told[step][name])
 
 
 def run_stream(run: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from rewards.encoding import Encoder
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
+from tests.ranks import run_alone, run_in_two_ranks
 from tests.rl.learner_experiences import CHECKPOINT, largest_difference
 from tests.rl.one_learner_rank import learned_rollouts
 
@@ -37,30 +34,38 @@ if find_spec("deepspeed"):  # whose installation wants a compiler, and PyTorch f
     SETTINGS["deepspeed"] = {"sharding": "deepspeed"}
 
 
-def run(launcher: list[str], values: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """What each rank saw."""
-    folder.mkdir()
-    paths = os.pathsep.join([str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    if not torch.cuda.is_available():
-        environment["DS_ACCELERATOR"] = "cpu"
-    command = [sys.executable, *launcher, str(SCRIPT), json.dumps(values), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
-
-
 def values_of(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name not in ("seconds", "flops_utilisation")}
 
 
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process and two ranks made of all settings: folders ``one`` and ``two``, with one of each name."""
+    folder = tmp_path_factory.mktemp("learned")
+    run_alone(SCRIPT, {name: as_one(name) for name in SETTINGS}, folder / "one")
+    apart = {"deepspeed"} & SETTINGS.keys()  # its plugin is for the whole of a process
+    for names in (SETTINGS.keys() - apart, apart):
+        if names:
+            run_in_two_ranks(SCRIPT, {name: SETTINGS[name] for name in SETTINGS if name in names}, folder / "two")
+    return folder
+
+
+def as_one(name: str) -> dict[str, Any]:
+    """Settings of a process by itself."""
+    return SETTINGS[name] | ({"sharding": "fsdp2"} if name == "deepspeed" else {})
+
+
+def seen(folder: Path) -> list[dict[str, Any]]:
+    """What each rank saw."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
-def test_two_ranks_equal_one(name: str, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    whole = SETTINGS[name] | ({"sharding": "fsdp2"} if name == "deepspeed" else {})
-    (alone,) = run([], whole, one)
-    first, second = run(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], SETTINGS[name], two)
+def test_two_ranks_equal_one(name: str, learned: Path) -> None:
+    one, two = learned / "one" / name, learned / "two" / name
+    whole = as_one(name)
+    ((alone,), (first, second)) = seen(one), seen(two)
     assert [values_of(row) for row in first["metrics"]] == [values_of(row) for row in second["metrics"]]
     assert first["logprobs"] == second["logprobs"]
     assert (first["skipped"], second["skipped"]) == (1, 1), "what one rank cannot learn from, none of them does"

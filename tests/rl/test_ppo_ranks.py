@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from tests.ranks import run_alone, run_in_two_ranks
+
 SCRIPT = Path(__file__).parent / "one_ppo_rank.py"
+BACKBONES, SHARDINGS = ("policy", "own"), ("ddp", "fsdp2")
 FILES = ("model.safetensors", "critic/critic.safetensors", "critic/optimizer/state.safetensors")
 METRICS = ("loss", "grad_norm", "entropy", "value_loss", "explained_variance", "advantage_std")
-
-
-def run(launcher: list[str], backbone: str, sharding: str, folder: Path) -> None:
-    folder.mkdir()
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    command = [sys.executable, *launcher, str(SCRIPT), backbone, sharding, str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def seen(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
@@ -30,19 +22,21 @@ def seen(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
     return [{name: row[name] for name in METRICS} for row in rows]
 
 
-@pytest.fixture(scope="module", params=["policy", "own"])
-def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What the critic reads, and what one rank makes of it."""
-    folder = tmp_path_factory.mktemp("ranks") / "one"
-    run([], request.param, "ddp", folder)
-    return request.param, folder
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process made of each thing that the critic reads, and two ranks of that and each sharding."""
+    folder = tmp_path_factory.mktemp("learned")
+    run_alone(SCRIPT, {backbone: [backbone, "ddp"] for backbone in BACKBONES}, folder / "one")
+    cases = {f"{backbone}-{sharding}": [backbone, sharding] for backbone in BACKBONES for sharding in SHARDINGS}
+    run_in_two_ranks(SCRIPT, cases, folder / "two")
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])
-def test_two_ranks_equal_one(one: tuple[str, Path], sharding: str, tmp_path: Path) -> None:
-    (backbone, alone), two = one, tmp_path / "two"
-    run(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], backbone, sharding, two)
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_two_ranks_equal_one(backbone: str, sharding: str, learned: Path) -> None:
+    alone, two = learned / "one" / backbone, learned / "two" / f"{backbone}-{sharding}"
     assert seen(two, 0) == seen(two, 1), "every rank sees the same"
     for row, other in zip(seen(alone), seen(two), strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-5)

@@ -12,13 +12,10 @@ import pytest
 from rl.config import Config, ConfigError, load_config
 from rl.experiment import make_encoder, make_task
 from rl.recording import HELDOUT, IMAGES, STEP, STREAM, Recording, stream_files
-from rl.replay.learning import make_learning
-from rl.replay.relabelling import recorded_labels
-from rl.replay.stream import RecordedRollout, open_stream
+from rl.replay.stream import open_stream
 from rl.tasks.grid import GridTask
-from selection.rows import identity
 from tests.rl.recorded_streams import record_stream
-from tests.rl.test_end_to_end import SMOKE, metrics, sieve
+from tests.rl.runs import SMOKE
 
 SMALL = ["steps=4", "learner.prompts=3", "learner.samples=4", "evaluation.every=2", "evaluation.prompts=5"]
 
@@ -135,49 +132,3 @@ def test_what_is_no_stream_is_refused_in_one_line(run: Path, how: str, words: li
     assert str(run) in message and "\n" not in message
     for word in words:
         assert word in message
-
-
-RUN = ["engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.every=2", "annotation.share_prefixes=true"]
-RUN += ["selection.selector=random"]  # seeds are part of what a replay has to get right
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "recorded"
-    process = sieve("train", SMOKE, f"output_dir={run}", *RUN)
-    assert process.returncode == 0, process.stderr
-    return run
-
-
-def labelled(run: Path, step: int) -> list[RecordedRollout]:
-    return [found for found in open_stream(run).step(step) if found.annotated]
-
-
-@pytest.mark.slow
-def test_a_run_records_every_rollout_and_every_continuation(finished: Path) -> None:
-    stream, found = open_stream(finished), metrics(finished)
-    assert (stream.steps, stream.evaluations) == ((1, 2, 3, 4), (0, 2, 4))
-    for step in stream.steps:
-        rollouts = stream.step(step)
-        assert len(rollouts) == 16 and all(len(r.scores.scores) == len(r.entry.rollout.steps) for r in rollouts)
-        offered = recorded_labels(rollouts)
-        assert offered.tokens == found[step]["annotation/tokens"]
-        assert len(offered.entries) == 8
-        assert sum(rollout.entry.rollout.outcome for rollout in rollouts) / 16 == found[step]["reward/outcome"]
-    accuracy = sum(rollout.entry.rollout.outcome for rollout in stream.heldout(4)) / 16
-    assert accuracy == found[4]["policy/accuracy"]
-
-
-@pytest.mark.slow
-def test_a_replay_under_the_runs_own_settings_keeps_what_the_run_kept(finished: Path) -> None:
-    config, stream = load_config(finished / "config.yaml"), open_stream(finished)
-    learning = make_learning(config)
-    for step in stream.steps:
-        rollouts = stream.step(step)
-        learning.offer(recorded_labels(rollouts), step)
-        kept = {identity(entry) for entry in learning.buffer.kept()}
-        assert [rollout.annotated and identity(rollout.entry) in kept for rollout in rollouts] == [
-            rollout.kept for rollout in rollouts
-        ]
-    assert 0 < len(learning.buffer) == metrics(finished)[4]["selection/size"]
-    assert len(learning.held_back) > 0, "the guard takes its share first"
