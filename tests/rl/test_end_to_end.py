@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
 
+from rl.cli import app
 from rl.config import load_config
 from rl.metric_table import METRICS
 from rl.recording import STREAM, stream_files
@@ -341,6 +343,6 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], words: li
 
 
 def test_dry_run_prints_configuration_and_placement() -> None:
-    process = sieve("train", SMOKE, "--dry-run", "learner.samples=6")
-    assert process.returncode == 0
-    assert "samples: 6" in process.stdout and "placement:" in process.stdout and "engine: 1 x" in process.stdout
+    result = CliRunner().invoke(app, ["train", str(SMOKE), "--dry-run", "learner.samples=6"])
+    assert result.exit_code == 0, result.output
+    assert "samples: 6" in result.output and "placement:" in result.output and "engine: 1 x" in result.output
