@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parents[1]
+from tests.rl.runs import environment
+
 TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
@@ -29,10 +29,25 @@ def run_in_two_ranks(script: Path, cases: Mapping[str, Any], folder: Path) -> No
 def _run(launcher: tuple[str, ...], script: Path, cases: Mapping[str, Any], folder: Path) -> None:
     for name in cases:
         (folder / name).mkdir(parents=True)
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    if not torch.cuda.is_available():
-        environment["DS_ACCELERATOR"] = "cpu"
+    accelerator = {} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"}
     command = [sys.executable, *launcher, str(script), json.dumps(cases), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command,
+        env=environment(OMP_NUM_THREADS="1", **accelerator),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def learn_all(learn: Callable[..., Any]) -> None:
+    """What such a script does: ``learn(folder, **case)`` for one case after the other, among the same ranks.
+
+    Each gives the model it made, of which the last one takes leave of the other ranks.
+    """
+    torch.use_deterministic_algorithms(True)
+    cases, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+    models = [learn(folder / name, **case) for name, case in cases.items()]
+    models[-1].close()

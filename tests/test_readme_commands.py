@@ -106,6 +106,7 @@ def script(words: list[str], place: Path) -> None:
     assert subprocess.run(["bash", "-n", words[1]], cwd=place, check=False).returncode == 0
 
 
+SMALL = "engine.kind=hf learner.prompts=2 learner.samples=2 annotation.continuations=2 annotation.budget=fixed"
 TRIALS: dict[str, Trial] = {
     "make quickstart": target,
     "make test": target,
@@ -117,9 +118,11 @@ TRIALS: dict[str, Trial] = {
         "task.name=my_task:make engine.kind=hf annotation.budget=fixed annotation.share_prefixes=false"
     ),
     f".venv/bin/sieve train --resume {RUN}": dry,  # tests/rl/test_end_to_end.py goes on
-    ".venv/bin/sieve annotate configs/quickstart.yaml --prompts 400 -o corpus.jsonl": parsed,  # test_annotate.py does
+    ".venv/bin/sieve annotate configs/quickstart.yaml --prompts 400 -o corpus.jsonl": really(
+        f"{SMALL} --prompts 2 -o annotated.jsonl"
+    ),
     ".venv/bin/sieve select corpus.jsonl --ratio 0.25 --alpha 0.05 -o chosen.jsonl": inside(),
-    f".venv/bin/sieve eval policy --run {RUN} --strategy all": parsed,  # tests/rl/test_end_to_end.py evaluates
+    f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
     ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
     ".venv/bin/sieve make-policy my_policy --seed 1": parsed,

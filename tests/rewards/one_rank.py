@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rewards.encoding import Encoder
 from rewards.process_model.labels import hard
@@ -16,6 +14,7 @@ from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
 from rl.experiment import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
+from tests.ranks import learn_all
 
 
 def lessons(encoder: Encoder, number: int) -> list[Annotated]:
@@ -39,7 +38,7 @@ def lessons(encoder: Encoder, number: int) -> list[Annotated]:
     return made
 
 
-def learn(head: str, sharding: str, folder: Path) -> MPRM:
+def learn(folder: Path, head: str, sharding: str) -> MPRM:
     """``folder`` gets what the first rank saw, and the MPRM that it saved."""
     encoder = Encoder(str(SHIPPED_POLICY))
     annotated = lessons(encoder, 11)
@@ -64,12 +63,5 @@ def learn(head: str, sharding: str, folder: Path) -> MPRM:
     return model
 
 
-def main(cases: dict[str, list[str]], folder: Path) -> None:
-    """One MPRM after the other, among the same ranks."""
-    torch.use_deterministic_algorithms(True)
-    models = [learn(head, sharding, folder / name) for name, (head, sharding) in cases.items()]
-    models[-1].close()
-
-
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    learn_all(learn)

@@ -12,7 +12,10 @@ from safetensors.torch import load_file
 from tests.ranks import run_alone, run_in_two_ranks
 
 SCRIPT = Path(__file__).parent / "one_rank.py"
-CASES = {"token-ddp": ["token", "ddp"], "beta-fsdp2": ["beta", "fsdp2"]}
+CASES = {
+    f"{head}-{sharding}": {"head": head, "sharding": sharding}
+    for head, sharding in (("token", "ddp"), ("beta", "fsdp2"))
+}
 FILES = ("model.safetensors", "beside_backbone.safetensors", "optimizer/state.safetensors")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rewards.encoding import Encoder
 from rewards.records import Experience
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
+from tests.ranks import learn_all
 from tests.rl.learner_experiences import CHECKPOINT, of_another_sampler, sampled_experiences
 
 
@@ -39,7 +39,7 @@ def skipped_steps(learner: PolicyLearner, experiences: list[Experience]) -> floa
     return skipped
 
 
-def learn(values: dict[str, Any], folder: Path) -> PolicyLearner:
+def learn(folder: Path, **values: Any) -> PolicyLearner:
     """``folder`` gets what this rank saw, the weights that the first one has, and a saved learner.
 
     Eleven rollouts in micro-batches of two: the last one of two ranks has nothing of its own to do in the end.
@@ -65,12 +65,5 @@ def learn(values: dict[str, Any], folder: Path) -> PolicyLearner:
     return learner
 
 
-def main(cases: dict[str, dict[str, Any]], folder: Path) -> None:
-    """One learner after the other, among the same ranks."""
-    torch.use_deterministic_algorithms(True)
-    learners = [learn(values, folder / name) for name, values in cases.items()]
-    learners[-1].close()
-
-
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    learn_all(learn)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rewards.encoding import Encoder
 from rewards.records import Experience
@@ -17,6 +15,7 @@ from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
+from tests.ranks import learn_all
 
 
 def lessons(encoder: Encoder, number: int) -> list[Experience]:
@@ -30,7 +29,7 @@ def lessons(encoder: Encoder, number: int) -> list[Experience]:
     return made
 
 
-def learn(backbone: str, sharding: str, folder: Path) -> PolicyLearner:
+def learn(folder: Path, backbone: str, sharding: str) -> PolicyLearner:
     """``folder`` gets what each rank saw, and the learner that they saved."""
     encoder = Encoder(str(SHIPPED_POLICY))
     critic = CriticSettings(backbone=backbone, sharding=sharding, warm_up=1)  # type: ignore[arg-type]
@@ -47,12 +46,5 @@ def learn(backbone: str, sharding: str, folder: Path) -> PolicyLearner:
     return learner
 
 
-def main(cases: dict[str, list[str]], folder: Path) -> None:
-    """One learner after the other, among the same ranks."""
-    torch.use_deterministic_algorithms(True)
-    learners = [learn(backbone, sharding, folder / name) for name, (backbone, sharding) in cases.items()]
-    learners[-1].close()
-
-
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    learn_all(learn)

@@ -32,6 +32,7 @@ EVERYTHING = (
     "steps=4",
     "selection.selector=random",  # seeds are part of what a replay has to get right
     "annotation.share_prefixes=true",
+    "evaluation.every=2",
     "outcome_model.reward=hybrid",
     "outcome_model.harvest=true",
     # A judge that nobody answers for: the run goes on without it.
@@ -115,7 +116,7 @@ def test_it_recorded_every_rollout_and_every_continuation(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     stream, found = open_stream(finished[0]), metrics(finished[0])
-    assert (stream.steps, stream.evaluations) == ((1, 2, 3, 4), (0, 4))
+    assert (stream.steps, stream.evaluations) == ((1, 2, 3, 4), (0, 2, 4))
     for step in stream.steps:
         rollouts = stream.step(step)
         assert len(rollouts) == 16 and all(len(r.scores.scores) == len(r.entry.rollout.steps) for r in rollouts)
@@ -183,6 +184,8 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
     options += ["learner.dynamic_sampling=refill", "learner.truncated=penalise", "learner.credit=monte_carlo"]
     process = sieve("train", SMOKE, f"output_dir={run}", *options)
     assert process.returncode == 0, process.stderr
+    bill = json.loads((run / "summary.json").read_text())["annotation"]
+    assert bill["fixed_tokens"] == bill["tokens"], "the fixed budget, and nothing shared"
     found = metrics(run, timed=True)
     steps = [found[step] for step in (1, 2, 3, 4)]
     assert sum(values["perf/rounds"] for values in steps) > 4
@@ -269,12 +272,16 @@ def test_a_task_that_lies_about_steps_turns_the_evaluation_round(
 ) -> None:
     told, misled = metrics(finished[0]), metrics(cut)
     judged = [(step, name) for step, values in told.items() for name in values if against_truth(name)]
-    assert {step for step, _ in judged} == {0, 4}
+    assert {step for step, _ in judged} == {0, 2, 4}
     for step, name in judged:
         if name.startswith("mprm/macro_f1"):
             assert misled[step][name] != told[step][name]
         else:
             assert misled[step][name] == pytest.approx(1 - told[step][name])
+    lie, truth = (json.loads((run / "summary.json").read_text())["mprm"] for run in (cut, finished[0]))
+    assert lie.keys() == truth.keys()
+    for name, value in truth.items():
+        assert lie[name] == pytest.approx(value if name.startswith("auc_index_only") else 1 - value), name
 
 
 def run_stream(run: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ def seen(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process made of each thing that the critic reads, and two ranks of that and each sharding."""
     folder = tmp_path_factory.mktemp("learned")
-    run_alone(SCRIPT, {backbone: [backbone, "ddp"] for backbone in BACKBONES}, folder / "one")
-    cases = {f"{backbone}-{sharding}": [backbone, sharding] for backbone in BACKBONES for sharding in SHARDINGS}
+    alone = {backbone: {"backbone": backbone, "sharding": "ddp"} for backbone in BACKBONES}
+    run_alone(SCRIPT, alone, folder / "one")
+    both = itertools.product(BACKBONES, SHARDINGS)
+    cases = {f"{backbone}-{sharding}": {"backbone": backbone, "sharding": sharding} for backbone, sharding in both}
     run_in_two_ranks(SCRIPT, cases, folder / "two")
     return folder
 
