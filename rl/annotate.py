@@ -19,10 +19,11 @@ from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
 from rewards.visualprm import format_record, make_record
 from rl.chunked_file import ChunkedFile
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
 from rl.engines.engine import DEPLOYMENT, Engine
 from rl.engines.local_engine import LocalEngine
+from rl.errors import ConfigError
 from rl.experiment import make_configured_budget, make_encoder, make_task, make_verifier
 from rl.rollouts import make_rollouts
 from rl.tasks.task import Split, Task

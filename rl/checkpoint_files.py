@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 LIST_FILE = "files.json"
 LOOKED_AT = 2**20

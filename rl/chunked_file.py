@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 JOURNAL_SUFFIX = ".progress"
 CHUNK = {"bytes", "digest", "note"}

@@ -58,7 +58,8 @@ def train(
     * `sieve train configs/quickstart.yaml learner.credit=outcome`
     * `sieve train --resume runs/quickstart-20261121-101500 steps=200`
     """
-    from rl.config import ConfigError, load_config
+    from rl.config import load_config
+    from rl.errors import ConfigError
 
     changes = list(overrides or [])
     if resume is not None and config is not None:
@@ -120,7 +121,7 @@ def plan(
       --seconds rollout=60,annotate=40,rounds=4,score=12,learn=80,teach=30,tokens=500`
     """
     from rl.commands.plan_command import run as show
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
 
     try:
         show(config, overrides or [], run, seconds, gpus)
@@ -166,7 +167,7 @@ def report(
     Example: `sieve report runs/bis runs/random -o comparison.html`
     """
     from rl.commands.report_command import run
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
 
     try:
         run(runs or [], output, rollouts)
@@ -194,7 +195,7 @@ def board(
     * `sieve board runs --port 7007`
     """
     from rl.commands.board_command import run
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
 
     try:
         run(runs or [], port, browser)
@@ -281,7 +282,7 @@ def annotate(
 
     os.environ.update(WORKER_ENVIRONMENT)
     from rl.commands.annotate_command import run
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
 
     again = "what is written stays; the same command goes on"
     try:
@@ -323,7 +324,7 @@ def train_outcome(
 
     os.environ.update(WORKER_ENVIRONMENT)
     from rl.commands.outcome_model_command import run
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
 
     try:
         run(config, overrides or [], pairs or [], output, held_out)
@@ -366,7 +367,7 @@ def study(
 
     os.environ.update(WORKER_ENVIRONMENT)
     from rl.commands.study_command import run
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
 
     again = "finished cells stay; the same command goes on"
     try:

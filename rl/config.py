@@ -29,17 +29,15 @@ from rl.config_sections import (
     SelectionConfig,
     TaskConfig,
 )
+from rl.errors import ConfigError
 from rl.shown_value import shown
 from rl.yaml_text import YAMLTextError, read_yaml
 
 Kind = TypeVar("Kind", bound=Section)
 
+
 SECRET = {"judge.api_key_env"}
 """Keys whose wrong value may be a secret by mistake, and is not repeated."""
-
-
-class ConfigError(ValueError):
-    """The user's configuration is wrong; the message says which key, which value, and what is allowed."""
 
 
 class Config(Section):

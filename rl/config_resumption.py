@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 
 FIXED = (
     *("policy.checkpoint", "learner.lora_rank", "learner.algorithm", "mprm.enabled"),

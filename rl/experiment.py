@@ -14,8 +14,9 @@ from rewards.seeds import derive_seed
 from rewards.steps import Markers
 from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.engines.engine import RenewableEngine
+from rl.errors import ConfigError
 from rl.extension import make_part, resolve, resolve_made
 from rl.learning.settings import LearnerSettings
 from rl.named_checkpoint import refuse_absent, refuse_damaged

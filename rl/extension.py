@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TypeVar
 
 from rewards.users_code import in_one_line
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 Part = TypeVar("Part")
 Made = TypeVar("Made")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 
 @contextmanager

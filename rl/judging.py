@@ -10,7 +10,8 @@ from pathlib import Path
 from rewards.annotation.hybrid_labels import HybridRule, hybrid_labels
 from rewards.annotation.judge import Judge, Judgement, JudgeSettings
 from rewards.records import Rollout, StepCounts
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.metrics import judge_metrics
 
 CACHE = "judge.sqlite"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rewards.whole_file import replacing
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 LEDGER_FILE = "ledger.json"
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rl.config import Config
+from rl.errors import RewardHackingError
 from rl.evaluating.evaluations import Evaluations
 from rl.labelling import Labelling
 from rl.metrics import (
@@ -29,10 +30,6 @@ from rl.progress import Progress, is_due
 from rl.recording import Offer
 from rl.staleness import check_one_version, check_versions_sent
 from selection.selectors import apply_selector
-
-
-class RewardHackingError(RuntimeError):
-    """The watch has stopped the run; the message says what it saw."""
 
 
 def run(

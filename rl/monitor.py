@@ -13,12 +13,13 @@ from torch.utils.tensorboard import SummaryWriter
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
 from rewards.whole_file import replacing
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
 from rl.dashboard.hyperparameters import write_hyperparameters
 from rl.dashboard.layout import dashboard_layout
 from rl.dashboard.rollout_picture import draw_rollout
 from rl.dashboard.shown_rollouts import choose_shown, monte_carlo_labels
+from rl.errors import ConfigError
 from rl.evaluating.evaluation import Evaluation
 from rl.progress import is_due
 from rl.recording import Offer

@@ -13,7 +13,8 @@ from rewards.process_model.labels import LABEL_RULES, LabelRule, hard
 from rewards.process_model.mprm import IDENTITY, MPRM, MPRM_FILE, MPRMSettings, open_mprm
 from rewards.process_model.objective import Weighting
 from rl.absent_mprm import AbsentMPRM
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import make_judge_encoder, policy_checkpoint
 from rl.extension import resolve
 from rl.named_checkpoint import refuse_other_kind

@@ -9,7 +9,7 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any, Literal
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 Kind = Literal["policy", "mprm", "outcome"]
 

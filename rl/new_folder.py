@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 
 def check_new_folder(option: str, folder: Path) -> None:

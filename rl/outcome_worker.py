@@ -10,7 +10,8 @@ from rewards.encoding import Encoder
 from rewards.outcome.outcome_model import STATE_FILE, OutcomeModel, OutcomeModelSettings, open_outcome_model
 from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble
 from rewards.process_model.mprm import MPRM_FILE, open_mprm
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import make_judge_encoder, policy_checkpoint
 from rl.mprm_worker import mprm_settings
 from rl.named_checkpoint import refuse_other_kind

@@ -13,7 +13,7 @@ class Pending(Protocol[Result_co]):
     """Work under way."""
 
     def result(self) -> Result_co:
-        """Wait for it; raises `rl.workers.WorkerError`."""
+        """Wait for it; raises `rl.errors.WorkerError`."""
         ...
 
 

@@ -14,19 +14,15 @@ from pathlib import Path
 
 from rewards.annotation.annotator import Bill
 from rl.checkpoint_files import list_files
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import CheckpointError, ConfigError, LostWorkerError, WorkerError
 from rl.ledger import Ledger
 from rl.parts import Parts
 from rl.pending import Pending
 from rl.staleness import check_versions_sent
-from rl.workers import LostWorkerError, WorkerError
 from selection.buffer_files import load_buffer, save_buffer
 
 CHECKPOINTS, BUFFER_FILE, HELD_BACK_FILE = "checkpoints", "buffer.parquet", "held_back.parquet"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; the message says which and why. Those before it are as they were."""
 
 
 @dataclass

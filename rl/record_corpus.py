@@ -15,7 +15,7 @@ import numpy as np
 from rewards.image_files import UnreadableImageError, check_images
 from rewards.seeds import derive_seed
 from rewards.visualprm import UnusableRecordError
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.pending import Pending
 from rl.progress_bar import progress_bar
 

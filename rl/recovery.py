@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from rl.config import ConfigError
+from rl.errors import ConfigError, LostWorkerError
 from rl.ledger import Ledger
-from rl.workers import LostWorkerError
 
 Result = TypeVar("Result")
 

@@ -11,12 +11,8 @@ from typing import Any
 from rewards.image_digest import image_digest
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
-from rl.config import ConfigError
+from rl.errors import ConfigError, MixedGroupError
 from rl.pending import Pending, Ready
-
-
-class MixedGroupError(RuntimeError):
-    """Rollouts that are to be compared with each other would have come from different weights."""
 
 
 @dataclass

@@ -8,10 +8,7 @@ from rewards.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
-
-
-class UnreadableRolloutsError(RuntimeError):
-    """The policy writes nothing that a model could read back."""
+from rl.errors import UnreadableRolloutsError
 
 
 def rollout_requests(prompts: Sequence[Prompt], samples: int, *seed: object) -> list[SamplingRequest]:

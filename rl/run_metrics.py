@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.run_files import METRICS_FILE
 
 

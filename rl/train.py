@@ -17,9 +17,10 @@ import ray
 
 from rewards.whole_file import replacing
 from rl.checkpoint_files import check_files
-from rl.config import Config, ConfigError, load_config, save_config
+from rl.config import Config, load_config, save_config
 from rl.config_resumption import check_resumption
 from rl.console import Console
+from rl.errors import ConfigError, WorkerError
 from rl.evaluating.benchmark_evaluation import read_configured_benchmark
 from rl.evaluating.evaluations import Evaluations
 from rl.folder_lock import only_one
@@ -34,7 +35,6 @@ from rl.record_corpus import Corpus
 from rl.recovery import recovering
 from rl.run_files import CONFIG_FILE, SUMMARY_FILE
 from rl.warm_start import find_records, warm_start
-from rl.workers import WorkerError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rl.workers import Answer, LostWorkerError, WorkerError, worker_environment
+from rl.errors import LostWorkerError, WorkerError
+from rl.workers import Answer, worker_environment
 
 GRACE = 3.0
 """Seconds in which a rank may turn out to be dead, after another one has failed."""

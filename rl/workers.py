@@ -13,14 +13,18 @@ from ray._private import ray_constants
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from rewards.records import Completion, PromptError, SamplingRequest
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError, LostWorkerError, WorkerError
 from rl.pending import Pending
 from rl.planning.gpu_placement import kinds_of_workers
 
 Result = TypeVar("Result")
 
+
 SECONDS_TO_REACH = 5
 """What the head of a cluster gets to answer."""
+
+
 WORKER_ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -40,15 +44,6 @@ def worker_environment(num_gpus: float, ranks: int = 1) -> dict[str, str]:
         return WORKER_ENVIRONMENT
     first, *_ = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
     return WORKER_ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": first if ranks == 1 else ""}
-
-
-class WorkerError(RuntimeError):
-    """A worker died, raised, or did not answer in time; the message says which, at what, and why, in one line."""
-
-
-class LostWorkerError(WorkerError):
-    """A worker is of no use any more, and a new one in its place might be: it died, or does not answer, or a device or
-    a peer of its own is gone."""
 
 
 class Answer(Generic[Result]):

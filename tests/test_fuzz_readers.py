@@ -21,7 +21,8 @@ from rewards.record_files import annotated_table, write_table
 from rewards.visualprm import UnusableRecordError, as_annotated, parse_record
 from rl.checkpoint_files import LIST_FILE, check_files, list_files
 from rl.chunked_file import ChunkedFile
-from rl.config import Config, ConfigError, load_config
+from rl.config import Config, load_config
+from rl.errors import ConfigError
 from rl.experiment import SHIPPED_POLICY
 from rl.ledger import LEDGER_FILE, Ledger
 from rl.tasks.files import FileTask

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import yaml
 
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.credit_assignment import make_credit
+from rl.errors import ConfigError
 from rl.experiment import make_configured_selector, make_verifier
 from rl.mprm_worker import make_label_rule
 from rl.planning.launch_plan import plan_lines

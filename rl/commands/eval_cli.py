@@ -74,7 +74,7 @@ def prm(
     """
     from rewards.measuring.process_benchmark import BenchmarkError
     from rl.commands.eval_prm_command import run
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
     from rl.evaluating.benchmark_order import ModelOptions, Options
 
     model = ModelOptions(mprm, head, format, separator, batch_size, batch_tokens, dtype, trust_remote_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.failure import FAILURE, USER_ERROR, fail
 from rl.new_folder import check_new_folder
 

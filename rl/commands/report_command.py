@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rewards.whole_file import replacing
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.report.page import report_page
 from rl.report.rollouts import sample_rollouts
 from rl.report.runs import read_runs

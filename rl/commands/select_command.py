@@ -123,7 +123,7 @@ def _selector(options: Options) -> Selector:
             f"--selector {name} needs {need}, which annotation files do not have; allowed are {', '.join(OFFLINE)}, "
             "or package.module:Name",
         )
-    from rl.config import ConfigError
+    from rl.errors import ConfigError
     from rl.extension import resolve_made
 
     sys.path.insert(0, str(Path.cwd()))

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from rl.commands.typed_command import typed_command
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.folder_lock import only_one
 from rl.study.findings import Findings
 from rl.study.report import write_report

@@ -10,15 +10,12 @@ from rewards.verification.checked import VerifierError
 from rl.commands.typed_command import typed_command
 from rl.config import Config
 from rl.console import Console
+from rl.errors import CheckpointError, MixedGroupError, RewardHackingError, UnreadableRolloutsError, WorkerError
 from rl.failure import FAILURE, USER_ERROR, fail
-from rl.loop import RewardHackingError
-from rl.progress import CheckpointError, checkpoints
-from rl.rollout_groups import MixedGroupError
-from rl.rollouts import UnreadableRolloutsError
+from rl.progress import checkpoints
 from rl.run_summary import summary_lines
 from rl.tasks.checked import TaskError
 from rl.train import choose_run_folder, train
-from rl.workers import WorkerError
 from selection.selectors import SelectorError
 
 FAILURES = (

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from tensorboard import default, program
 from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 
-from rl.config import ConfigError
 from rl.dashboard.dashboard_plugin import DashboardPlugin
+from rl.errors import ConfigError
 
 TAB = "#custom_scalars&_smoothingWeight=0"
 """The dashboard, with every value where it is: a few evaluations make no smooth curve."""

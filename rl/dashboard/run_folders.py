@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.run_files import TENSORBOARD
 
 

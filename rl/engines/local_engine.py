@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewards.records import Completion, PromptError, SamplingRequest
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.engines.engine import Engine
+from rl.errors import ConfigError
 from rl.experiment import build_engine
 from rl.quiet import quiet_stderr
 

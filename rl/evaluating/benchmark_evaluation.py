@@ -10,7 +10,8 @@ from rewards.image_files import UnreadableImageError, check_images
 from rewards.measuring.process_benchmark import BenchmarkError, Solution, read_benchmark
 from rewards.measuring.process_scoring import as_rollouts, evaluate_process_benchmark
 from rewards.visualprm import separator_text
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import make_encoder
 from rl.parts import Parts
 

@@ -13,10 +13,11 @@ import msgspec
 from rewards.records import Prompt
 from rewards.verification.answers import answer_reader
 from rl.chunked_file import ChunkedFile
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
 from rl.engines.engine import DEPLOYMENT
 from rl.engines.local_engine import LocalEngine
+from rl.errors import ConfigError
 from rl.evaluating.answer_scores import Judge
 from rl.evaluating.guided_search import Sampler
 from rl.evaluating.policy_evaluation import Plan, PolicyEvaluator, PromptRecord

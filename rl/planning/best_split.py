@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.planning.engine_work import EngineWork
 from rl.planning.simulation import Forecast, Simulation
 from rl.planning.stage_seconds import Split, StageSeconds

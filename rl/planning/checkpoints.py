@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import policy_checkpoint
 from rl.planning.model_shape import ModelShape
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 
 EMPTY = 1e-9
 

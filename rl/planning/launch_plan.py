@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.planning.checkpoints import check_folders, check_heads, checkpoints
 from rl.planning.gpu_placement import Gpu, kinds_of_workers, place
 from rl.planning.memory_estimate import (

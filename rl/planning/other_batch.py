@@ -16,7 +16,8 @@ from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.planning.engine_work import EngineWork
 from rl.planning.stage_seconds import StageSeconds, split_of
 

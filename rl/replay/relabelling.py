@@ -12,7 +12,8 @@ from rewards.annotation.annotator import Annotation, Continuation
 from rewards.encoding import Encoder
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import make_configured_budget, make_verifier
 from rl.replay.stream import RecordedRollout
 

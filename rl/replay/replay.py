@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from rewards.seeds import derive_seed
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import make_encoder
 from rl.mprm_worker import check_mprm
 from rl.replay.learning import TOTALS, Learning, make_learning

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 
 READ = ("mprm", "policy", "replay", "selection", "task")
 """Sections of an experiment that a replay reads; with `replay.tokens`, which labels anew, `annotation` as well."""

@@ -15,7 +15,7 @@ from rewards.annotation.annotator import Continuation
 from rewards.image_files import load_images
 from rewards.record_files import read_table, record_of_row
 from rewards.records import Annotated, Prompt, StepScores
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.recording import HELDOUT, IMAGES, STEP, STREAM, STREAM_SCHEMA, file_name, stream_files
 
 IMAGE_FILE = re.compile(rf"{IMAGES}/[0-9a-f]+\.png")

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.progress_bar import progress_bar
 from rl.study.cell import CellResult
 from rl.study.own_process import SECONDS_TO_STOP

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rl.config import ConfigError, load_section
+from rl.config import load_section
 from rl.config_sections import Count, Positive, Section
+from rl.errors import ConfigError
 
 ARM = "arm"
 """The factor whose levels are the named ``arms``."""

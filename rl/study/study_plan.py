@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.replay.replayable import check_replay, check_varied
 from rl.study.arms import Arm, Cell, make_arms, make_cells, make_recordings, recipe_of
 from rl.study.cell import CellResult

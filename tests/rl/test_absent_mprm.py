@@ -14,9 +14,10 @@ from rewards.credit.batch import ScoredBatch
 from rl.absent_mprm import AbsentMPRM
 from rl.checkpoint_files import list_files
 from rl.commands.eval_policy_command import Options, make_order
-from rl.config import Config, ConfigError, load_config
+from rl.config import Config, load_config
 from rl.config_learner import WatchConfig
 from rl.credit_assignment import make_credit
+from rl.errors import ConfigError
 from rl.experiment import SHIPPED_POLICY
 from rl.hacking_watch import HackingWatch
 from rl.planning.best_split import best_split

@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from rewards.visualprm import parse_record
 from rl.annotate import Order, Tally, annotate, identity
 from rl.cli import app
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
+from rl.errors import ConfigError
 from rl.tasks.grid import GridTask
 from tests.builders import an_image
 

@@ -15,7 +15,8 @@ from rewards.image_files import load_images
 from rewards.measuring.process_benchmark import read_benchmark
 from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
 from rewards.records import Prompt, Rollout
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.evaluating.benchmark_evaluation import evaluate_on_benchmark, read_configured_benchmark
 from rl.experiment import SHIPPED_POLICY
 from rl.tasks.grid import GridTask

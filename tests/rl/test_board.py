@@ -18,10 +18,11 @@ from torch.utils.tensorboard import SummaryWriter
 from typer.testing import CliRunner
 
 from rl.cli import app
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.dashboard.board import TAB, board
 from rl.dashboard.layout import dashboard_layout
 from rl.dashboard.run_folders import find_runs
+from rl.errors import ConfigError
 from rl.run_files import TENSORBOARD
 
 SIEVE = Path(sys.executable).parent / "sieve"

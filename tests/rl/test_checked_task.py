@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from rewards.records import Prompt, PromptError
 from rl.cli import app
 from rl.commands import train_command
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import make_task
 from rl.tasks.checked import TaskError, checked_task
 from rl.tasks.grid import GridTask

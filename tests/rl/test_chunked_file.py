@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rl.chunked_file import ChunkedFile
-from rl.config import ConfigError
+from rl.errors import ConfigError
 
 IDENTITY = {"seed": 0, "task.name": "grid"}
 CHUNKS = [b"one\ntwo\n", b"", "drei\nquatre é\n".encode(), b"five\n"]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rl.config import ConfigError, load_config
+from rl.config import load_config
 from rl.config_checks import MOST_RANK
 from rl.engines.adapter_files import RANKS
+from rl.errors import ConfigError
 
 WITHOUT = {"enabled": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -20,8 +20,9 @@ from rewards.outcome.outcome_model import STATE_FILE
 from rewards.process_model.mprm import MPRM, MPRM_FILE
 from rl.chunked_file import JOURNAL_SUFFIX
 from rl.cli import app
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
+from rl.errors import ConfigError
 from rl.evaluating.eval_policy import CHUNK, JudgeOrder, Order, evaluate_policy, identity, open_judge
 from rl.evaluating.policy_evaluation import Plan
 from rl.evaluating.strategy_report import StrategyReport

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rl.config import ConfigError
+from rl.errors import ConfigError
 from rl.extension import resolve, resolve_made
 
 BUILTIN = {"exact": str.strip, "boxed": str.lower}

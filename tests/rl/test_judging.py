@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rewards.records import StepCounts
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.judging import CACHE, join_verdicts, make_judge
 from rl.metric_table import METRICS
 from tests.builders import a_prompt, a_rollout, some_counts

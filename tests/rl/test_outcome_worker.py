@@ -15,7 +15,8 @@ from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
 from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
 from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verifiers import exact, numeric
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.experiment import SHIPPED_POLICY, make_verifier
 from rl.mprm_worker import check_mprm
 from rl.outcome_worker import build_outcome_model, check_outcome_model, outcome_settings, start_outcome_model

@@ -12,8 +12,9 @@ import pytest
 from rewards.encoding import Encoder
 from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
+from rl.errors import ConfigError
 from rl.experiment import SHIPPED_POLICY
 from rl.preference_corpus import find_preferences, index_preferences, is_held_out, learn_preferences, preference_batches
 from rl.tasks.grid import GridTask

@@ -13,14 +13,15 @@ import psutil
 import pytest
 import ray
 
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
+from rl.errors import ConfigError, LostWorkerError, WorkerError
 from rl.experiment import make_encoder, make_task
 from rl.ledger import Ledger
 from rl.monitor import Monitor
 from rl.recovery import recovering
 from rl.run_files import METRICS_FILE
-from rl.workers import LostWorkerError, Worker, WorkerError
+from rl.workers import Worker
 
 
 def losing(ledger: Ledger, steps: list[int]) -> Callable[[], str]:

@@ -20,13 +20,12 @@ from rewards.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import exact
-from rl.config import ConfigError
 from rl.engines.hf_engine import HfEngine
+from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
 from rl.experiment import SHIPPED_POLICY
 from rl.pending import Ready
-from rl.rollout_groups import MixedGroupError
 from rl.rollout_stream import Delivery, RolloutStream, StreamSettings
-from rl.rollouts import UnreadableRolloutsError, make_group
+from rl.rollouts import make_group
 from rl.staleness import StalenessGate
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt

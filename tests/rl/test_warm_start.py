@@ -16,8 +16,9 @@ from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated
 from rl.annotate import Order, annotate
-from rl.config import Config, ConfigError
+from rl.config import Config
 from rl.console import Console
+from rl.errors import ConfigError
 from rl.experiment import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from rl.warm_start import batches, find_records, warm_start

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 import ray
 
+from rl.errors import LostWorkerError, WorkerError
 from rl.worker_group import WorkerGroup
-from rl.workers import LostWorkerError, Worker, WorkerError
+from rl.workers import Worker
 
 
 class Member:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rl.config import Config, ConfigError
+from rl.config import Config
+from rl.errors import ConfigError
 from rl.planning.gpu_placement import Kind, kinds_of_workers
 from rl.workers import join_ray, worker_environment
 
