@@ -26,7 +26,8 @@ from rewards.annotation.budgets import Budget, fixed, make_budget
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import load_config
 from rl.engines.engine import Engine
 from rl.experiment import build_engine, make_encoder, make_task, make_verifier
 from rl.mprm_worker import build_mprm

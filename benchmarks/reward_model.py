@@ -24,7 +24,8 @@ import numpy as np
 
 from rewards.measuring.evaluation import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, step_f1
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import load_config
 from rl.engines.local_engine import LocalEngine
 from rl.evaluating.answer_scores import step_scores
 from rl.evaluating.eval_policy import JudgeOrder, open_judge

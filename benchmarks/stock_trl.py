@@ -23,7 +23,8 @@ from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import load_config
 from rl.engines.hf_engine import HfEngine
 from rl.experiment import make_encoder, make_task, make_verifier, policy_checkpoint
 from rl.rollouts import make_rollouts, rollout_requests

@@ -16,9 +16,9 @@ from rewards.credit.separators import without_separators
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.records import Experience, Prompt, Rollout, StepCounts, StepScores
 from rl.config import Config
-from rl.config_learner import LearnerConfig
+from rl.config.learner import LearnerConfig
+from rl.config.users_parts import resolve
 from rl.errors import ConfigError
-from rl.extension import resolve
 
 
 @dataclass(frozen=True)

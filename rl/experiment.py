@@ -15,9 +15,9 @@ from rewards.steps import Markers
 from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config
+from rl.config.users_parts import make_part, resolve, resolve_made
 from rl.engines.engine import RenewableEngine
 from rl.errors import ConfigError
-from rl.extension import make_part, resolve, resolve_made
 from rl.learning.settings import LearnerSettings
 from rl.named_checkpoint import refuse_absent, refuse_damaged
 from rl.tasks.checked import checked_task

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rewards.records import Rollout, StepScores
-from rl.config_learner import WatchConfig
+from rl.config.learner import WatchConfig
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -33,7 +33,7 @@ class HackingWatch:
     """Compares the mean of the latest policy steps with that of the first ones.
 
     A policy that hacks its reward model raises the scores while verified accuracy stays or falls, and it does so with
-    more, shorter or emptier steps, or by saying the same again. One measure a key of `rl.config_learner.WatchConfig`:
+    more, shorter or emptier steps, or by saying the same again. One measure a key of `rl.config.learner.WatchConfig`:
 
         gap:          mean over the rollouts of the mean score of their steps, minus the share of them that is right
         steps:        steps of a rollout
@@ -113,7 +113,7 @@ class HackingWatch:
 def measure(
     rollouts: Sequence[Rollout], scores: Sequence[StepScores], decode: Decode | None = None
 ) -> dict[str, float]:
-    """The measures of one policy step, by the keys of `rl.config_learner.WatchConfig`; those that need steps,
+    """The measures of one policy step, by the keys of `rl.config.learner.WatchConfig`; those that need steps,
     or the MPRM's scores of them, are missing where there are none."""
     if not rollouts:
         return {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rl.config import Config
+from rl.config.section import is_due
 from rl.errors import RewardHackingError
 from rl.evaluating.evaluations import Evaluations
 from rl.labelling import Labelling
@@ -26,7 +27,7 @@ from rl.metrics import (
 from rl.monitor import Monitor
 from rl.parts import Parts
 from rl.pending import Pending
-from rl.progress import Progress, is_due
+from rl.progress import Progress
 from rl.recording import Offer
 from rl.staleness import check_one_version, check_versions_sent
 from selection.selectors import apply_selector

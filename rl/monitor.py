@@ -14,6 +14,7 @@ from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
 from rewards.whole_file import replacing
 from rl.config import Config
+from rl.config.section import is_due
 from rl.console import Console
 from rl.dashboard.hyperparameters import write_hyperparameters
 from rl.dashboard.layout import dashboard_layout
@@ -21,7 +22,6 @@ from rl.dashboard.rollout_picture import draw_rollout
 from rl.dashboard.shown_rollouts import choose_shown, monte_carlo_labels
 from rl.errors import ConfigError
 from rl.evaluating.evaluation import Evaluation
-from rl.progress import is_due
 from rl.recording import Offer
 from rl.run_files import METRICS_FILE, TENSORBOARD
 from rl.tasks.task import KnowsSteps, Task

@@ -14,9 +14,9 @@ from rewards.process_model.mprm import IDENTITY, MPRM, MPRM_FILE, MPRMSettings, 
 from rewards.process_model.objective import Weighting
 from rl.absent_mprm import AbsentMPRM
 from rl.config import Config
+from rl.config.users_parts import resolve
 from rl.errors import ConfigError
 from rl.experiment import make_judge_encoder, policy_checkpoint
-from rl.extension import resolve
 from rl.named_checkpoint import refuse_other_kind
 from rl.worker_group import WorkerGroup
 from rl.workers import Worker

@@ -142,11 +142,6 @@ def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def is_due(every: int, step: int) -> bool:
-    """Whether something that happens every so many steps (0: never) happens after ``step``."""
-    return every > 0 and step % every == 0
-
-
 def _controller_state(parts: Parts) -> dict[str, object]:
     """What parts that live beside the loop say of themselves."""
     return {

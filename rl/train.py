@@ -17,8 +17,9 @@ import ray
 
 from rewards.whole_file import replacing
 from rl.checkpoint_files import check_files
-from rl.config import Config, load_config, save_config
-from rl.config_resumption import check_resumption
+from rl.checkpoints.resumption import check_resumption
+from rl.config import Config
+from rl.config.reading import load_config, save_config
 from rl.console import Console
 from rl.errors import ConfigError, WorkerError
 from rl.evaluating.benchmark_evaluation import read_configured_benchmark

@@ -45,7 +45,7 @@ WITH_EXAMPLES = {
     "rl.engines.weight_names",
     "rl.learning.advantages",
     "rl.learning.critic",
-    "rl.learning.trl_arguments",
+    "rl.config.trl_arguments",
     "rl.learning.micro_batches",
     "rl.progress_bar",
     "rl.recording",

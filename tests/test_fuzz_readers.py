@@ -21,12 +21,12 @@ from rewards.record_files import annotated_table, write_table
 from rewards.visualprm import UnusableRecordError, as_annotated, parse_record
 from rl.checkpoint_files import LIST_FILE, check_files, list_files
 from rl.chunked_file import ChunkedFile
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import YAMLTextError, load_config, read_yaml
 from rl.errors import ConfigError
 from rl.experiment import SHIPPED_POLICY
 from rl.ledger import LEDGER_FILE, Ledger
 from rl.tasks.files import FileTask
-from rl.yaml_text import YAMLTextError, read_yaml
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.buffer_files import load_buffer, save_buffer
 from tests.builders import a_prompt, an_annotated, an_image

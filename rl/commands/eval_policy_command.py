@@ -12,7 +12,8 @@ from typing import get_args
 
 from rewards.measuring.strategies import STRATEGIES, WITHOUT_JUDGE, Strategy
 from rewards.whole_file import replacing
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import load_config
 from rl.console import Console
 from rl.errors import ConfigError
 from rl.evaluating.eval_policy import Evaluated, JudgeKind, JudgeOrder, Order, evaluate_policy

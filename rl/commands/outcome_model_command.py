@@ -12,7 +12,8 @@ import torch
 
 from rewards.outcome.outcome_model import OutcomeModel
 from rewards.outcome.preferences import pair_accuracy
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import load_config
 from rl.console import Console
 from rl.errors import ConfigError
 from rl.new_folder import check_new_folder, new_folder

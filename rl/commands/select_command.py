@@ -123,8 +123,8 @@ def _selector(options: Options) -> Selector:
             f"--selector {name} needs {need}, which annotation files do not have; allowed are {', '.join(OFFLINE)}, "
             "or package.module:Name",
         )
+    from rl.config.users_parts import resolve_made
     from rl.errors import ConfigError
-    from rl.extension import resolve_made
 
     sys.path.insert(0, str(Path.cwd()))
     try:

@@ -14,7 +14,7 @@ def engine_start(kind: Literal["vllm", "hf"] = "vllm") -> Finding:
     import torch
 
     from rewards.records import SamplingRequest
-    from rl.config_sections import EngineConfig
+    from rl.config.sections import EngineConfig
     from rl.experiment import build_engine, make_encoder, make_task
 
     config, began = Config(engine=EngineConfig(kind=kind)), time.monotonic()

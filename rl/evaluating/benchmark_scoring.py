@@ -19,7 +19,7 @@ from rewards.measuring.process_scoring import as_rollouts, score_solutions
 from rewards.process_model.mprm import MPRM, MPRM_FILE, MPRMSettings, open_mprm
 from rewards.steps import Markers
 from rl.chunked_file import JOURNAL_SUFFIX, ChunkedFile
-from rl.config_sections import TaskConfig
+from rl.config.sections import TaskConfig
 from rl.errors import ConfigError
 from rl.evaluating.benchmark_order import ModelOptions, Options
 from rl.named_checkpoint import checkpoint_digest, files_digest

@@ -8,6 +8,7 @@ from functools import partial
 from rewards.measuring.process_benchmark import Solution
 from rewards.verification.answers import answer_reader
 from rl.config import Config
+from rl.config.section import is_due
 from rl.evaluating.benchmark_evaluation import evaluate_on_benchmark
 from rl.evaluating.evaluation import evaluate
 from rl.evaluating.guided_search import Sampler
@@ -15,7 +16,6 @@ from rl.evaluating.policy_evaluation import Plan, PolicyEvaluator
 from rl.evaluating.strategy_report import evaluate_strategies
 from rl.monitor import Monitor
 from rl.parts import Parts
-from rl.progress import is_due
 
 
 class Evaluations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rl.learning.settings import Correction
+from rl.config.trl_arguments import Correction
 
 
 def importance_weights(

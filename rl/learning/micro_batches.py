@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rewards.seeds import derive_seed
-from rl.learning.settings import LearnerSettings, Loss
+from rl.config.trl_arguments import Loss
+from rl.learning.settings import LearnerSettings
 
 
 def mini_batches(rows: int, settings: LearnerSettings, version: int) -> Iterator[list[int]]:

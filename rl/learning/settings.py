@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from rl.learning.trl_arguments import check_trl_arguments
+from rl.config.trl_arguments import Correction, Loss, Sharding
 
 if TYPE_CHECKING:
-    from rl.config_learner import LearnerConfig
     from rl.learning.critic import CriticSettings
-
-Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"]
-Correction = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
-Sharding = Literal["ddp", "fsdp2", "deepspeed"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +17,7 @@ class LearnerSettings:
 
     Attributes:
         loss: TRL's loss: how the objective is clipped, and averaged over tokens and rollouts.
-        trl: Further arguments of `trl.GRPOConfig`; see `rl.learning.trl_arguments`.
+        trl: Further arguments of `trl.GRPOConfig`; see `rl.config.trl_arguments`.
         learning_rate, weight_decay, max_grad_norm: Of AdamW, at a constant rate.
         clip: Clipping range of the probability ratio, epsilon.
         micro_batch: Most rollouts in one forward and backward pass of one rank; no result depends on it.
@@ -77,43 +71,3 @@ class LearnerSettings:
     trust_remote_code: bool = False
     seed: int = 0
     critic: CriticSettings | None = None
-
-
-def check_packages(liger: bool, sharding: Sharding) -> None:
-    """Whether what the settings want is installed.
-
-    Raises:
-        ValueError: One line that names the configuration's key, its value, and what is allowed.
-    """
-    if liger and find_spec("liger_kernel") is None:
-        raise ValueError("learner.liger is true: the package liger-kernel is not installed; allowed is false")
-    if sharding == "deepspeed" and find_spec("deepspeed") is None:
-        raise ValueError(
-            "learner.sharding is 'deepspeed': the package deepspeed is not installed; allowed is ddp or fsdp2"
-        )
-
-
-def check_settings(settings: LearnerSettings | LearnerConfig) -> None:
-    """Whether settings fit together, and what they want is installed; cheap, to be asked before anything is made.
-
-    Raises:
-        ValueError: One line that names the configuration's key, its value, and what is allowed.
-    """
-    try:
-        check_trl_arguments(settings.trl)
-    except ValueError as error:
-        raise ValueError(f"learner.trl.{error}") from None
-    check_packages(settings.liger, settings.sharding)
-    if settings.sharding == "deepspeed" and (settings.kl or settings.lora_rank):
-        wanted = "kl" if settings.kl else "lora_rank"
-        raise ValueError(f"learner.sharding is 'deepspeed': allowed with learner.{wanted} above 0 is ddp or fsdp2")
-    if settings.loss == "vespo" and settings.correction.startswith("sequence"):
-        raise ValueError(
-            f"learner.correction is {settings.correction!r}: allowed with learner.loss vespo, which weighs whole "
-            "rollouts itself, is none, token_truncate or token_mask"
-        )
-    if settings.correction_min >= settings.correction_max:
-        raise ValueError(
-            f"learner.correction_min is {settings.correction_min:g}: allowed is less than learner.correction_max, "
-            f"{settings.correction_max:g}"
-        )

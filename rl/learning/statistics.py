@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rewards.records import Experience
-from rl.learning.settings import Loss
+from rl.config.trl_arguments import Loss
 from rl.learning.trainer import PolicyTrainer
 
 SUMS = ("tokens", "entropy", "clipped", "kl", "importance_weight")

@@ -16,8 +16,9 @@ from trl import import_utils as trl_imports
 
 from rewards.backbone import add_lora, freeze_vision_tower, load_model
 from rewards.encoding import Encoder
+from rl.config.trl_arguments import check_settings
 from rl.learning.entropy_bonus import EntropyBonus
-from rl.learning.settings import LearnerSettings, check_settings
+from rl.learning.settings import LearnerSettings
 
 # TRL would import vLLM, seconds and half a gigabyte of it, for sampling that happens in the engines.
 trl_imports.is_vllm_available = lambda min_version=None: False
@@ -111,7 +112,7 @@ def make_trainer(checkpoint: str, encoder: Encoder, settings: LearnerSettings) -
     """A trainer around the checkpoint's model, of which what learns is float32 and requires a gradient.
 
     Raises:
-        ValueError: See `rl.learning.settings.check_settings`; or the checkpoint has no part that is to be frozen or
+        ValueError: See `rl.config.trl_arguments.check_settings`; or the checkpoint has no part that is to be frozen or
             adapted.
     """
     check_settings(settings)

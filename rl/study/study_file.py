@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rl.config import load_section
-from rl.config_sections import Count, Positive, Section
+from rl.config.reading import load_section
+from rl.config.section import Count, Positive, Section
 from rl.errors import ConfigError
 
 ARM = "arm"

@@ -6,7 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from rl.config import Config, load_config, save_config
+from rl.config import Config
+from rl.config.reading import load_config, save_config
 from rl.errors import ConfigError
 from rl.progress import CHECKPOINTS, checkpoints
 from rl.replay.measuring import area_under_curve

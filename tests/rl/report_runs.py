@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rewards.records import Rollout, StepScores
-from rl.config import load_config, save_config
+from rl.config.reading import load_config, save_config
 from rl.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from tests.rl.recorded_streams import record_stream
 

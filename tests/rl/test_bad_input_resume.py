@@ -11,7 +11,7 @@ import pytest
 
 from rl.checkpoint_files import LIST_FILE, list_files
 from rl.cli import main
-from rl.config import load_config, save_config
+from rl.config.reading import load_config, save_config
 from rl.errors import ConfigError
 from rl.experiment import SHIPPED_POLICY
 from rl.folder_lock import only_one

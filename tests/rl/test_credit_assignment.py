@@ -11,7 +11,7 @@ import pytest
 from rewards.encoding import Encoder
 from rewards.records import Experience, Rollout, StepScores
 from rl.config import Config
-from rl.config_learner import LearnerConfig
+from rl.config.learner import LearnerConfig
 from rl.credit_assignment import make_credit
 from rl.experiment import SHIPPED_POLICY
 from tests.builders import a_prompt, a_rollout, some_counts

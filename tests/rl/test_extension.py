@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rl.config.users_parts import resolve, resolve_made
 from rl.errors import ConfigError
-from rl.extension import resolve, resolve_made
 
 BUILTIN = {"exact": str.strip, "boxed": str.lower}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.records import Rollout, StepScores
-from rl.config_learner import WatchConfig
+from rl.config.learner import WatchConfig
 from rl.hacking_watch import HackingWatch, measure, repeated_steps
 from tests.builders import a_rollout
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import load_config
 from rl.errors import ConfigError
 from rl.experiment import make_encoder, make_task
 from rl.recording import HELDOUT, IMAGES, STEP, STREAM, Recording, stream_files

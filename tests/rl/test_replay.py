@@ -9,7 +9,8 @@ import pytest
 
 from rewards.measuring.process_metrics import LabelledSteps
 from rewards.records import Annotated
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import load_config
 from rl.errors import ConfigError
 from rl.experiment import make_encoder
 from rl.recording import STREAM, Recording, stream_files

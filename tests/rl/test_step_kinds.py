@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import rl
-from rl.config import load_config
+from rl.config.reading import load_config
 from rl.experiment import build_engine, make_encoder, make_task
 from rl.rollouts import make_rollouts, rollout_requests
 from rl.tasks.task import KnowsSteps

@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rl.config_sections import Count, Positive, Section, Share, Weight
+from rl.config.section import (
+    Count,
+    Positive,
+    Section,
+    Share,
+    Weight,
+)
+from rl.config.trl_arguments import Correction, Loss, Sharding
 
 
 class LearnerConfig(Section):
@@ -22,7 +29,7 @@ class LearnerConfig(Section):
     value model; see the section `value`)."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Of `grpo`: whose standard deviation rewards are divided by, as TRL's `scale_rewards`."""
-    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"] = "dapo"
+    loss: Loss = "dapo"
     """TRL's loss: how the objective is clipped, and averaged over tokens and rollouts. `cispo` takes
     `trl.epsilon_high`, 5 unless given, as the bound of the ratio."""
     trl: dict[str, Any] = Field(default_factory=dict)
@@ -63,7 +70,7 @@ class LearnerConfig(Section):
     max_skipped: Annotated[int, Field(ge=0)] = 3
     """Policy steps in a row that are left out, and counted, because loss or gradient is not finite; the next one stops
     the run."""
-    correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "none"
+    correction: Correction = "none"
     """How what the sampler's log-probabilities differ from the learner's is made good (TRL's
     `vllm_importance_sampling_mode`): weights of tokens or whole rollouts, cut off at `correction_max` or left out
     beyond it. `none` clips the ratio to the sampler itself, and needs no further pass."""
@@ -87,7 +94,7 @@ class LearnerConfig(Section):
     """What the learner's device can do, for `perf/flops_utilisation`; null for the figure of a known GPU."""
     ranks: Count = 1
     """Processes that share the work, each a Ray actor."""
-    sharding: Literal["ddp", "fsdp2", "deepspeed"] = "ddp"
+    sharding: Sharding = "ddp"
     """Of several ranks: whether each holds all of weights, gradients and optimizer (`ddp`), or a part of them (`fsdp2`,
     or `deepspeed` where it is installed)."""
     num_cpus: Weight = 0.5

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.measuring.strategies import WITHOUT_JUDGE
-from rl.learning.settings import check_settings
-
-if TYPE_CHECKING:
-    from rl.config import Config
-    from rl.config_sections import EvaluationConfig
+from rl.config.running import EvaluationConfig
+from rl.config.sections import Sections
+from rl.config.trl_arguments import check_settings
 
 MOST_RANK = 512
 """Of adapters that vLLM takes."""
 
 
-def check_fit(config: Config) -> None:
+def check_fit(config: Sections) -> None:
     """Whether the sections fit together.
 
     Raises:
@@ -41,7 +37,7 @@ def check_fit(config: Config) -> None:
     _check_evaluation(config.evaluation)
 
 
-def _check_gpus(config: Config) -> None:
+def _check_gpus(config: Sections) -> None:
     for section, gpus, ranks in (
         ("learner", config.learner.num_gpus, config.learner.ranks),
         ("mprm", config.mprm.num_gpus, config.mprm.ranks),
@@ -56,7 +52,7 @@ def _check_gpus(config: Config) -> None:
             )
 
 
-def _check_engine(config: Config) -> None:
+def _check_engine(config: Sections) -> None:
     engine = config.engine
     if engine.max_completion_tokens >= engine.max_model_len:
         raise ValueError(
@@ -88,7 +84,7 @@ def _check_engine(config: Config) -> None:
     _check_weight_transfer(config)
 
 
-def _check_weight_transfer(config: Config) -> None:
+def _check_weight_transfer(config: Sections) -> None:
     engine, learner = config.engine, config.learner
     route = engine.weight_transfer
     if route == "object_store":
@@ -117,7 +113,7 @@ def _check_weight_transfer(config: Config) -> None:
         )
 
 
-def _check_learner(config: Config) -> None:
+def _check_learner(config: Sections) -> None:
     learner = config.learner
     check_settings(learner)
     if learner.reference_every and not learner.kl:
@@ -134,7 +130,7 @@ def _check_learner(config: Config) -> None:
         )
 
 
-def _check_ppo(config: Config) -> None:
+def _check_ppo(config: Sections) -> None:
     learner = config.learner
     if learner.algorithm != "ppo":
         return
@@ -162,7 +158,7 @@ def _check_ppo(config: Config) -> None:
         )
 
 
-def _check_mprm(config: Config) -> None:
+def _check_mprm(config: Sections) -> None:
     mprm, dtype = config.mprm, config.policy.dtype
     if mprm.likelihood and mprm.input_format != "rollout":
         raise ValueError(
@@ -180,7 +176,7 @@ def _check_mprm(config: Config) -> None:
         )
 
 
-def _check_without_mprm(config: Config) -> None:
+def _check_without_mprm(config: Sections) -> None:
     """Nothing asks for the reward model of a run without one; of credit rules, `rl.credit_assignment` knows that."""
     if config.mprm.enabled:
         return

@@ -1,85 +1,33 @@
-"""What an experiment is, read from YAML and ``key.sub=value`` overrides."""
+"""YAML and ``key.sub=value`` overrides, as sections; complaints are one line."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from reprlib import Repr
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+import yaml.composer
+from pydantic import BaseModel, ValidationError
 
 from rewards.whole_file import replacing
-from rl.config_checks import check_fit
-from rl.config_judge import JudgeConfig
-from rl.config_learner import LearnerConfig, ValueConfig, WatchConfig
-from rl.config_outcome import OutcomeModelConfig
-from rl.config_recovery import RecoveryConfig
-from rl.config_replay import ReplayConfig
-from rl.config_sections import (
-    AnnotationConfig,
-    Count,
-    EngineConfig,
-    EvaluationConfig,
-    MPRMConfig,
-    PolicyConfig,
-    Positive,
-    Section,
-    SelectionConfig,
-    TaskConfig,
-)
+from rl.config.experiment import Config
+from rl.config.section import Section
 from rl.errors import ConfigError
-from rl.shown_value import shown
-from rl.yaml_text import YAMLTextError, read_yaml
 
 Kind = TypeVar("Kind", bound=Section)
 
 
 SECRET = {"judge.api_key_env"}
 """Keys whose wrong value may be a secret by mistake, and is not repeated."""
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlong = 60
+_SHORT.maxlevel = 2
 
-
-class Config(Section):
-    """One experiment."""
-
-    name: str = "run"
-    """Names the run folder."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of samples, selection, buffer and learner; the prompts of `grid` have `task.seed`."""
-    steps: Count = 100
-    """Policy steps."""
-    max_staleness: Annotated[int, Field(ge=0)] = 1
-    """Policy steps that sampling may run ahead of the learner; 0 is strictly on-policy."""
-    output_dir: str | None = None
-    """The run folder; null for `runs/NAME-TIME`."""
-    checkpoint_every: Annotated[int, Field(ge=0)] = 50
-    """Policy steps between checkpoints; 0 for the beginning and the end only."""
-    keep_checkpoints: Count = 2
-    """Checkpoints that stay; older ones are deleted."""
-    deadline: Positive = 600
-    """Seconds after which a worker that has not answered is lost."""
-    record: bool = False
-    """Whether all rollouts, labels and scores are written to the run's `stream` folder, for reports and replays."""
-    task: TaskConfig = TaskConfig()
-    policy: PolicyConfig = PolicyConfig()
-    engine: EngineConfig = EngineConfig()
-    learner: LearnerConfig = LearnerConfig()
-    value: ValueConfig = ValueConfig()
-    annotation: AnnotationConfig = AnnotationConfig()
-    judge: JudgeConfig = JudgeConfig()
-    selection: SelectionConfig = SelectionConfig()
-    mprm: MPRMConfig = MPRMConfig()
-    outcome_model: OutcomeModelConfig = OutcomeModelConfig()
-    watch: WatchConfig = WatchConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    recovery: RecoveryConfig = RecoveryConfig()
-    replay: ReplayConfig = ReplayConfig()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Config:
-        check_fit(self)
-        return self
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])[^\s'\"]+")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -163,3 +111,52 @@ def _keys(kind: Any, sections: Sequence[str | int]) -> list[str]:
     for section in sections:
         kind = kind.model_fields[str(section)].annotation
     return list(kind.model_fields)
+
+
+def shown(value: Any) -> str:
+    """As Python writes it, shortened where it is long or deep; what an address has in ``USER:PASSWORD@`` or after its
+    ``?`` is left out.
+
+    >>> shown(["a.png", 3]), shown("x" * 300)[95:110], shown("https://me:secret@judge/v1?key=secret")
+    ("['a.png', 3]", 'xxx...xxxxxxxxx', "'https://***@judge/v1?***'")
+    """
+    return _CREDENTIALS.sub("***", _SHORT.repr(value))
+
+
+class YAMLTextError(ValueError):
+    """It is no such text; one line that says what is wrong and, where that is known, in which line."""
+
+
+def read_yaml(text: str) -> Any:
+    """The value that a text stands for.
+
+    Raises:
+        YAMLTextError: It is not YAML, a key stands twice in a mapping, or a value cannot be.
+    """
+    try:
+        return yaml.load(text, _PlainLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise YAMLTextError(f"{line}{' '.join(problem.split())}") from None
+    except RecursionError:
+        raise YAMLTextError("its brackets are too deep") from None
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is a date or a number that cannot be
+        raise YAMLTextError(" ".join(str(error).split())) from None
+    except (AttributeError, LookupError):  # of PyYAML's own functions for tags such as `!!bool`
+        raise YAMLTextError("a value is not of the kind that its tag says") from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's own would let the last of several equal keys win without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], yaml.Mark] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                earlier = first.setdefault((key.tag, key.value), key.start_mark)
+                if earlier is not key.start_mark:
+                    problem = f"key {key.value!r} is there already, in line {earlier.line + 1}; allowed is once"
+                    raise yaml.composer.ComposerError(problem=problem, problem_mark=key.start_mark)
+        return node

@@ -1,0 +1,170 @@
+"""Sections on the reward models: of steps, and of answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from rl.config.section import (
+    Combine,
+    Count,
+    Positive,
+    Section,
+    Weight,
+    check_weights,
+)
+
+
+class OutcomeModelConfig(Section):
+    """The outcome reward model, which judges whole answers; made only where `reward` or `harvest` asks for it."""
+
+    reward: Literal["rule", "model", "hybrid"] = "rule"
+    """What an answer is worth: `rule` (the verifier's verdict), `model` (the outcome model's score), or `hybrid` (1 if
+    the verifier says right, else the outcome model's score)."""
+    checkpoint: str | None = None
+    """Where it starts from: a folder that `sieve train-outcome` wrote, or a Transformers checkpoint; null for the
+    policy's own. Its vocabulary must be the policy's."""
+    beside: tuple[str, ...] = ()
+    """Folders of saved outcome models or MPRMs that judge beside it, and learn nothing; an MPRM's score of an answer is
+    the mean of its step scores."""
+    combine: Combine = "mean"
+    """How their scores of an answer become one: `mean`, `minimum`, or a list of weights, its own first."""
+    pairs: tuple[str, ...] = ()
+    """Preference pairs to learn from before the first step: JSON lines, or folders of `*.jsonl`."""
+    pairs_epochs: Count = 1
+    """Passes over them."""
+    harvest: bool = False
+    """Whether it goes on learning from right and wrong answers to the same prompt, as they come."""
+    pairs_per_group: Count = 4
+    """Of `harvest`: most pairs of one group."""
+    capacity: Count = 1024
+    """Of `harvest`: most pairs kept; the oldest go first."""
+    every: Count = 2
+    """Of `harvest`: policy steps between two updates."""
+    batches: Count = 2
+    """Of `harvest`: optimizer steps of one update."""
+    batch_size: Count = 32
+    """Pairs of one optimizer step."""
+    learning_rate: Positive = 1e-4
+    """Of AdamW, constant; the paper has 3e-6 for a model of 7 billion parameters."""
+    weight_decay: Weight = 0.0
+    """Of AdamW."""
+    micro_batch_tokens: Count = 16384
+    """Most tokens of one forward pass, padding and image tokens included."""
+    freeze_vision: bool = False
+    """Whether the vision tower stays as it is."""
+    num_cpus: Weight = 0
+    """CPUs that Ray reserves; 0 to share those of the others."""
+    num_gpus: Weight = 0
+    """GPUs that Ray reserves."""
+
+    @field_validator("combine")
+    @classmethod
+    def _has_a_weight_for_each(cls, value: Combine, info: ValidationInfo) -> Combine:
+        return check_weights(value, info)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the run has an outcome model."""
+        return self.reward != "rule" or self.harvest
+
+    @property
+    def lesson_size(self) -> int:
+        """Pairs of one update."""
+        return self.batches * self.batch_size
+
+
+class MPRMConfig(Section):
+    """The multimodal process reward model."""
+
+    enabled: bool = True
+    """Whether there is one; without it nothing is labelled, and rewards are outcomes alone. Wants `annotation.share` 0
+    and a credit rule that reads no scores."""
+    checkpoint: str | None = None
+    """Where it starts from; null for the policy's own checkpoint."""
+    beside: tuple[str, ...] = ()
+    """Folders of saved MPRMs that judge beside it, and learn nothing."""
+    combine: Combine = "mean"
+    """How their scores of a step become one: `mean`, `minimum`, or a list of weights, its own first."""
+    every: Count = 2
+    """Policy steps between two updates."""
+    until: Annotated[int, Field(ge=0)] | None = None
+    """Policy steps after which it learns no more; null for never."""
+    batches: Count = 8
+    """Optimizer steps of one update."""
+    batch_size: Count = 64
+    """Rollouts of one optimizer step."""
+    head: Literal["token", "value", "beta"] = "token"
+    """`token` (the checkpoint's own logits of two words), `value` (two linear layers), or `beta` (the mean and
+    concentration of a step's success rate, learned from the counts themselves: a score with its reliability)."""
+    input_format: Literal["rollout", "chat", "inline"] = "rollout"
+    """How it reads: `rollout` (as the policy wrote it), `chat` (VisualPRM: one turn a step) or `inline` (published BIS:
+    a marker after each step)."""
+    verdicts: tuple[str, str] = ("+", "-")
+    """Of `token`: the words for right and wrong, each one token; VisualPRM's, while published BIS has Yes and No."""
+    step_marker: str = "<prm>"
+    """Of `inline`: what ends a step; added to the vocabulary where it is missing."""
+    likelihood: bool | None = None
+    """Whether scores also use how likely the MPRM finds the text, which costs the logits of every answer token; null
+    for yes where it reads the rollout as the policy wrote it."""
+    label: str = "hard"
+    """Label rule of `token` and `value`: `hard` (1 if a share above `threshold` of the continuations was right), `soft`
+    (that share), or `package.module:name`."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of `hard`: tau."""
+    class_weights: tuple[Weight, Weight] = (1.0, 1.0)
+    """What a wrong and a right step count in the loss."""
+    perception_weight: Weight = 1.0
+    """What a perception step counts on top."""
+    until_first_error: bool = False
+    """Whether steps after a rollout's first wrong one are left out of the loss."""
+    freeze_vision: bool = False
+    """Whether the vision tower stays as it is."""
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of adapters on the language model, which is else left as it is; 0 to train all of it."""
+    guard_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the annotated groups that the MPRM never learns from, kept to judge its updates by; 0 for no guard."""
+    guard_capacity: Count = 256
+    """Most rollouts held back; the oldest go first."""
+    guard_margin: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    """An update that lowers the area under the ROC curve within groups by more is taken back; null to only watch."""
+    warm_start: tuple[str, ...] = ()
+    """Annotation files in VisualPRM400K's format, or folders of `*.jsonl`, to learn from before the first step."""
+    warm_start_images: str | None = None
+    """The folder that their image paths are relative to, and must not lead out of; null for each file's own folder."""
+    warm_start_epochs: Count = 1
+    """Passes over them."""
+    learning_rate: Positive = 1e-4
+    """Of AdamW, constant."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Of AdamW."""
+    micro_batch_tokens: Count = 16384
+    """Most tokens of one forward pass, padding and image tokens included."""
+    ranks: Count = 1
+    """Processes that share the MPRM's work, each a Ray actor."""
+    sharding: Literal["ddp", "fsdp2"] = "ddp"
+    """Of several ranks: whether each holds all weights, or a part of them."""
+    num_cpus: Annotated[float, Field(ge=0)] = 0.5
+    """CPUs that Ray reserves for each rank."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves for each rank."""
+
+    @field_validator("combine")
+    @classmethod
+    def _has_a_weight_for_each(cls, value: Combine, info: ValidationInfo) -> Combine:
+        return check_weights(value, info)
+
+    @property
+    def uses_likelihood(self) -> bool:
+        """What `likelihood` comes to."""
+        return self.input_format == "rollout" if self.likelihood is None else self.likelihood
+
+    def learns_after(self, step: int) -> bool:
+        """Whether an update is due after policy step ``step``, counted from 1."""
+        return step % self.every == 0 and (self.until is None or step <= self.until)
+
+    @property
+    def lesson_size(self) -> int:
+        """Rollouts of one update."""
+        return self.batches * self.batch_size

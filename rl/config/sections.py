@@ -1,0 +1,153 @@
+"""The sections of an experiment's configuration: typed, documented fields with their defaults."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from rl.config.labels import AnnotationConfig, JudgeConfig, SelectionConfig
+from rl.config.learner import LearnerConfig, ValueConfig, WatchConfig
+from rl.config.reward_models import MPRMConfig, OutcomeModelConfig
+from rl.config.running import EvaluationConfig, RecoveryConfig, ReplayConfig
+from rl.config.section import Count, Positive, Section, Share, Weight
+
+
+class TaskConfig(Section):
+    """Where prompts come from, and how an answer is read and judged."""
+
+    name: str = "grid"
+    """`grid` (procedural, embedded), `files` (tables: files, folders, or the hub), or `package.module:Name` of your
+    own."""
+    difficulty: Annotated[int, Field(ge=1, le=3)] = 2
+    """Of `grid`: 1 easy to 3 hard."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of `grid`: which world of pictures; train and held-out prompts never overlap within one."""
+    train_files: tuple[str, ...] = ()
+    """Of `files`: training prompts, each a `.jsonl` or `.parquet` file, `FOLDER[:CONFIG]:SPLIT` or
+    `hub:OWNER/NAME[@REVISION][:CONFIG]:SPLIT`."""
+    heldout_files: tuple[str, ...] = ()
+    """Of `files`: prompts for evaluation only."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ, and `choices`,
+    `unit`, `precision`, where there are such; `image_*` for several, `metadata.source` into a struct."""
+    image_root: str | None = None
+    """Of `files`: the folder that image paths are relative to, and must not lead out of; null for each table's own."""
+    instruction: str = ""
+    """Of `files`: added to every question, for example how to write steps and the final answer."""
+    verifier: str = "exact"
+    """`exact` (text after "Answer:"), `boxed`, `numeric`, `multiple_choice`, `latex` (math-verify), or
+    `package.module:name` of your own."""
+    tolerance: Weight = 1e-6
+    """Of `numeric`: largest difference to the reference, as a share of it."""
+    absolute_tolerance: Weight = 0.0
+    """Of `numeric`: largest difference as it is; the larger of the two counts."""
+    step_separator: str = r"\n"
+    """Regular expression between written steps; `\\n\\n` for most chat models."""
+    answer_marker: str | None = "Answer:"
+    """Regular expression that begins the final answer, which is not a step; null if the answer is in the last step."""
+    perception_marker: str | None = r"\[Visual Elements\]"
+    """Regular expression that begins a step, or a run of steps, on what the image shows; null for none."""
+    reasoning_marker: str | None = r"\[Reasoning\]"
+    """Regular expression that begins a step, or a run of steps, that goes on from there; null for none."""
+
+    @field_validator("step_separator", "answer_marker", "perception_marker", "reasoning_marker")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        try:
+            if value is not None and re.match(f"(?:{value})+", ""):
+                raise ValueError("input should be a regular expression that does not match empty text")
+        except re.error as error:
+            raise ValueError(f"input should be a regular expression: {error}") from None
+        return value
+
+
+class PolicyConfig(Section):
+    """The model that learns to reason."""
+
+    checkpoint: str = "grid_policy"
+    """A Transformers vision-language checkpoint (folder or hub name); `grid_policy` is the one shipped with Sieve."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and computation."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a checkpoint may run."""
+
+
+class EngineConfig(Section):
+    """What samples rollouts and Monte-Carlo continuations."""
+
+    kind: Literal["vllm", "hf"] = "vllm"
+    """`vllm`, or `hf` (Transformers; slow, needs nothing)."""
+    count: Count = 1
+    """Engines, each a Ray actor; requests for one prompt that are asked together go to the same engine."""
+    temperature: Positive = 1.0
+    """Sampling temperature."""
+    max_completion_tokens: Count = 64
+    """Most tokens of an answer."""
+    max_model_len: Count = 256
+    """Most tokens of prompt and answer together."""
+    images_per_prompt: Count = 1
+    """Most images of one prompt."""
+    max_num_seqs: Count = 128
+    """Sequences decoded at once."""
+    kv_cache_gib: Count = 1
+    """Key-value cache on a CPU, GiB."""
+    gpu_memory_utilization: Share = 0.45
+    """Share of its GPU that vLLM takes."""
+    num_cpus: Annotated[float, Field(ge=0)] = 1
+    """CPUs that Ray reserves for each engine; also its threads."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves for each engine; fractions share a GPU."""
+    tensor_parallel: Count = 1
+    """Of `vllm`: GPUs (on a CPU: processes) that each engine spreads its weights over."""
+    sleep: bool = False
+    """Of `vllm` on a GPU that it shares with the learner: whether it gives its memory back while the learner works;
+    wants `max_staleness: 0`."""
+    segment_tokens: Count | None = None
+    """Tokens after which a rollout that has not ended makes room: it goes on in the next round, perhaps with newer
+    weights, while batches are made of the groups that are finished; null to wait for all. Wants `max_staleness` 1 or
+    more, and gains little below 2."""
+    weight_transfer: Literal["object_store", "nccl", "ipc"] = "object_store"
+    """How new weights travel: through Ray's object store (any machine), or by vLLM's own transfer between GPUs: `nccl`,
+    or `ipc` where learner and engine share one."""
+    sync_adapters: bool = True
+    """Of `vllm` with `learner.lora_rank`: whether the adapters alone travel and are applied in the engine, instead of
+    whole weights with the adapters merged in."""
+
+
+class Sections(Section):
+    """All keys of an experiment, whether or not they fit together."""
+
+    name: str = "run"
+    """Names the run folder."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of samples, selection, buffer and learner; the prompts of `grid` have `task.seed`."""
+    steps: Count = 100
+    """Policy steps."""
+    max_staleness: Annotated[int, Field(ge=0)] = 1
+    """Policy steps that sampling may run ahead of the learner; 0 is strictly on-policy."""
+    output_dir: str | None = None
+    """The run folder; null for `runs/NAME-TIME`."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 50
+    """Policy steps between checkpoints; 0 for the beginning and the end only."""
+    keep_checkpoints: Count = 2
+    """Checkpoints that stay; older ones are deleted."""
+    deadline: Positive = 600
+    """Seconds after which a worker that has not answered is lost."""
+    record: bool = False
+    """Whether all rollouts, labels and scores are written to the run's `stream` folder, for reports and replays."""
+    task: TaskConfig = TaskConfig()
+    policy: PolicyConfig = PolicyConfig()
+    engine: EngineConfig = EngineConfig()
+    learner: LearnerConfig = LearnerConfig()
+    value: ValueConfig = ValueConfig()
+    annotation: AnnotationConfig = AnnotationConfig()
+    judge: JudgeConfig = JudgeConfig()
+    selection: SelectionConfig = SelectionConfig()
+    mprm: MPRMConfig = MPRMConfig()
+    outcome_model: OutcomeModelConfig = OutcomeModelConfig()
+    watch: WatchConfig = WatchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
+    replay: ReplayConfig = ReplayConfig()
