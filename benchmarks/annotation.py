@@ -26,12 +26,13 @@ from rewards.annotation.budgets import Budget, fixed, make_budget
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.engines.engine import Engine
-from rl.experiment import build_engine, make_encoder, make_task, make_verifier
+from rl.engines.making import build_engine
+from rl.files.named_checkpoint import make_encoder
 from rl.mprm_worker import build_mprm
 from rl.rollouts import make_rollouts, rollout_requests
+from rl.tasks.making import make_task, make_verifier
 from selection.bis import balanced_information, step_statistics
 from selection.candidates import Candidates
 from selection.prediction import predicted_balanced_information

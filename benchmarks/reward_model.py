@@ -24,13 +24,13 @@ import numpy as np
 
 from rewards.measuring.evaluation import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, step_f1
-from rl.config import Config
-from rl.config.reading import load_config
-from rl.engines.local_engine import LocalEngine
+from rl.config import Config, load_config
+from rl.engines.making import LocalEngine
 from rl.evaluating.answer_scores import step_scores
 from rl.evaluating.eval_policy import JudgeOrder, open_judge
-from rl.experiment import SHIPPED_POLICY, make_encoder, make_task, make_verifier
+from rl.files.named_checkpoint import SHIPPED_POLICY, make_encoder
 from rl.rollouts import make_rollouts, rollout_requests
+from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import KnowsSteps
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"

@@ -23,11 +23,11 @@ from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.engines.hf_engine import HfEngine
-from rl.experiment import make_encoder, make_task, make_verifier, policy_checkpoint
+from rl.files.named_checkpoint import make_encoder, policy_checkpoint
 from rl.rollouts import make_rollouts, rollout_requests
+from rl.tasks.making import make_task, make_verifier
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 

@@ -18,14 +18,16 @@ from rewards.records import Annotated, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
 from rewards.visualprm import format_record, make_record
-from rl.chunked_file import ChunkedFile
 from rl.config import Config
 from rl.console import Console
 from rl.engines.engine import DEPLOYMENT, Engine
-from rl.engines.local_engine import LocalEngine
+from rl.engines.making import LocalEngine
 from rl.errors import ConfigError
-from rl.experiment import make_configured_budget, make_encoder, make_task, make_verifier
+from rl.files.chunked_file import ChunkedFile
+from rl.files.named_checkpoint import make_encoder
+from rl.labelling import make_configured_budget
 from rl.rollouts import make_rollouts
+from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import Split, Task
 
 
@@ -103,7 +105,7 @@ class Annotator:
 
 
 def annotate(config: Config, order: Order, console: Console) -> Tally:
-    """Write ``order.output``, or what is missing of it; see `rl.chunked_file` for what survives a kill.
+    """Write ``order.output``, or what is missing of it; see `rl.files.chunked_file` for what survives a kill.
 
     Prompts go through in chunks of ``learner.prompts``. The chunks are part of what decides the samples: an engine's
     rounding depends on who is sampled together, and a triage chooses among a chunk's rollouts. So a chunk is written as

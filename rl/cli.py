@@ -58,7 +58,7 @@ def train(
     * `sieve train configs/quickstart.yaml learner.credit=outcome`
     * `sieve train --resume runs/quickstart-20261121-101500 steps=200`
     """
-    from rl.config.reading import load_config
+    from rl.config import load_config
     from rl.errors import ConfigError
 
     changes = list(overrides or [])

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rewards.annotation.annotator import Annotation, Bill, Continuation
+from rewards.annotation.budgets import Budget, make_budget
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.judging import join_verdicts
-from rl.parts import Parts
 from selection.candidates import Candidates, gather_candidates
+from selection.prediction import predicted_balanced_information
+
+if TYPE_CHECKING:
+    from rl.parts import Parts
 
 
 class Labelling:
@@ -104,3 +110,24 @@ def _choose(config: Config, step: int, rollouts: Sequence[Rollout]) -> list[int]
     size = int(np.ceil(len(rollouts) * config.annotation.share))
     chosen = generator.choice(len(rollouts), size=size, replace=False).tolist()
     return sorted(place for place in chosen if rollouts[place].steps)
+
+
+def make_configured_budget(config: Config) -> Budget:
+    """What labelling the steps of a batch of rollouts may cost. A triage ranks them by their predicted BIS."""
+    annotation = config.annotation
+    return make_budget(
+        annotation.budget,
+        annotation.continuations,
+        first_error=annotation.first_error,
+        error=annotation.error,
+        threshold=annotation.threshold,
+        prior=annotation.prior,
+        outcome_weight=annotation.outcome_weight,
+        share_prefixes=annotation.share_prefixes,
+        triage_policy=annotation.triage_policy,
+        triage_ratio=annotation.triage_ratio,
+        probe=annotation.probe,
+        rank=partial(
+            predicted_balanced_information, continuations=annotation.continuations, alpha=config.selection.alpha
+        ),
+    )

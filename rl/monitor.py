@@ -22,8 +22,8 @@ from rl.dashboard.rollout_picture import draw_rollout
 from rl.dashboard.shown_rollouts import choose_shown, monte_carlo_labels
 from rl.errors import ConfigError
 from rl.evaluating.evaluation import Evaluation
+from rl.files.run_files import METRICS_FILE, TENSORBOARD
 from rl.recording import Offer
-from rl.run_files import METRICS_FILE, TENSORBOARD
 from rl.tasks.task import KnowsSteps, Task
 
 SHOWN_EVERY = 10

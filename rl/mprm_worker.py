@@ -16,8 +16,7 @@ from rl.absent_mprm import AbsentMPRM
 from rl.config import Config
 from rl.config.users_parts import resolve
 from rl.errors import ConfigError
-from rl.experiment import make_judge_encoder, policy_checkpoint
-from rl.named_checkpoint import refuse_other_kind
+from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
 from rl.worker_group import WorkerGroup
 from rl.workers import Worker
 

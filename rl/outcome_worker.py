@@ -12,9 +12,8 @@ from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble
 from rewards.process_model.mprm import MPRM_FILE, open_mprm
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.experiment import make_judge_encoder, policy_checkpoint
+from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
 from rl.mprm_worker import mprm_settings
-from rl.named_checkpoint import refuse_other_kind
 from rl.workers import Worker
 
 

@@ -17,24 +17,20 @@ from rl.absent_mprm import AbsentMPRM
 from rl.answer_rewards import AnswerRewards
 from rl.config import Config
 from rl.credit_assignment import CreditAssignment, make_credit
-from rl.experiment import (
-    build_engine,
-    build_learner,
-    make_buffer,
-    make_configured_budget,
-    make_configured_selector,
-    make_encoder,
-    make_task,
-    make_verifier,
-)
+from rl.engines.making import build_engine
+from rl.files.named_checkpoint import make_encoder
 from rl.hacking_watch import HackingWatch
 from rl.judging import make_judge
+from rl.labelling import make_configured_budget
+from rl.learning.making import build_learner
 from rl.mprm_worker import check_mprm, start_mprm
 from rl.outcome_worker import check_outcome_model, start_outcome_model
 from rl.recording import STREAM, Recording
+from rl.reward_models.lessons import make_buffer, make_configured_selector
 from rl.rollout_stream import RolloutStream, StreamSettings
 from rl.rollouts import make_group
 from rl.staleness import StalenessGate
+from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import Task
 from rl.weight_transfer import WeightTransfer
 from rl.worker_group import WorkerGroup

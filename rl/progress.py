@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,13 +15,14 @@ from rewards.annotation.annotator import Bill
 from rl.checkpoint_files import list_files
 from rl.config import Config
 from rl.errors import CheckpointError, ConfigError, LostWorkerError, WorkerError
+from rl.files.run_files import CHECKPOINTS, checkpoints
 from rl.ledger import Ledger
 from rl.parts import Parts
 from rl.pending import Pending
 from rl.staleness import check_versions_sent
 from selection.buffer_files import load_buffer, save_buffer
 
-CHECKPOINTS, BUFFER_FILE, HELD_BACK_FILE = "checkpoints", "buffer.parquet", "held_back.parquet"
+BUFFER_FILE, HELD_BACK_FILE = "buffer.parquet", "held_back.parquet"
 
 
 @dataclass
@@ -121,17 +121,6 @@ class Progress:
     def _state(self) -> dict[str, object]:
         entries = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("folder", "ledger")]
         return {name: getattr(self, name) for name in entries}
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The finished checkpoints of a run folder, oldest first."""
-    found = [path for path in (folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(found, key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The policy steps that a checkpoint's run had taken."""
-    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:

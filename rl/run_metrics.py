@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl.errors import ConfigError
-from rl.run_files import METRICS_FILE
+from rl.files.run_files import METRICS_FILE
 
 
 def metric_rows(run: Path) -> list[dict[str, float]]:

@@ -18,23 +18,22 @@ import ray
 from rewards.whole_file import replacing
 from rl.checkpoint_files import check_files
 from rl.checkpoints.resumption import check_resumption
-from rl.config import Config
-from rl.config.reading import load_config, save_config
+from rl.config import Config, load_config, save_config
 from rl.console import Console
 from rl.errors import ConfigError, WorkerError
 from rl.evaluating.benchmark_evaluation import read_configured_benchmark
 from rl.evaluating.evaluations import Evaluations
-from rl.folder_lock import only_one
+from rl.files.folders import only_one
+from rl.files.run_files import CONFIG_FILE, SUMMARY_FILE, checkpoints, step_of
 from rl.ledger import Ledger
 from rl.loop import run
 from rl.memory import PeakMemory
 from rl.monitor import Monitor
 from rl.parts import Parts, make_parts
 from rl.preference_corpus import find_preferences, learn_preferences
-from rl.progress import Progress, checkpoints, step_of
+from rl.progress import Progress
 from rl.record_corpus import Corpus
 from rl.recovery import recovering
-from rl.run_files import CONFIG_FILE, SUMMARY_FILE
 from rl.warm_start import find_records, warm_start
 
 

@@ -1,4 +1,4 @@
-"""How the learner's weights come to the engines: by each of the routes of `rl.experiment.weight_route`.
+"""How the learner's weights come to the engines: by each of the routes of `rl.engines.making.weight_route`.
 
 Engines take new weights behind what they were asked to sample, and before what they are asked for afterwards.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl.config import Config
-from rl.experiment import weight_route
+from rl.engines.making import weight_route
 from rl.pending import Pending
 from rl.worker_group import WorkerGroup
 from rl.workers import EnginePool, Worker
@@ -22,7 +22,7 @@ class WeightTransfer:
     Args:
         config: The experiment.
         learner: A worker with a `rl.learning.learner.PolicyLearner`.
-        engines: As `rl.experiment.build_engine` makes them for this configuration.
+        engines: As `rl.engines.making.build_engine` makes them for this configuration.
 
     Raises:
         WorkerError: Learner and engines do not find each other.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from rl.annotate import Order, Tally, annotate
-from rl.config.reading import load_config
+from rl.config import load_config
 from rl.console import Console, beside_fixed
 from rl.errors import ConfigError
 from rl.tasks.task import Split

@@ -36,7 +36,7 @@ from rewards.measuring.process_report import (
 from rewards.measuring.process_scores import ScoredSolution, read_scores
 from rewards.whole_file import replacing
 from rl.evaluating.benchmark_order import Options
-from rl.named_checkpoint import named_checkpoint
+from rl.files.named_checkpoint import named_checkpoint
 from rl.progress_bar import progress_bar
 
 CHOICES = {

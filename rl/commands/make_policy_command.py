@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rl.errors import ConfigError
 from rl.failure import FAILURE, USER_ERROR, fail
-from rl.new_folder import check_new_folder
+from rl.files.folders import check_new_folder
 
 SEEDS = 2**32
 

@@ -12,11 +12,10 @@ import torch
 
 from rewards.outcome.outcome_model import OutcomeModel
 from rewards.outcome.preferences import pair_accuracy
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.console import Console
 from rl.errors import ConfigError
-from rl.new_folder import check_new_folder, new_folder
+from rl.files.folders import check_new_folder, new_folder
 from rl.outcome_worker import open_configured_model
 from rl.preference_corpus import index_preferences, preference_batches
 from rl.progress_bar import progress_bar

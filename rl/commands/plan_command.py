@@ -8,8 +8,7 @@ from pathlib import Path
 from rich.console import Console as Terminal
 from rich.table import Table
 
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.planning.best_split import Plan, best_split, plan_of
 from rl.planning.other_batch import changes, scaled_to

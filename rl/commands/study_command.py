@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rl.commands.typed_command import typed_command
 from rl.errors import ConfigError
-from rl.folder_lock import only_one
+from rl.files.folders import only_one
 from rl.study.findings import Findings
 from rl.study.report import write_report
 from rl.study.results import Finished

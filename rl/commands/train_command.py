@@ -12,9 +12,9 @@ from rl.config import Config
 from rl.console import Console
 from rl.errors import CheckpointError, MixedGroupError, RewardHackingError, UnreadableRolloutsError, WorkerError
 from rl.failure import FAILURE, USER_ERROR, fail
-from rl.progress import checkpoints
+from rl.files.run_files import checkpoints
 from rl.run_summary import summary_lines
-from rl.tasks.checked import TaskError
+from rl.tasks.task import TaskError
 from rl.train import choose_run_folder, train
 from selection.selectors import SelectorError
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rl.errors import ConfigError
-from rl.run_files import TENSORBOARD
+from rl.files.run_files import TENSORBOARD
 
 
 def find_runs(folders: Sequence[Path]) -> dict[str, Path]:

@@ -15,7 +15,9 @@ def engine_start(kind: Literal["vllm", "hf"] = "vllm") -> Finding:
 
     from rewards.records import SamplingRequest
     from rl.config.sections import EngineConfig
-    from rl.experiment import build_engine, make_encoder, make_task
+    from rl.engines.making import build_engine
+    from rl.files.named_checkpoint import make_encoder
+    from rl.tasks.making import make_task
 
     config, began = Config(engine=EngineConfig(kind=kind)), time.monotonic()
     engine = build_engine(config, follows=False)

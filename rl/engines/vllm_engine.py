@@ -12,9 +12,8 @@ import torch
 
 from rewards.encoding import Encoder
 from rewards.records import Completion, Prompt, SamplingRequest
-from rl.engines.adapter_files import room_for_rank, write_adapters
 from rl.engines.engine import check_prompt, cut_off, room_left
-from rl.engines.weight_names import hub_name
+from rl.engines.weight_names import hub_name, room_for_rank, write_adapters
 
 ENVIRONMENT = {
     # The engine core runs in this process: half the start-up time, and weights need not cross a process boundary.

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from rewards.backbone import lora_config
+
 RENAMED = {"gemma3": ("vision_tower.", "vision_tower.vision_model.")}
 """For a ``model_type``: a part of the names in Transformers, and on the hub."""
 
@@ -16,3 +24,31 @@ def hub_name(name: str, model_type: str) -> str:
     """
     part, hub = RENAMED.get(model_type, ("", ""))
     return name if hub in name else name.replace(part, hub)
+
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's ``max_lora_rank`` may be."""
+
+
+def write_adapters(adapters: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write adapters, as the learner has them, under the names that PEFT saves.
+
+    Raises:
+        ValueError: There are none, or of several ranks.
+    """
+    ranks = {tensor.shape[0] for name, tensor in adapters.items() if name.endswith("lora_A.weight")}
+    if len(ranks) != 1:
+        raise ValueError(f"adapters of ranks {sorted(ranks)}: allowed is one rank for all")
+    lora_config(ranks.pop()).save_pretrained(folder)
+    save_file({name: tensor.contiguous() for name, tensor in adapters.items()}, folder / "adapter_model.safetensors")
+
+
+def room_for_rank(rank: int) -> int:
+    """The smallest ``max_lora_rank`` that holds adapters of a rank.
+
+    Raises:
+        ValueError: vLLM has none.
+    """
+    if rank > RANKS[-1]:
+        raise ValueError(f"learner.lora_rank is {rank}: with engine.sync_adapters allowed is at most {RANKS[-1]}")
+    return next(size for size in RANKS if size >= rank)

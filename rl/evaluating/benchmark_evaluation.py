@@ -12,7 +12,7 @@ from rewards.measuring.process_scoring import as_rollouts, evaluate_process_benc
 from rewards.visualprm import separator_text
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.experiment import make_encoder
+from rl.files.named_checkpoint import make_encoder
 from rl.parts import Parts
 
 

@@ -18,11 +18,11 @@ from rewards.measuring.process_scores import ScoredSolution, read_scores, scores
 from rewards.measuring.process_scoring import as_rollouts, score_solutions
 from rewards.process_model.mprm import MPRM, MPRM_FILE, MPRMSettings, open_mprm
 from rewards.steps import Markers
-from rl.chunked_file import JOURNAL_SUFFIX, ChunkedFile
 from rl.config.sections import TaskConfig
 from rl.errors import ConfigError
 from rl.evaluating.benchmark_order import ModelOptions, Options
-from rl.named_checkpoint import checkpoint_digest, files_digest
+from rl.files.chunked_file import JOURNAL_SUFFIX, ChunkedFile
+from rl.files.named_checkpoint import checkpoint_digest, files_digest
 from rl.progress_bar import progress_bar, waiting
 
 Identity = dict[str, str | None]

@@ -12,21 +12,21 @@ import msgspec
 
 from rewards.records import Prompt
 from rewards.verification.answers import answer_reader
-from rl.chunked_file import ChunkedFile
 from rl.config import Config
 from rl.console import Console
 from rl.engines.engine import DEPLOYMENT
-from rl.engines.local_engine import LocalEngine
+from rl.engines.making import LocalEngine
 from rl.errors import ConfigError
 from rl.evaluating.answer_scores import Judge
 from rl.evaluating.guided_search import Sampler
 from rl.evaluating.policy_evaluation import Plan, PolicyEvaluator, PromptRecord
 from rl.evaluating.strategy_report import StrategyReport, make_report
-from rl.experiment import make_encoder, make_task, make_verifier, policy_checkpoint
+from rl.files.chunked_file import ChunkedFile
+from rl.files.named_checkpoint import checkpoint_digest, make_encoder, policy_checkpoint
 from rl.mprm_worker import build_mprm
-from rl.named_checkpoint import checkpoint_digest
 from rl.outcome_worker import open_configured_model
 from rl.progress_bar import progress_bar
+from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import Split, Task
 
 JudgeKind = Literal["mprm", "outcome"]

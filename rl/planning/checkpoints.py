@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.experiment import policy_checkpoint
+from rl.files.named_checkpoint import policy_checkpoint
 from rl.planning.model_shape import ModelShape
 
 

@@ -115,7 +115,7 @@ def measured_seconds(run: Path) -> tuple[StageSeconds, Config]:
     Raises:
         ConfigError: The folder holds no run, or no policy step of it.
     """
-    from rl.config.reading import load_config
+    from rl.config import load_config
 
     rows = policy_steps(run)
     config = load_config(run / "config.yaml")

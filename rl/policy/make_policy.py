@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from rl.new_folder import new_folder
+from rl.files.folders import new_folder
 from rl.policy.architecture import make_model, make_processor
 from rl.policy.measure import chat_text, measure
 from rl.policy.tokenizer import END_OF_TURN

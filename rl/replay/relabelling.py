@@ -14,8 +14,9 @@ from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.experiment import make_configured_budget, make_verifier
+from rl.labelling import make_configured_budget
 from rl.replay.stream import RecordedRollout
+from rl.tasks.making import make_verifier
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import torch
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.experiment import make_encoder
+from rl.files.named_checkpoint import make_encoder
 from rl.mprm_worker import check_mprm
 from rl.replay.learning import TOTALS, Learning, make_learning
 from rl.replay.measuring import area_under_curve, step_measures

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.run_metrics import metric_rows
 
 

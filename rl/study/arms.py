@@ -11,10 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.experiment import make_configured_selector
+from rl.reward_models.lessons import make_configured_selector
 from rl.study.study_file import ARM, Settings, Study
 
 LONGEST_NAME = 120

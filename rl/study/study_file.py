@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rl.config.reading import load_section
+from rl.config import load_section
 from rl.config.section import Count, Positive, Section
 from rl.errors import ConfigError
 

@@ -6,12 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from rl.config import Config
-from rl.config.reading import load_config, save_config
+from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
-from rl.progress import CHECKPOINTS, checkpoints
+from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, SUMMARY_FILE, checkpoints
 from rl.replay.measuring import area_under_curve
-from rl.run_files import CONFIG_FILE, SUMMARY_FILE
 from rl.run_metrics import metric_rows
 from rl.study.arms import recipe_of
 from rl.study.cell import CellResult

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
+import datasets
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 from datasets.arrow_reader import ReadInstruction
 from datasets.config import HF_CACHE_HOME
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from pyarrow.parquet import read_metadata
-
-from rl.tasks.quiet_loading import quiet_loading
 
 # Not `load_dataset`, which wants a folder or a pattern, while a file's name may look like one.
 LOADERS: dict[str, Callable[[str], Dataset]] = {
@@ -176,3 +178,34 @@ def _parts(split: str, lengths: Mapping[str, int]) -> list[Part]:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error.__cause__ or error).split())
+
+
+LEVELS = {
+    "huggingface_hub": logging.CRITICAL,
+    "datasets": logging.CRITICAL,
+    # It says that the hub was not reached, and an older copy is used: nothing else would.
+    "datasets.packaged_modules.cache": logging.WARNING,
+}
+"""From which level on a logger is heard; below it, these libraries tell of each retry and of what they raise anyway."""
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No progress bars, and no log lines but those of `LEVELS`, of `datasets` and `huggingface_hub` in the block."""
+    before = {name: logging.getLogger(name).level for name in LEVELS}
+    bars, hub_bars = not datasets.are_progress_bars_disabled(), not are_progress_bars_disabled()
+    for name, level in LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    if bars:
+        datasets.disable_progress_bars()
+    if hub_bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
+        if hub_bars:
+            enable_progress_bars()

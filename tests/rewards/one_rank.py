@@ -11,7 +11,7 @@ from rewards.encoding import Encoder
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
 from tests.ranks import learn_all

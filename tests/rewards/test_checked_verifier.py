@@ -10,7 +10,7 @@ import pytest
 from rewards.verification.answers import answer_reader
 from rewards.verification.checked import CheckedVerifier, VerifierError
 from rl.config import Config
-from rl.experiment import make_verifier
+from rl.tasks.making import make_verifier
 
 
 class Shouting:

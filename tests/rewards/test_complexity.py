@@ -12,7 +12,7 @@ from rewards.encoding import Encoder
 from rewards.process_model.complexity import feature_entropy
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt, an_image
 

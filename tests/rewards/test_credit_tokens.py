@@ -18,7 +18,7 @@ from rewards.credit.separators import without_separators
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.encoding import Encoder
 from rewards.steps import separator_tokens
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_rollout
 from tests.rewards.credit_cases import CASES, Case, batch_of, simple
 

@@ -17,7 +17,7 @@ from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts, StepScores
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.rollouts import make_rollouts
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt, a_rollout, some_counts

@@ -13,7 +13,7 @@ import torch
 from rewards.encoding import Encoder
 from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings, bradley_terry_loss, open_outcome_model
 from rewards.outcome.preferences import Preference, pair_accuracy
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_rollout
 from tests.preference_pairs import grid_preferences
 

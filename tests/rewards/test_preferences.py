@@ -25,7 +25,7 @@ from rewards.outcome.preferences import (
     parse_preference,
 )
 from rewards.visualprm import UnusableRecordError
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_prompt, a_rollout, an_image
 
 LINE: dict[str, Any] = {"image": "a.png", "prompt": "How many?", "chosen": "Two.", "rejected": "Three."}

@@ -9,7 +9,7 @@ import pytest
 from rewards.encoding import Encoder
 from rewards.process_model.reading import make_reader
 from rewards.records import Prompt, Rollout, StepSpan
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import an_image
 from tests.tiny_families import write_tiny_checkpoint
 

@@ -24,7 +24,7 @@ from rewards.visualprm import (
     make_record,
     parse_record,
 )
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_prompt, a_rollout, an_image
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)

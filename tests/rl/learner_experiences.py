@@ -10,7 +10,7 @@ import torch
 
 from rewards.records import Experience, SamplingRequest
 from rl.engines.hf_engine import HfEngine
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 
 CHECKPOINT = str(SHIPPED_POLICY)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rewards.encoding import Encoder
 from rewards.records import Experience
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.critic import CriticSettings
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings

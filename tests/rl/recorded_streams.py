@@ -11,17 +11,13 @@ from rewards.annotation.annotator import Annotation, Continuation
 from rewards.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 from rl.config import Config
-from rl.experiment import (
-    make_buffer,
-    make_configured_budget,
-    make_configured_selector,
-    make_encoder,
-    make_task,
-    make_verifier,
-)
+from rl.files.named_checkpoint import make_encoder
+from rl.labelling import make_configured_budget
 from rl.recording import STREAM, Offer, Recording
+from rl.reward_models.lessons import make_buffer, make_configured_selector
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
+from rl.tasks.making import make_task, make_verifier
 from selection.candidates import gather_candidates
 from selection.selectors import apply_selector
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rewards.records import Rollout, StepScores
-from rl.config.reading import load_config, save_config
-from rl.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from rl.config import load_config, save_config
+from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from tests.rl.recorded_streams import record_stream
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"

@@ -14,12 +14,11 @@ from rewards.credit.batch import ScoredBatch
 from rl.absent_mprm import AbsentMPRM
 from rl.checkpoint_files import list_files
 from rl.commands.eval_policy_command import Options, make_order
-from rl.config import Config
+from rl.config import Config, load_config
 from rl.config.learner import WatchConfig
-from rl.config.reading import load_config
 from rl.credit_assignment import make_credit
 from rl.errors import ConfigError
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.hacking_watch import HackingWatch
 from rl.planning.best_split import best_split
 from rl.planning.gpu_placement import kinds_of_workers

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rl.engines.adapter_files import RANKS, room_for_rank, write_adapters
+from rl.engines.weight_names import RANKS, room_for_rank, write_adapters
 from tests.policy_families import PROMPTS, TOLERANCE, Policy, largest_difference, scored, some_experiences
 from tests.tiny_families import FAMILIES, write_tiny_checkpoint
 

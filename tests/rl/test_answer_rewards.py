@@ -15,7 +15,7 @@ from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout
 from rl.answer_rewards import AnswerRewards
 from rl.config import Config
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.outcome_worker import start_outcome_model
 from tests.builders import a_rollout
 from tests.preference_pairs import grid_preferences

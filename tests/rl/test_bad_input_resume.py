@@ -11,10 +11,10 @@ import pytest
 
 from rl.checkpoint_files import LIST_FILE, list_files
 from rl.cli import main
-from rl.config.reading import load_config, save_config
+from rl.config import load_config, save_config
 from rl.errors import ConfigError
-from rl.experiment import SHIPPED_POLICY
-from rl.folder_lock import only_one
+from rl.files.folders import only_one
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.ledger import LEDGER_FILE, Ledger
 from rl.monitor import _forget_after
 from rl.train import choose_run_folder, open_run_folder

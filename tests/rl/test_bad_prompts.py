@@ -16,7 +16,7 @@ from rewards.encoding import Encoder
 from rewards.records import Prompt, PromptError, SamplingRequest
 from rl.engines.engine import check_prompt
 from rl.engines.hf_engine import HfEngine
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_prompt, an_image
 
 NARROW = a_prompt("train.jsonl:7", images=[an_image(size=(600, 2))])

@@ -18,7 +18,7 @@ from rewards.records import Prompt, Rollout
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.evaluating.benchmark_evaluation import evaluate_on_benchmark, read_configured_benchmark
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.rl.grid_benchmark import write_grid_benchmark
 

@@ -23,7 +23,7 @@ from rl.dashboard.board import TAB, board
 from rl.dashboard.layout import dashboard_layout
 from rl.dashboard.run_folders import find_runs
 from rl.errors import ConfigError
-from rl.run_files import TENSORBOARD
+from rl.files.run_files import TENSORBOARD
 
 SIEVE = Path(sys.executable).parent / "sieve"
 METRICS = ("selection/kept_mixture", "selection/mixture", "selection/share/total")

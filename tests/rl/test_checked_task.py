@@ -15,10 +15,9 @@ from rl.cli import app
 from rl.commands import train_command
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.experiment import make_task
-from rl.tasks.checked import TaskError, checked_task
 from rl.tasks.grid import GridTask
-from rl.tasks.task import KnowsSteps, Split, StepTruth
+from rl.tasks.making import make_task
+from rl.tasks.task import KnowsSteps, Split, StepTruth, TaskError, checked_task
 from tests.builders import a_prompt
 
 HERE = "tests.rl.test_checked_task"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rl.chunked_file import ChunkedFile
 from rl.errors import ConfigError
+from rl.files.chunked_file import ChunkedFile
 
 IDENTITY = {"seed": 0, "task.name": "grid"}
 CHUNKS = [b"one\ntwo\n", b"", "drei\nquatre é\n".encode(), b"five\n"]

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl
-from rl.config import Config
-from rl.config.reading import load_config, save_config
+from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 
 SHIPPED = sorted((Path(rl.__file__).parent.parent / "configs").glob("*.yaml"))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from rl.config import load_config
 from rl.config.checks import MOST_RANK
-from rl.config.reading import load_config
-from rl.engines.adapter_files import RANKS
+from rl.engines.weight_names import RANKS
 from rl.errors import ConfigError
 
 WITHOUT = {"enabled": False}

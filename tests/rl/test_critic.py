@@ -17,7 +17,7 @@ from trl.trainer.utils import add_fused_lm_head
 from rewards.encoding import Encoder
 from rewards.process_model.heads import TwoLayerHead
 from rewards.records import Experience, Prompt
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.critic import Critic, CriticSettings, Estimate, LastStates, foretold_share, value_loss
 from rl.tasks.grid import GridTask
 from tests.builders import an_image

@@ -22,11 +22,11 @@ from rl.dashboard.hyperparameters import SETTINGS, write_hyperparameters
 from rl.dashboard.layout import dashboard_layout
 from rl.dashboard.shown_rollouts import SHOWN, choose_shown, monte_carlo_labels
 from rl.evaluating.evaluation import Evaluation, ScoredSteps
-from rl.experiment import make_encoder
+from rl.files.named_checkpoint import make_encoder
+from rl.files.run_files import TENSORBOARD
 from rl.metric_table import METRICS
 from rl.monitor import Monitor
 from rl.recording import Offer
-from rl.run_files import TENSORBOARD
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt, a_rollout, some_counts
 

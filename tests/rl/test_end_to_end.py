@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from typer.testing import CliRunner
 
 from rl.cli import app
-from rl.config.reading import load_config
+from rl.config import load_config
 from rl.metric_table import METRICS
 from rl.recording import STREAM, stream_files
 from rl.replay.learning import make_learning

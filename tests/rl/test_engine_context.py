@@ -9,7 +9,7 @@ import pytest
 from rewards.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.engines.vllm_engine import VllmEngine
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 
 PROMPTS = [GridTask().prompt("heldout", index) for index in range(4)]

@@ -15,7 +15,7 @@ from rewards.backbone import load_model
 from rewards.records import Completion, SamplingRequest
 from rl.config import Config
 from rl.engines.hf_engine import HfEngine
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.parts import start_engines
 from rl.pending import Ready
 from rl.tasks.grid import GridTask

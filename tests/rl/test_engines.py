@@ -16,7 +16,7 @@ from rewards.records import Completion, Experience, Prompt, SamplingRequest
 from rl.engines.engine import RenewableEngine
 from rl.engines.hf_engine import HfEngine
 from rl.engines.vllm_engine import VllmEngine
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
 from rl.tasks.grid import GridTask

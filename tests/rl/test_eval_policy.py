@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from rewards.measuring.strategies import STRATEGIES
 from rewards.outcome.outcome_model import STATE_FILE
 from rewards.process_model.mprm import MPRM, MPRM_FILE
-from rl.chunked_file import JOURNAL_SUFFIX
 from rl.cli import app
 from rl.config import Config
 from rl.console import Console
@@ -26,7 +25,8 @@ from rl.errors import ConfigError
 from rl.evaluating.eval_policy import CHUNK, JudgeOrder, Order, evaluate_policy, identity, open_judge
 from rl.evaluating.policy_evaluation import Plan
 from rl.evaluating.strategy_report import StrategyReport
-from rl.experiment import SHIPPED_POLICY
+from rl.files.chunked_file import JOURNAL_SUFFIX
+from rl.files.named_checkpoint import SHIPPED_POLICY
 
 SIEVE = Path(sys.executable).parent / "sieve"
 SMALL = Config.model_validate({"engine": {"kind": "hf"}})

@@ -21,7 +21,7 @@ from rewards.outcome.outcome_model import STATE_FILE
 from rewards.process_model.mprm import MPRMSettings, open_mprm
 from rewards.records import Prompt, Rollout
 from rl.cli import app
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
 from tests.builders import an_image

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, Gemma3Config, InternVLConf
 
 from rewards.backbone import add_lora, freeze_vision_tower
 from rl.config import Config
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.planning.activations import Pass, activation_bytes
 from rl.planning.known_shapes import KNOWN_SHAPES
 from rl.planning.launch_plan import estimate, plan_lines

@@ -14,7 +14,7 @@ from rewards.encoding import Encoder
 from rewards.outcome.outcome_model import open_outcome_model
 from rewards.outcome.preferences import pair_accuracy
 from rl.cli import app
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.preference_corpus import index_preferences, preference_batches
 from tests.preference_pairs import write_preferences
 

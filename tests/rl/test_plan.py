@@ -13,8 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rl.cli import app
-from rl.config import Config
-from rl.config.reading import load_config, save_config
+from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 from rl.planning.best_split import best_split, plan_of
 from rl.planning.engine_work import EngineWork

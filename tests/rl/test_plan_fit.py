@@ -10,8 +10,7 @@ import pytest
 
 from rl.cli import main
 from rl.commands.dry_run_command import run as dry_run
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.planning.gpu_placement import kinds_of_workers, place
 from rl.planning.launch_plan import check_fits, estimate, needed_on, plan_lines

@@ -19,7 +19,7 @@ from rl.evaluating.answer_scores import as_one_step, one_shot_scores, step_score
 from rl.evaluating.guided_search import Sampler
 from rl.evaluating.policy_evaluation import Plan, PolicyEvaluator, PromptRecord, Seconds
 from rl.evaluating.strategy_report import Point, StrategyReport, evaluate_strategies, make_report
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt, a_rollout
 from tests.rl.grid_judges import nobody, outcome_of, truthful

@@ -16,7 +16,7 @@ from rewards.encoding import Encoder
 from rewards.process_model.heads import TwoLayerHead
 from rewards.records import Experience, SamplingRequest
 from rl.engines.hf_engine import HfEngine
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.critic import CriticSettings
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings

@@ -15,7 +15,7 @@ from rewards.outcome.preferences import Preference, PreferenceRecord, as_prefere
 from rl.config import Config
 from rl.console import Console
 from rl.errors import ConfigError
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.preference_corpus import find_preferences, index_preferences, is_held_out, learn_preferences, preference_batches
 from rl.tasks.grid import GridTask
 from tests.preference_pairs import write_preferences

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rl.quiet import quiet_stderr
+from rl.files.quiet import quiet_stderr
 
 
 def test_what_is_written_inside_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:

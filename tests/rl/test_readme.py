@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rl.config.reading import load_config
+from rl.config import load_config
 from rl.metric_table import metrics_table
 
 ROOT = Path(__file__).parents[2]

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.experiment import make_encoder, make_task
+from rl.files.named_checkpoint import make_encoder
 from rl.recording import HELDOUT, IMAGES, STEP, STREAM, Recording, stream_files
 from rl.replay.stream import open_stream
 from rl.tasks.grid import GridTask
+from rl.tasks.making import make_task
 from tests.rl.recorded_streams import record_stream
 from tests.rl.runs import SMOKE
 

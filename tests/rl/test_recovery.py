@@ -16,11 +16,12 @@ import ray
 from rl.config import Config
 from rl.console import Console
 from rl.errors import ConfigError, LostWorkerError, WorkerError
-from rl.experiment import make_encoder, make_task
+from rl.files.named_checkpoint import make_encoder
+from rl.files.run_files import METRICS_FILE
 from rl.ledger import Ledger
 from rl.monitor import Monitor
 from rl.recovery import recovering
-from rl.run_files import METRICS_FILE
+from rl.tasks.making import make_task
 from rl.workers import Worker
 
 

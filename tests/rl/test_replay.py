@@ -9,10 +9,9 @@ import pytest
 
 from rewards.measuring.process_metrics import LabelledSteps
 from rewards.records import Annotated
-from rl.config import Config
-from rl.config.reading import load_config
+from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.experiment import make_encoder
+from rl.files.named_checkpoint import make_encoder
 from rl.recording import STREAM, Recording, stream_files
 from rl.replay.learning import make_learning
 from rl.replay.measuring import area_under_curve, label_noise, tuned_macro_f1

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from rl.cli import app
+from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.metric_table import METRICS
 from rl.report.comparison import final_numbers, settings_table, stages
 from rl.report.curves import MOST_POINTS, answer_questions, thinned
@@ -23,7 +24,6 @@ from rl.report.questions import QUESTIONS
 from rl.report.rollout_choice import choose, disagreement, fair_shares
 from rl.report.rollouts import LONGEST_TEXT, sample_rollouts, shortened
 from rl.report.runs import read_runs
-from rl.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from tests.rl.report_runs import STEPS, a_run
 
 disputes = st.lists(arrays(float, st.integers(0, 12), elements=st.floats(0, 1) | st.just(np.nan)), min_size=1)

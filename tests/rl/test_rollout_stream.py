@@ -22,7 +22,7 @@ from rewards.seeds import derive_seed
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
 from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.pending import Ready
 from rl.rollout_stream import Delivery, RolloutStream, StreamSettings
 from rl.rollouts import make_group

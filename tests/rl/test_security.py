@@ -17,11 +17,9 @@ import rl
 from rewards.backbone import load_model
 from rewards.encoding import Encoder
 from rewards.image_files import MOST_PIXELS, OutsideFolderError, UnreadableImageError, image_path, read_image
-from rl.config import Config
-from rl.config.reading import load_config, save_config
+from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
-from rl.experiment import SHIPPED_POLICY
-from rl.named_checkpoint import refuse_damaged
+from rl.files.named_checkpoint import SHIPPED_POLICY, refuse_damaged
 from tests.builders import an_image
 from tests.rl.wrong_files import bomb, encoded
 

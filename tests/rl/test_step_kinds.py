@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import rl
-from rl.config.reading import load_config
-from rl.experiment import build_engine, make_encoder, make_task
+from rl.config import load_config
+from rl.engines.making import build_engine
+from rl.files.named_checkpoint import make_encoder
 from rl.rollouts import make_rollouts, rollout_requests
+from rl.tasks.making import make_task
 from rl.tasks.task import KnowsSteps
 
 CONFIGS = Path(rl.__file__).parent.parent / "configs"

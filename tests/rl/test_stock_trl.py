@@ -22,7 +22,7 @@ from rewards.credit.rules import CREDIT_RULES
 from rewards.encoding import Encoder
 from rewards.records import Completion, Experience, Prompt, Rollout
 from rewards.verification.verifiers import exact
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
 from rl.rollouts import make_rollouts

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rl.config.reading import load_config
+from rl.config import load_config
 from rl.errors import ConfigError
 from rl.study.arms import Arm, make_arms, make_cells, overrides_of, recipe_of
 from rl.study.study_file import load_study

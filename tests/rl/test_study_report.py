@@ -14,7 +14,7 @@ from pyarrow import csv
 from typer.testing import CliRunner
 
 from rl.cli import app
-from rl.folder_lock import only_one
+from rl.files.folders import only_one
 from rl.study.cell import CellResult
 from rl.study.curve_figure import curves_of
 from rl.study.findings import Findings

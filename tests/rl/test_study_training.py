@@ -12,10 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rl.config import Config
-from rl.config.reading import save_config
-from rl.progress import CHECKPOINTS
-from rl.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from rl.config import Config, save_config
+from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.study.own_process import run_to_its_end
 from rl.study.training_run import RUN, train_cell, training_result
 

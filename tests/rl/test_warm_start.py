@@ -19,7 +19,7 @@ from rl.annotate import Order, annotate
 from rl.config import Config
 from rl.console import Console
 from rl.errors import ConfigError
-from rl.experiment import SHIPPED_POLICY
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from rl.warm_start import batches, find_records, warm_start
 

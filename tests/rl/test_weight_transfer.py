@@ -14,8 +14,9 @@ from rewards.backbone import load_model
 from rewards.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.config import Config
+from rl.engines.making import weight_route
 from rl.engines.vllm_engine import VllmEngine
-from rl.experiment import SHIPPED_POLICY, weight_route
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
 from rl.parts import start_engines, start_learner
 from rl.weight_transfer import WeightTransfer

@@ -9,6 +9,9 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any, Literal
 
+from rewards.encoding import Encoder
+from rewards.steps import Markers
+from rl.config import Config
 from rl.errors import ConfigError
 
 Kind = Literal["policy", "mprm", "outcome"]
@@ -26,7 +29,7 @@ def named_checkpoint(option: str, named: str, kind: Kind) -> str:
     folder = Path(named)
     if named == "grid_policy":
         # Imported here, since it takes seconds: what is mistyped is said at once.
-        from rl.experiment import SHIPPED_POLICY
+        from rl.files.named_checkpoint import SHIPPED_POLICY
 
         return str(SHIPPED_POLICY)
     if not folder.is_dir():
@@ -116,3 +119,51 @@ def refuse_other_kind(option: str, folder: Path, kind: Kind) -> None:
         raise ConfigError(f"{option} {folder} is a saved outcome model; allowed is an MPRM, or a plain checkpoint")
     if kind == "outcome" and (folder / MPRM_FILE).is_file():
         raise ConfigError(f"{option} {folder} is a saved MPRM; allowed is an outcome model, or a plain checkpoint")
+
+
+SHIPPED_POLICY = Path(__file__).parents[1] / "policy" / "grid_policy"
+
+
+def policy_checkpoint(config: Config) -> str:
+    """Where the policy starts from: the shipped one by its name, any other as it is given."""
+    return str(SHIPPED_POLICY) if config.policy.checkpoint == "grid_policy" else config.policy.checkpoint
+
+
+def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm.checkpoint") -> Encoder:
+    """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
+
+    Raises:
+        ConfigError: There is no such checkpoint, it is damaged, or has no processor.
+    """
+    key = key if checkpoint else "policy.checkpoint"
+    if (named := checkpoint or config.policy.checkpoint) != "grid_policy":
+        refuse_absent(f"{key}:", named)
+        refuse_damaged(key, Path(named))
+    try:
+        return Encoder(
+            checkpoint or policy_checkpoint(config),
+            config.task.step_separator,
+            config.task.answer_marker,
+            config.policy.trust_remote_code,
+            Markers(config.task.perception_marker, config.task.reasoning_marker),
+        )
+    except Exception as error:  # a broken checkpoint can fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
+
+
+def make_judge_encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
+    """The processor of a reward model that reads the policy's tokens; ``checkpoint`` None for the policy's own.
+
+    Raises:
+        ConfigError: There is none, or its vocabulary does not hold the policy's.
+    """
+    encoder = make_encoder(config, checkpoint, key)
+    if checkpoint is not None:
+        policy = make_encoder(config).tokenizer.get_vocab()
+        if not policy.items() <= encoder.tokenizer.get_vocab().items():
+            raise ConfigError(
+                f"{key}: {checkpoint!r} has another vocabulary than policy.checkpoint, {config.policy.checkpoint!r}, "
+                "whose tokens it is to read; allowed is one with the same"
+            )
+    return encoder

@@ -1,0 +1,95 @@
+"""The engine that a configuration names, in a Ray worker or without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rewards.records import Completion, PromptError, SamplingRequest
+from rl.config import Config
+from rl.engines.engine import Engine, RenewableEngine
+from rl.errors import ConfigError
+from rl.files.named_checkpoint import policy_checkpoint
+from rl.files.quiet import quiet_stderr
+
+
+class SamplingError(RuntimeError):
+    """The engine failed."""
+
+
+class LocalEngine:
+    """An `rl.engines.engine.Engine` as the configuration has it.
+
+    Raises:
+        SamplingError: It cannot be built.
+    """
+
+    def __init__(self, config: Config) -> None:
+        try:
+            with quiet_stderr():
+                self._engine: Engine = build_engine(config, follows=False)
+        except Exception as error:  # engines raise many kinds
+            raise SamplingError(f"the engine cannot be built: {type(error).__name__}: {error}") from error
+
+    @property
+    def version(self) -> int:
+        return self._engine.version
+
+    def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
+        """See `rl.engines.engine.Engine.sample`.
+
+        Raises:
+            SamplingError: The engine failed.
+            ConfigError: It does not take one of the prompts.
+        """
+        try:
+            return self._engine.sample(requests)
+        except PromptError as error:
+            raise ConfigError(str(error)) from None
+        except Exception as error:  # engines raise many kinds
+            raise SamplingError(f"the engine failed: {type(error).__name__}: {error}") from error
+
+
+def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
+    """An engine, in the process that calls this; ``follows`` says whether a learner will bring it new weights."""
+    from rl.engines.hf_engine import HfEngine
+    from rl.engines.vllm_engine import VllmEngine
+
+    engine, checkpoint = config.engine, policy_checkpoint(config)
+    route = weight_route(config) if follows else "weights"
+    threads = max(1, int(engine.num_cpus))
+    if engine.kind == "hf":
+        return HfEngine(
+            checkpoint,
+            temperature=engine.temperature,
+            max_completion_tokens=engine.max_completion_tokens,
+            batch_size=engine.max_num_seqs,
+            dtype=config.policy.dtype,
+            threads=threads,
+            trust_remote_code=config.policy.trust_remote_code,
+        )
+    return VllmEngine(
+        checkpoint,
+        temperature=engine.temperature,
+        max_completion_tokens=engine.max_completion_tokens,
+        max_model_len=engine.max_model_len,
+        images_per_prompt=engine.images_per_prompt,
+        max_num_seqs=engine.max_num_seqs,
+        dtype=config.policy.dtype,
+        kv_cache_gib=engine.kv_cache_gib,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
+        threads=threads,
+        trust_remote_code=config.policy.trust_remote_code,
+        tensor_parallel=engine.tensor_parallel,
+        sleep=engine.sleep and follows,
+        lora_rank=config.learner.lora_rank if route == "adapters" else 0,
+        weight_transfer=route if route in ("nccl", "ipc") else None,
+    )
+
+
+def weight_route(config: Config) -> str:
+    """How new weights come to the engines: whole ``weights`` or ``adapters`` alone through Ray's object store, or by
+    vLLM's ``nccl`` or ``ipc``."""
+    engine = config.engine
+    if engine.kind == "vllm" and engine.sync_adapters and config.learner.lora_rank:
+        return "adapters"
+    return "weights" if engine.weight_transfer == "object_store" else engine.weight_transfer

@@ -1,0 +1,63 @@
+"""The task and the verifier that a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from rewards.verification.checked import CheckedVerifier
+from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
+from rl.config import Config
+from rl.config.users_parts import make_part, resolve
+from rl.errors import ConfigError
+from rl.tasks.task import Task, checked_task
+
+
+def make_task(config: Config) -> Task:
+    """The task that the configuration names; one of the user's own raises nothing but `TaskError` and `PromptError`.
+
+    Raises:
+        ConfigError: There is no such task, its files are not as they should be, or one of the user's cannot be made.
+    """
+    builtin = {"grid": _grid_task, "files": _file_task}
+    name = config.task.name
+    make = resolve("task.name", name, builtin)
+    if name not in builtin:
+        make = partial(_own_task, make)
+    return make_part("task.name", name, partial(make, config))
+
+
+def _grid_task(config: Config) -> Task:
+    from rl.tasks.grid import GridTask
+
+    return GridTask(config.task.difficulty, config.task.seed)
+
+
+def _file_task(config: Config) -> Task:
+    from rl.tasks.files import FileTask
+
+    task = config.task
+    try:
+        return FileTask(task.train_files, task.heldout_files, task.columns, task.instruction, task.image_root)
+    except ValueError as error:  # it names the file
+        raise ConfigError(str(error)) from None
+
+
+def _own_task(make: Callable[[Config], Task], config: Config) -> Task:
+    name, task = config.task.name, make(config)
+    if not hasattr(task, "prompt") or not hasattr(task, "sources"):
+        raise ConfigError(f"task.name: {name!r} makes a {type(task).__name__}; allowed is what rl.tasks.task describes")
+    return checked_task(f"task.name {name}", task)
+
+
+def make_verifier(config: Config) -> Verifier:
+    """The verifier that the configuration names; one of the user's own raises nothing but `VerifierError`.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    task = config.task
+    tolerant = partial(numeric, tolerance=task.tolerance, absolute_tolerance=task.absolute_tolerance)
+    builtin = VERIFIERS | {"numeric": tolerant}
+    verifier = resolve("task.verifier", task.verifier, builtin)
+    return verifier if task.verifier in builtin else CheckedVerifier(f"task.verifier {task.verifier}", verifier)
