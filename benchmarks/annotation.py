@@ -30,8 +30,8 @@ from rl.config import Config, load_config
 from rl.engines.engine import Engine
 from rl.engines.making import build_engine
 from rl.files.named_checkpoint import make_encoder
-from rl.mprm_worker import build_mprm
-from rl.rollouts import make_rollouts, rollout_requests
+from rl.reward_models.mprm import build_mprm
+from rl.rollouts.making import make_rollouts, rollout_requests
 from rl.tasks.making import make_task, make_verifier
 from selection.bis import balanced_information, step_statistics
 from selection.candidates import Candidates

@@ -26,10 +26,10 @@ from rewards.measuring.evaluation import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, step_f1
 from rl.config import Config, load_config
 from rl.engines.making import LocalEngine
-from rl.evaluating.answer_scores import step_scores
-from rl.evaluating.eval_policy import JudgeOrder, open_judge
+from rl.evaluating.guided_search import step_scores
+from rl.evaluating.policy import JudgeOrder, open_judge
 from rl.files.named_checkpoint import SHIPPED_POLICY, make_encoder
-from rl.rollouts import make_rollouts, rollout_requests
+from rl.rollouts.making import make_rollouts, rollout_requests
 from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import KnowsSteps
 

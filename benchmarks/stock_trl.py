@@ -26,7 +26,7 @@ from trl import GRPOConfig, GRPOTrainer
 from rl.config import Config, load_config
 from rl.engines.hf_engine import HfEngine
 from rl.files.named_checkpoint import make_encoder, policy_checkpoint
-from rl.rollouts import make_rollouts, rollout_requests
+from rl.rollouts.making import make_rollouts, rollout_requests
 from rl.tasks.making import make_task, make_verifier
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -99,7 +99,7 @@ def train(config: Config, callback: TrainerCallback, threads: int) -> None:
 
 
 class HeldOut:
-    """Accuracy on the held-out prompts, with the prompts and seeds of `rl.evaluating.evaluation.evaluate`."""
+    """Accuracy on the held-out prompts, with the prompts and seeds of `rl.evaluating.heldout.evaluate`."""
 
     def __init__(self, config: Config, threads: int) -> None:
         checkpoint, longest = policy_checkpoint(config), config.engine.max_completion_tokens

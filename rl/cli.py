@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from rl.commands import eval_cli
-from rl.commands.typed_command import typed_command
 from rl.failure import FAILURE, USER_ERROR, fail
+from rl.monitoring.progress_bar import typed_command
 
 app = typer.Typer(
     name="sieve",
@@ -67,7 +67,7 @@ def train(
         changes.insert(0, config)
     try:
         if resume is not None:
-            from rl.train import open_run_folder
+            from rl.checkpoints.run_folder import open_run_folder
 
             resolved = open_run_folder(resume, changes)
         elif config is None:
@@ -278,7 +278,7 @@ def annotate(
 
     Example: `sieve annotate configs/quickstart.yaml --prompts 400 -o corpus.jsonl`
     """
-    from rl.workers import WORKER_ENVIRONMENT
+    from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
     from rl.commands.annotate_command import run
@@ -320,7 +320,7 @@ def train_outcome(
 
     Example: `sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o my_outcome_model`
     """
-    from rl.workers import WORKER_ENVIRONMENT
+    from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
     from rl.commands.outcome_model_command import run
@@ -363,7 +363,7 @@ def study(
     * `sieve study configs/studies/selectors.yaml workers=8`
     * `sieve study configs/studies/selectors.yaml --report`
     """
-    from rl.workers import WORKER_ENVIRONMENT
+    from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
     from rl.commands.study_command import run

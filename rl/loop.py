@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
+from rl.annotating.labelling import Labelling
+from rl.checkpoints.checkpoint import Progress
 from rl.config import Config
 from rl.config.section import is_due
 from rl.errors import RewardHackingError
-from rl.evaluating.evaluations import Evaluations
-from rl.labelling import Labelling
-from rl.metrics import (
+from rl.evaluating.schedule import Evaluations
+from rl.monitoring.metrics import (
     StageClock,
     annotation_metrics,
     group,
@@ -24,12 +25,11 @@ from rl.metrics import (
     reward_metrics,
     selection_metrics,
 )
-from rl.monitor import Monitor
+from rl.monitoring.monitor import Monitor
+from rl.monitoring.recording import Offer
 from rl.parts import Parts
-from rl.pending import Pending
-from rl.progress import Progress
-from rl.recording import Offer
-from rl.staleness import check_one_version, check_versions_sent
+from rl.rollouts.staleness import check_one_version, check_versions_sent
+from rl.workers.pending import Pending
 from selection.selectors import apply_selector
 
 

@@ -13,28 +13,28 @@ from rewards.encoding import Encoder
 from rewards.process_model.guard import HeldBack
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
-from rl.absent_mprm import AbsentMPRM
-from rl.answer_rewards import AnswerRewards
+from rl.annotating.judging import make_judge
+from rl.annotating.labelling import make_configured_budget
 from rl.config import Config
-from rl.credit_assignment import CreditAssignment, make_credit
 from rl.engines.making import build_engine
 from rl.files.named_checkpoint import make_encoder
-from rl.hacking_watch import HackingWatch
-from rl.judging import make_judge
-from rl.labelling import make_configured_budget
 from rl.learning.making import build_learner
-from rl.mprm_worker import check_mprm, start_mprm
-from rl.outcome_worker import check_outcome_model, start_outcome_model
-from rl.recording import STREAM, Recording
+from rl.monitoring.recording import STREAM, Recording
+from rl.reward_models.credit import CreditAssignment, make_credit
+from rl.reward_models.hacking_watch import HackingWatch
 from rl.reward_models.lessons import make_buffer, make_configured_selector
-from rl.rollout_stream import RolloutStream, StreamSettings
-from rl.rollouts import make_group
-from rl.staleness import StalenessGate
+from rl.reward_models.mprm import AbsentMPRM, check_mprm, start_mprm
+from rl.reward_models.outcome import AnswerRewards, check_outcome_model, start_outcome_model
+from rl.rollouts.making import make_group
+from rl.rollouts.staleness import StalenessGate
+from rl.rollouts.stream import RolloutStream, StreamSettings
 from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import Task
-from rl.weight_transfer import WeightTransfer
-from rl.worker_group import WorkerGroup
-from rl.workers import EnginePool, Worker, start_ray
+from rl.workers.engine_pool import EnginePool
+from rl.workers.group import WorkerGroup
+from rl.workers.ray_cluster import start_ray
+from rl.workers.weight_transfer import WeightTransfer
+from rl.workers.worker import Worker
 from selection.buffer import StreamingBuffer
 from selection.selectors import NEED_COMPLEXITY, Selector
 

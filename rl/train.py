@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -16,25 +14,22 @@ from typing import Any
 import ray
 
 from rewards.whole_file import replacing
-from rl.checkpoint_files import check_files
-from rl.checkpoints.resumption import check_resumption
-from rl.config import Config, load_config, save_config
-from rl.console import Console
-from rl.errors import ConfigError, WorkerError
-from rl.evaluating.benchmark_evaluation import read_configured_benchmark
-from rl.evaluating.evaluations import Evaluations
+from rl.checkpoints.checkpoint import Progress
+from rl.checkpoints.ledger import Ledger
+from rl.checkpoints.recovery import recovering
+from rl.checkpoints.run_folder import _keep_config, _take_folder
+from rl.config import Config
+from rl.errors import WorkerError
+from rl.evaluating.schedule import Evaluations, read_configured_benchmark
 from rl.files.folders import only_one
-from rl.files.run_files import CONFIG_FILE, SUMMARY_FILE, checkpoints, step_of
-from rl.ledger import Ledger
+from rl.files.run_files import SUMMARY_FILE, checkpoints
 from rl.loop import run
-from rl.memory import PeakMemory
-from rl.monitor import Monitor
+from rl.monitoring.console import Console
+from rl.monitoring.memory import PeakMemory
+from rl.monitoring.monitor import Monitor
 from rl.parts import Parts, make_parts
-from rl.preference_corpus import find_preferences, learn_preferences
-from rl.progress import Progress
-from rl.record_corpus import Corpus
-from rl.recovery import recovering
-from rl.warm_start import find_records, warm_start
+from rl.reward_models.record_corpus import Corpus
+from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,8 @@ class Outcome:
 def train(config: Config, folder: Path, resume: bool, console: Console) -> Outcome:
     """Run an experiment to its end, or to the first Ctrl-C or SIGTERM; both leave a checkpoint.
 
-    A run that loses a worker lets go of all of them and goes on from its newest checkpoint; see `rl.recovery`.
+    A run that loses a worker lets go of all of them and goes on from its newest checkpoint; see
+    `rl.checkpoints.recovery`.
 
     Args:
         config: The experiment.
@@ -116,68 +112,6 @@ def _first_lessons(
         warm_start(config, records, parts.encoder, partial(parts.mprm.start, "train"), console)
     if pairs is not None and parts.answers.model is not None:
         learn_preferences(config, pairs, parts.encoder, partial(parts.answers.model.start, "train"), console)
-
-
-def choose_run_folder(config: Config) -> Path:
-    """The folder of a new run; it is made only once the run's parts are known to exist.
-
-    Raises:
-        ConfigError: It holds a run already, or cannot be made.
-    """
-    named = f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = Path(config.output_dir) if config.output_dir else Path("runs") / named
-    try:
-        _refuse_run(folder)
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    except OSError as error:
-        raise ConfigError(f"output_dir: {str(folder)[:200]} cannot be made: {error.strerror}") from None
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ConfigError(f"output_dir: {folder} cannot be made: {there} is no folder that can be written to")
-    return folder
-
-
-def _take_folder(folder: Path, others_kept_out: ExitStack) -> None:
-    """Make the folder of a run that begins, and keep other processes out of it until the stack is left.
-
-    Raises:
-        ConfigError: Another one has it, or was faster.
-    """
-    others_kept_out.close()  # it may have begun before, and lost a worker ahead of its first checkpoint
-    others_kept_out.enter_context(only_one(folder))
-    _refuse_run(folder)
-
-
-def _refuse_run(folder: Path) -> None:
-    if checkpoints(folder):
-        raise ConfigError(f"output_dir: {folder} holds a run already; resume it with --resume, or name another folder")
-
-
-def _keep_config(config: Config, folder: Path) -> None:
-    """Make the folder, if it is not there yet, with the configuration as it now is."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_config(config, folder / CONFIG_FILE)
-    except OSError as error:
-        raise ConfigError(f"output_dir: {folder} cannot be made: {error.strerror}") from None
-
-
-def open_run_folder(folder: Path, overrides: list[str]) -> Config:
-    """The configuration of a run to resume.
-
-    Raises:
-        ConfigError: It is no run folder, has no finished checkpoint, that one is damaged, or what it
-            holds was made otherwise.
-    """
-    if not (folder / CONFIG_FILE).is_file():
-        raise ConfigError(f"--resume: {folder} is not a run folder: it has no {CONFIG_FILE}")
-    if not checkpoints(folder):
-        raise ConfigError(f"--resume: {folder} has no finished checkpoint to go on from")
-    config, newest = load_config(folder / CONFIG_FILE, overrides), checkpoints(folder)[-1]
-    if config.steps < (taken := step_of(newest)):
-        raise ConfigError(f"steps is {config.steps}: allowed with --resume is {taken}, as far as the run is, or more")
-    check_files(newest)
-    check_resumption(load_config(folder / CONFIG_FILE), config)
-    return config
 
 
 def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gib: float) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from rewards.outcome.preferences import Preference, as_preference, parse_prefere
 from rewards.process_model.guard import HeldBack
 from rewards.record_files import annotated_table, write_table
 from rewards.visualprm import UnusableRecordError, as_annotated, parse_record
-from rl.checkpoint_files import LIST_FILE, check_files, list_files
+from rl.checkpoints.ledger import LEDGER_FILE, Ledger
+from rl.checkpoints.manifest import LIST_FILE, check_files, list_files
 from rl.config import Config
 from rl.config.reading import YAMLTextError, load_config, read_yaml
 from rl.errors import ConfigError
 from rl.files.chunked_file import ChunkedFile
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.ledger import LEDGER_FILE, Ledger
 from rl.tasks.files import FileTask
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.buffer_files import load_buffer, save_buffer

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from rl.annotate import Order, Tally, annotate
+from rl.annotating.corpus import Order, Tally, annotate
 from rl.config import load_config
-from rl.console import Console, beside_fixed
 from rl.errors import ConfigError
+from rl.monitoring.console import Console, beside_fixed
 from rl.tasks.task import Split
 
 

@@ -10,9 +10,9 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl.console import Console
 from rl.dashboard.run_folders import find_runs
 from rl.errors import ConfigError
+from rl.monitoring.console import Console
 
 
 def run(folders: Sequence[Path], port: int | None, browser: bool) -> None:

@@ -10,10 +10,10 @@ from rich.console import Console as Terminal
 from rich.table import Table
 from rich.text import Text
 
-from rl.commands.typed_command import typed_command
 from rl.doctor.checks import all_checks
 from rl.doctor.examine import examine
 from rl.doctor.finding import Check, Finding
+from rl.monitoring.progress_bar import typed_command
 
 Report = Sequence[tuple[Check, Finding]]
 

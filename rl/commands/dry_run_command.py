@@ -8,11 +8,11 @@ import numpy as np
 import yaml
 
 from rl.config import Config
-from rl.credit_assignment import make_credit
 from rl.errors import ConfigError
-from rl.mprm_worker import make_label_rule
 from rl.planning.launch_plan import plan_lines
+from rl.reward_models.credit import make_credit
 from rl.reward_models.lessons import make_configured_selector
+from rl.reward_models.mprm import make_label_rule
 from rl.tasks.making import make_verifier
 
 USUAL_GPU_GB = 80.0

@@ -140,7 +140,7 @@ def policy(
     * `sieve eval policy --run runs/quickstart-20261121-101500 --strategy all --n 1,2,4,8,16 --plot strategies.png`
     * `sieve eval policy configs/quickstart.yaml --mprm RUN/checkpoints/step-40/mprm --mprm untrained=grid_policy`
     """
-    from rl.workers import WORKER_ENVIRONMENT
+    from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
     from rl.commands.eval_policy_command import Options

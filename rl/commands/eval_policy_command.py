@@ -13,15 +13,20 @@ from typing import get_args
 from rewards.measuring.strategies import STRATEGIES, WITHOUT_JUDGE, Strategy
 from rewards.whole_file import replacing
 from rl.config import Config, load_config
-from rl.console import Console
 from rl.errors import ConfigError
-from rl.evaluating.eval_policy import Evaluated, JudgeKind, JudgeOrder, Order, evaluate_policy
-from rl.evaluating.eval_policy_plot import plot_strategies
-from rl.evaluating.eval_policy_table import print_report
-from rl.evaluating.policy_evaluation import Plan
+from rl.evaluating.policy import (
+    Evaluated,
+    JudgeKind,
+    JudgeOrder,
+    Order,
+    evaluate_policy,
+)
+from rl.evaluating.strategies import Plan
+from rl.evaluating.strategy_views import plot_strategies, print_report
 from rl.failure import FAILURE, USER_ERROR, fail
 from rl.files.named_checkpoint import named_checkpoint
 from rl.files.run_files import checkpoints
+from rl.monitoring.console import Console
 from rl.tasks.task import Split
 
 BEST_OF_N: tuple[Strategy, ...] = tuple(name for name in STRATEGIES if name.startswith("best_of_n_"))

@@ -37,7 +37,7 @@ from rewards.measuring.process_scores import ScoredSolution, read_scores
 from rewards.whole_file import replacing
 from rl.evaluating.benchmark_order import Options
 from rl.files.named_checkpoint import named_checkpoint
-from rl.progress_bar import progress_bar
+from rl.monitoring.progress_bar import progress_bar
 
 CHOICES = {
     "--head": ("token", "value", "beta"),
@@ -68,7 +68,7 @@ def _scores(bench: Bench, options: Options) -> AbstractContextManager[list[Score
     if options.scores is not None:
         return nullcontext(read_scores(bench, options.scores))
     # Imported here, since scores that are there need no model.
-    from rl.workers import WORKER_ENVIRONMENT
+    from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
     checkpoint = named_checkpoint("--mprm", str(options.model.checkpoint), "mprm")

@@ -13,13 +13,13 @@ import torch
 from rewards.outcome.outcome_model import OutcomeModel
 from rewards.outcome.preferences import pair_accuracy
 from rl.config import Config, load_config
-from rl.console import Console
 from rl.errors import ConfigError
 from rl.files.folders import check_new_folder, new_folder
-from rl.outcome_worker import open_configured_model
-from rl.preference_corpus import index_preferences, preference_batches
-from rl.progress_bar import progress_bar
-from rl.record_corpus import Corpus
+from rl.monitoring.console import Console
+from rl.monitoring.progress_bar import progress_bar
+from rl.reward_models.outcome import open_configured_model
+from rl.reward_models.record_corpus import Corpus
+from rl.reward_models.warm_start import index_preferences, preference_batches
 
 REPORT_FILE = "training.json"
 

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from rl.commands.typed_command import typed_command
 from rl.errors import ConfigError
 from rl.files.folders import only_one
+from rl.monitoring.progress_bar import open_terminal, typed_command
 from rl.study.findings import Findings
 from rl.study.report import write_report
 from rl.study.results import Finished
 from rl.study.running import Job, run_jobs
 from rl.study.study_plan import StudyPlan, make_plan
-from rl.terminal import open_terminal
 
 
 def run(path: Path, overrides: Sequence[str], out: Path | None, dry_run: bool, report_only: bool) -> dict[str, str]:

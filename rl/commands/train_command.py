@@ -7,15 +7,16 @@ from pathlib import Path
 from rewards.credit.applying import CreditError
 from rewards.records import PromptError
 from rewards.verification.checked import VerifierError
-from rl.commands.typed_command import typed_command
+from rl.checkpoints.run_folder import choose_run_folder
 from rl.config import Config
-from rl.console import Console
 from rl.errors import CheckpointError, MixedGroupError, RewardHackingError, UnreadableRolloutsError, WorkerError
 from rl.failure import FAILURE, USER_ERROR, fail
 from rl.files.run_files import checkpoints
-from rl.run_summary import summary_lines
+from rl.monitoring.console import Console
+from rl.monitoring.progress_bar import typed_command
+from rl.monitoring.summary import summary_lines
 from rl.tasks.task import TaskError
-from rl.train import choose_run_folder, train
+from rl.train import train
 from selection.selectors import SelectorError
 
 FAILURES = (

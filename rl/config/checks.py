@@ -177,7 +177,7 @@ def _check_mprm(config: Sections) -> None:
 
 
 def _check_without_mprm(config: Sections) -> None:
-    """Nothing asks for the reward model of a run without one; of credit rules, `rl.credit_assignment` knows that."""
+    """Nothing asks for the reward model of a run without one; of credit rules, `rl.reward_models.credit` knows that."""
     if config.mprm.enabled:
         return
     evaluation, other_judge = config.evaluation, config.outcome_model.is_used

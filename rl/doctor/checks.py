@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rl.commands.typed_command import typed_command
 from rl.config import Config
 from rl.doctor.dashboard import dashboard
 from rl.doctor.engine_start import engine_start
@@ -16,7 +15,8 @@ from rl.doctor.gpus import gpus, links
 from rl.doctor.machine import cores, disk, memory, open_files, ray_folder, shared_memory
 from rl.doctor.packages import REINSTALL, packages, python, system
 from rl.doctor.ray_start import ray_start
-from rl.planning.gpu_placement import kinds_of_workers
+from rl.monitoring.progress_bar import typed_command
+from rl.workers.ray_cluster import kinds_of_workers
 
 RUNS = Path("runs")
 RUNS_GIB = 2.0

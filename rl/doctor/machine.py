@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from rl.commands.typed_command import typed_command
 from rl.doctor.finding import Finding
+from rl.monitoring.progress_bar import typed_command
 
 GIB = 2**30
 CGROUPS = Path("/sys/fs/cgroup")

@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rl.commands.typed_command import typed_command
 from rl.config import Config
 from rl.doctor.finding import Finding
 from rl.doctor.packages import OURS
+from rl.monitoring.progress_bar import typed_command
 
 SECONDS_A_NODE = 60
 
@@ -30,7 +30,7 @@ def ray_start(folder: Path = Path()) -> Finding:
     """
     import ray
 
-    from rl.workers import start_ray
+    from rl.workers.ray_cluster import start_ray
 
     start_ray(Config())
     try:

@@ -23,7 +23,7 @@ from rl.errors import ConfigError
 from rl.evaluating.benchmark_order import ModelOptions, Options
 from rl.files.chunked_file import JOURNAL_SUFFIX, ChunkedFile
 from rl.files.named_checkpoint import checkpoint_digest, files_digest
-from rl.progress_bar import progress_bar, waiting
+from rl.monitoring.progress_bar import progress_bar, waiting
 
 Identity = dict[str, str | None]
 

@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 
 from rewards.encoding import Encoder
-from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores, StepSpan
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
-from rl.evaluating.answer_scores import Judge, step_scores
-from rl.rollouts import make_rollouts
+from rl.rollouts.making import make_rollouts
 
 NOTHING = Completion((), (), "until", 0)
 
@@ -125,3 +125,35 @@ def _values(
         for completion, entry in zip(flat, scores, strict=True)
     ]
     return [values[start : start + n] for start in range(0, len(values), n)]
+
+
+Judge = Callable[[Sequence[Prompt], Sequence[Rollout]], Any]
+"""``MPRM.score``, with `StepScores` for each rollout, or ``OutcomeModel.score``, with one number for each (B,)."""
+
+
+def step_scores(judge: Judge, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[list[float]]:
+    """The scores of each rollout's steps; an outcome model's score is that of a single step.
+
+    The judge is not shown an empty rollout, which has no scores.
+    """
+    scores: list[list[float]] = [[] for _ in rollouts]
+    shown = [place for place, rollout in enumerate(rollouts) if rollout.token_ids]
+    verdicts = judge([prompts[place] for place in shown], [rollouts[place] for place in shown]) if shown else []
+    for place, verdict in zip(shown, verdicts, strict=True):
+        scores[place] = list(map(float, verdict.scores if isinstance(verdict, StepScores) else [verdict]))
+    return scores
+
+
+def one_shot_scores(judge: Judge, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[float]:
+    """One score a rollout: of all that it says, final answer included, as a single step (VL-PRM, arXiv 2509.23250).
+
+    0, the lowest, for an empty one.
+    """
+    whole = step_scores(judge, prompts, [as_one_step(rollout) for rollout in rollouts])
+    return [scores[-1] if scores else 0.0 for scores in whole]
+
+
+def as_one_step(rollout: Rollout) -> Rollout:
+    """The rollout as if it had been written in one step, which ends before the end-of-sequence token."""
+    end = len(rollout.token_ids) - (rollout.finish_reason == "stop")
+    return replace(rollout, steps=(StepSpan(0, end),) if end > 0 else ())

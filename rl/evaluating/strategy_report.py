@@ -12,7 +12,7 @@ import numpy as np
 from rewards.measuring.bootstrap import CONFIDENCE, RESAMPLES, Interval, bootstrap_means, percentile_interval
 from rewards.measuring.strategies import WITHOUT_JUDGE, Strategy, accuracy_at, aggregate, rule_of
 from rewards.records import Prompt
-from rl.evaluating.policy_evaluation import Plan, PolicyEvaluator, PromptRecord
+from rl.evaluating.strategies import Plan, PolicyEvaluator, PromptRecord
 
 
 @dataclass(frozen=True)

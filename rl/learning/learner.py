@@ -22,12 +22,11 @@ from rl.learning import policy_files, zero_files
 from rl.learning.critic import Critic, foretold_share
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
-from rl.learning.patience import Patience, is_finite
 from rl.learning.policy_files import adapter_weights, plain_weights, save_policy, saved_weights
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
 from rl.learning.settings import LearnerSettings
-from rl.learning.statistics import Statistics, advantage_statistics
+from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite
 from rl.learning.trainer import OneRank, make_entropy_bonus, make_trainer
 from rl.learning.weight_sender import Backend, WeightSender
 

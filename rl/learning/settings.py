@@ -24,7 +24,7 @@ class LearnerSettings:
         mini_batches: Optimizer steps of one pass over a policy step's rollouts.
         epochs: Passes over them.
         max_skipped: Policy steps in a row that may be left out because loss or gradient is not finite.
-        correction, correction_max, correction_min: See `rl.learning.importance`.
+        correction, correction_max, correction_min: See `rl.learning.rows`.
         kl: What the divergence from the reference policy costs, TRL's beta; see `rl.learning.reference`.
         reference_every: Policy steps after which the reference becomes the policy of that time; 0 for never.
         lora_rank: Rank of the adapters on the language model, which is else left as it is; 0 to train all of it.

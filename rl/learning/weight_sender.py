@@ -1,7 +1,7 @@
 """The learner's side of vLLM's own weight transfer between GPUs: by NCCL, or by handles to shared memory (CUDA IPC).
 
-The engines' side is `rl.engines.vllm_engine.VllmEngine.receive_weights`. `rl.weight_transfer.WeightTransfer` calls both
-sides, so that an engine takes new weights in its turn, between two other calls to it.
+The engines' side is `rl.engines.vllm_engine.VllmEngine.receive_weights`. `rl.workers.weight_transfer.WeightTransfer`
+calls both sides, so that an engine takes new weights in its turn, between two other calls to it.
 """
 
 from __future__ import annotations

@@ -7,18 +7,9 @@ from dataclasses import dataclass, field
 
 from rl.config import Config
 from rl.errors import ConfigError
+from rl.workers.ray_cluster import kinds_of_workers
 
 EMPTY = 1e-9
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The workers of one kind: how many, and what each reserves."""
-
-    role: str
-    number: int
-    num_cpus: float
-    num_gpus: float
 
 
 @dataclass
@@ -29,20 +20,6 @@ class Gpu:
     index: int
     workers: list[tuple[str, int]] = field(default_factory=list)
     used: float = 0.0
-
-
-def kinds_of_workers(config: Config) -> list[Kind]:
-    """Who takes part, in the order in which GPUs are given out: the learner's ranks first, to be close together."""
-    learner, engine, mprm, outcome = config.learner, config.engine, config.mprm, config.outcome_model
-    kinds = [
-        Kind("learner", learner.ranks, learner.num_cpus, learner.num_gpus),
-        Kind("engine", engine.count, engine.num_cpus, engine.num_gpus),
-    ]
-    if mprm.enabled:
-        kinds.append(Kind("mprm", mprm.ranks, mprm.num_cpus, mprm.num_gpus))
-    if outcome.is_used:
-        kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))
-    return kinds
 
 
 def place(config: Config, gpus_per_node: int = 8) -> list[Gpu]:

@@ -9,7 +9,7 @@ from itertools import groupby
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.planning.checkpoints import check_folders, check_heads, checkpoints
-from rl.planning.gpu_placement import Gpu, kinds_of_workers, place
+from rl.planning.gpu_placement import Gpu, place
 from rl.planning.memory_estimate import (
     GB,
     PROCESS_ON_CPU,
@@ -22,6 +22,7 @@ from rl.planning.memory_estimate import (
 )
 from rl.planning.model_shape import ModelShape, find_shape
 from rl.planning.remedies import for_full_gpu, for_small_share
+from rl.workers.ray_cluster import kinds_of_workers
 
 
 @dataclass(frozen=True)

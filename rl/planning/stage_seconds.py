@@ -18,7 +18,7 @@ from statistics import median
 
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.run_metrics import policy_steps
+from rl.monitoring.metrics_file import policy_steps
 
 WIDTH = 64
 DOUBLING = 0.95

@@ -13,11 +13,11 @@ from rewards.process_model.mprm import MPRM
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
 from rl.config import Config
-from rl.mprm_worker import build_mprm
 from rl.replay.measuring import label_noise
 from rl.replay.relabelling import Labelled
 from rl.replay.stream import RecordedRollout
 from rl.reward_models.lessons import make_buffer, make_configured_selector
+from rl.reward_models.mprm import build_mprm
 from selection.buffer import StreamingBuffer
 from selection.candidates import gather_candidates
 from selection.rows import identity

@@ -12,9 +12,9 @@ from rewards.annotation.annotator import Annotation, Continuation
 from rewards.encoding import Encoder
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
+from rl.annotating.labelling import make_configured_budget
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.labelling import make_configured_budget
 from rl.replay.stream import RecordedRollout
 from rl.tasks.making import make_verifier
 

@@ -28,12 +28,12 @@ from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_encoder
-from rl.mprm_worker import check_mprm
 from rl.replay.learning import TOTALS, Learning, make_learning
 from rl.replay.measuring import area_under_curve, step_measures
 from rl.replay.relabelling import Labelled, Relabelling, recorded_labels
 from rl.replay.replayable import check_replay
 from rl.replay.stream import RecordedRollout, Stream, open_stream
+from rl.reward_models.mprm import check_mprm
 from rl.study.cell import CellResult
 
 FINAL_POLICY = "final_policy/"

@@ -1,4 +1,4 @@
-"""A recorded stream, read back: see `rl.recording` for what is in it."""
+"""A recorded stream, read back: see `rl.monitoring.recording` for what is in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from rewards.image_files import load_images
 from rewards.record_files import read_table, record_of_row
 from rewards.records import Annotated, Prompt, StepScores
 from rl.errors import ConfigError
-from rl.recording import HELDOUT, IMAGES, STEP, STREAM, STREAM_SCHEMA, file_name, stream_files
+from rl.monitoring.recording import (
+    HELDOUT,
+    IMAGES,
+    STEP,
+    STREAM,
+    STREAM_SCHEMA,
+    file_name,
+    stream_files,
+)
 
 IMAGE_FILE = re.compile(rf"{IMAGES}/[0-9a-f]+\.png")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl.config import Config
-from rl.metric_table import METRICS
+from rl.monitoring.metric_table import METRICS
 from rl.report.runs import Run
 
 STAGES = ("rollout", "score", "credit", "annotate", "judge", "select", "teach", "learn", "sync")

@@ -17,8 +17,8 @@ class Chart:
     Attributes:
         title: What they show.
         reading: How to read them: one line.
-        metrics: The metrics of `rl.metric_table`, and what each is called beside the others; ``NAME/*`` stands for all
-            metrics below a name.
+        metrics: The metrics of `rl.monitoring.metric_table`, and what each is called beside the others; ``NAME/*``
+            stands for all metrics below a name.
         against: What they are always drawn against; None for what the reader chooses.
         interval: The metrics that bound the first one, from below and from above.
     """

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl.progress_bar import progress_bar
-from rl.recording import STEP, STREAM, stream_files
+from rl.monitoring.progress_bar import progress_bar
+from rl.monitoring.recording import STEP, STREAM, stream_files
 from rl.replay.stream import RecordedRollout, Stream, open_stream
 from rl.report.pictures import data_uri
 from rl.report.rollout_choice import choose, disagreement, fair_shares

@@ -11,7 +11,7 @@ from pathlib import Path
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
-from rl.run_metrics import metric_rows
+from rl.monitoring.metrics_file import metric_rows
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Run:
         name: What the report calls it: the end of its path, as much of it as tells the runs apart.
         folder: The run folder.
         config: Its settings.
-        rows: Its finite measurements in order, each with its policy ``step``; see `rl.run_metrics.metric_rows`.
+        rows: Its finite measurements in order, each with its policy ``step``; see
+            `rl.monitoring.metrics_file.metric_rows`.
         peak_memory: The most memory it took, GiB; None until it is finished.
     """
 

@@ -14,12 +14,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from rl.errors import ConfigError
-from rl.progress_bar import progress_bar
+from rl.monitoring.progress_bar import progress_bar
 from rl.study.cell import CellResult
 from rl.study.own_process import SECONDS_TO_STOP
 from rl.study.results import Finished, read_result, write_result
 from rl.study.study_file import Study
-from rl.workers import join_ray, worker_environment
+from rl.workers.ray_cluster import join_ray
+from rl.workers.worker import worker_environment
 
 
 @dataclass(frozen=True)

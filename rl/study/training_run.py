@@ -9,8 +9,8 @@ from pathlib import Path
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, SUMMARY_FILE, checkpoints
+from rl.monitoring.metrics_file import metric_rows
 from rl.replay.measuring import area_under_curve
-from rl.run_metrics import metric_rows
 from rl.study.arms import recipe_of
 from rl.study.cell import CellResult
 from rl.study.own_process import run_to_its_end

@@ -18,7 +18,7 @@ from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCou
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.rollouts import make_rollouts
+from rl.rollouts.making import make_rollouts
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt, a_rollout, some_counts
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
-from rl.evaluating.answer_scores import Judge
+from rl.evaluating.guided_search import Judge
 from rl.tasks.grid import GridTask
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from rewards.annotation.annotator import Annotation, Continuation
 from rewards.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, StepScores
+from rl.annotating.labelling import make_configured_budget
 from rl.config import Config
 from rl.files.named_checkpoint import make_encoder
-from rl.labelling import make_configured_budget
-from rl.recording import STREAM, Offer, Recording
+from rl.monitoring.recording import STREAM, Offer, Recording
 from rl.reward_models.lessons import make_buffer, make_configured_selector
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate

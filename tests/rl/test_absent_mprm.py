@@ -11,20 +11,20 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rewards.credit.batch import ScoredBatch
-from rl.absent_mprm import AbsentMPRM
-from rl.checkpoint_files import list_files
+from rl.checkpoints.manifest import list_files
+from rl.checkpoints.run_folder import open_run_folder
 from rl.commands.eval_policy_command import Options, make_order
 from rl.config import Config, load_config
 from rl.config.learner import WatchConfig
-from rl.credit_assignment import make_credit
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.hacking_watch import HackingWatch
 from rl.planning.best_split import best_split
-from rl.planning.gpu_placement import kinds_of_workers
 from rl.planning.launch_plan import plan_lines
 from rl.planning.stage_seconds import StageSeconds, split_of
-from rl.train import open_run_folder
+from rl.reward_models.credit import make_credit
+from rl.reward_models.hacking_watch import HackingWatch
+from rl.reward_models.mprm import AbsentMPRM
+from rl.workers.ray_cluster import kinds_of_workers
 from tests.builders import a_prompt, a_rollout
 from tests.rl.runs import SMOKE, Running, metrics
 

@@ -17,11 +17,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rewards.visualprm import parse_record
-from rl.annotate import Order, Tally, annotate, identity
+from rl.annotating.corpus import (
+    Order,
+    Tally,
+    annotate,
+    identity,
+)
 from rl.cli import app
 from rl.config import Config
-from rl.console import Console
 from rl.errors import ConfigError
+from rl.monitoring.console import Console
 from rl.tasks.grid import GridTask
 from tests.builders import an_image
 

@@ -13,10 +13,9 @@ import ray
 
 from rewards.encoding import Encoder
 from rewards.records import Prompt, Rollout
-from rl.answer_rewards import AnswerRewards
 from rl.config import Config
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.outcome_worker import start_outcome_model
+from rl.reward_models.outcome import AnswerRewards, start_outcome_model
 from tests.builders import a_rollout
 from tests.preference_pairs import grid_preferences
 

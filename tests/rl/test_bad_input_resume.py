@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from rl.checkpoint_files import LIST_FILE, list_files
+from rl.checkpoints.ledger import LEDGER_FILE, Ledger
+from rl.checkpoints.manifest import LIST_FILE, list_files
+from rl.checkpoints.run_folder import choose_run_folder, open_run_folder
 from rl.cli import main
 from rl.config import load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.ledger import LEDGER_FILE, Ledger
-from rl.monitor import _forget_after
-from rl.train import choose_run_folder, open_run_folder
+from rl.monitoring.monitor import _forget_after
 from tests.rl.runs import SMOKE
 
 

@@ -17,7 +17,7 @@ from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
 from rewards.records import Prompt, Rollout
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.evaluating.benchmark_evaluation import evaluate_on_benchmark, read_configured_benchmark
+from rl.evaluating.schedule import evaluate_on_benchmark, read_configured_benchmark
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.rl.grid_benchmark import write_grid_benchmark

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from rl.console import Console
-from rl.run_summary import LEFT_BEHIND, summary_lines
+from rl.monitoring.console import Console
+from rl.monitoring.summary import LEFT_BEHIND, summary_lines
 
 ESCAPE = "\x1b"
 SHOW = """
 import sys, time
-from rl.console import Console
+from rl.monitoring.console import Console
 console = Console()
 def wait():
     time.sleep(0.3)  # a terminal is drawn anew four times a second

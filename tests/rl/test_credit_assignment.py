@@ -12,8 +12,8 @@ from rewards.encoding import Encoder
 from rewards.records import Experience, Rollout, StepScores
 from rl.config import Config
 from rl.config.learner import LearnerConfig
-from rl.credit_assignment import make_credit
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.reward_models.credit import make_credit
 from tests.builders import a_prompt, a_rollout, some_counts
 
 ENCODER = Encoder(str(SHIPPED_POLICY))

@@ -16,17 +16,16 @@ from rewards.encoding import Encoder
 from rewards.measuring.bootstrap import Interval
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 from rl.config import Config
-from rl.console import Console
-from rl.dashboard.hyperparameters import METRICS as HEADLINES
-from rl.dashboard.hyperparameters import SETTINGS, write_hyperparameters
-from rl.dashboard.layout import dashboard_layout
-from rl.dashboard.shown_rollouts import SHOWN, choose_shown, monte_carlo_labels
-from rl.evaluating.evaluation import Evaluation, ScoredSteps
+from rl.evaluating.heldout import Evaluation, ScoredSteps
 from rl.files.named_checkpoint import make_encoder
 from rl.files.run_files import TENSORBOARD
-from rl.metric_table import METRICS
-from rl.monitor import Monitor
-from rl.recording import Offer
+from rl.monitoring.console import Console
+from rl.monitoring.dashboard import METRICS as HEADLINES
+from rl.monitoring.dashboard import SETTINGS, dashboard_layout, write_hyperparameters
+from rl.monitoring.metric_table import METRICS
+from rl.monitoring.monitor import Monitor
+from rl.monitoring.recording import Offer
+from rl.monitoring.rollout_picture import SHOWN, choose_shown, monte_carlo_labels
 from rl.tasks.grid import GridTask
 from tests.builders import a_prompt, a_rollout, some_counts
 

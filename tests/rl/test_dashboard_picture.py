@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl.dashboard.rollout_picture import PAPER, RIGHT, RULE, WIDTH, WRONG, ShownRollout, draw_rollout, step_colour
+from rl.monitoring.rollout_picture import (
+    PAPER,
+    RIGHT,
+    RULE,
+    WIDTH,
+    WRONG,
+    ShownRollout,
+    draw_rollout,
+    step_colour,
+)
 from tests.builders import a_prompt, a_rollout, an_image, some_counts
 
 RED = (250, 10, 10)

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from rl.cli import app
 from rl.config import load_config
-from rl.metric_table import METRICS
-from rl.recording import STREAM, stream_files
+from rl.monitoring.metric_table import METRICS
+from rl.monitoring.recording import STREAM, stream_files
 from rl.replay.learning import make_learning
 from rl.replay.relabelling import recorded_labels
 from rl.replay.stream import open_stream

@@ -17,9 +17,9 @@ from rl.config import Config
 from rl.engines.hf_engine import HfEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.parts import start_engines
-from rl.pending import Ready
 from rl.tasks.grid import GridTask
-from rl.workers import EnginePool
+from rl.workers.engine_pool import EnginePool
+from rl.workers.pending import Ready
 from tests.builders import a_completion, a_prompt
 
 TOKENS = 12

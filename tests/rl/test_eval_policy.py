@@ -20,13 +20,20 @@ from rewards.outcome.outcome_model import STATE_FILE
 from rewards.process_model.mprm import MPRM, MPRM_FILE
 from rl.cli import app
 from rl.config import Config
-from rl.console import Console
 from rl.errors import ConfigError
-from rl.evaluating.eval_policy import CHUNK, JudgeOrder, Order, evaluate_policy, identity, open_judge
-from rl.evaluating.policy_evaluation import Plan
+from rl.evaluating.policy import (
+    CHUNK,
+    JudgeOrder,
+    Order,
+    evaluate_policy,
+    identity,
+    open_judge,
+)
+from rl.evaluating.strategies import Plan
 from rl.evaluating.strategy_report import StrategyReport
 from rl.files.chunked_file import JOURNAL_SUFFIX
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.monitoring.console import Console
 
 SIEVE = Path(sys.executable).parent / "sieve"
 SMALL = Config.model_validate({"engine": {"kind": "hf"}})

@@ -14,8 +14,7 @@ from rewards.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
-from rl.evaluating.answer_scores import Judge
-from rl.evaluating.guided_search import Sampler, guided_search, literal_text
+from rl.evaluating.guided_search import Judge, Sampler, guided_search, literal_text
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.rl.grid_judges import nobody, truthful

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rewards.records import Rollout, StepScores
 from rl.config.learner import WatchConfig
-from rl.hacking_watch import HackingWatch, measure, repeated_steps
+from rl.reward_models.hacking_watch import HackingWatch, measure, repeated_steps
 from tests.builders import a_rollout
 
 Step = tuple[list[Rollout], list[StepScores]]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from rewards.records import StepCounts
+from rl.annotating.judging import CACHE, join_verdicts, make_judge
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.judging import CACHE, join_verdicts, make_judge
-from rl.metric_table import METRICS
+from rl.monitoring.metric_table import METRICS
 from tests.builders import a_prompt, a_rollout, some_counts
 from tests.chat_server import chat_server, completion, free_port
 

@@ -16,12 +16,12 @@ from trl.trainer import utils as trl_utils
 from rewards.backbone import load_model
 from rewards.encoding import Encoder
 from rl.config.trl_arguments import check_settings, check_trl_arguments
-from rl.learning.entropy_bonus import EntropyBonus
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
-from rl.learning.importance import importance_weights
 from rl.learning.learner import PolicyLearner
 from rl.learning.micro_batches import micro_batches, mini_batches, shares
+from rl.learning.rows import importance_weights
 from rl.learning.settings import LearnerSettings
+from rl.learning.trainer import EntropyBonus
 from tests.rl.learner_experiences import CHECKPOINT, of_another_sampler, sampled_experiences
 
 

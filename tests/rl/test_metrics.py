@@ -16,9 +16,9 @@ import pytest
 import rl
 from rewards.annotation.annotator import Bill
 from rewards.records import Annotated, Rollout, StepScores
-from rl import metric_table, metrics
-from rl.metric_table import METRICS
-from rl.metrics import (
+from rl.monitoring import metric_table, metrics
+from rl.monitoring.metric_table import METRICS
+from rl.monitoring.metrics import (
     StageClock,
     annotation_metrics,
     group,

@@ -15,7 +15,7 @@ from rewards.outcome.outcome_model import open_outcome_model
 from rewards.outcome.preferences import pair_accuracy
 from rl.cli import app
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.preference_corpus import index_preferences, preference_batches
+from rl.reward_models.warm_start import index_preferences, preference_batches
 from tests.preference_pairs import write_preferences
 
 RUN = ["outcome_model.batch_size=8", "outcome_model.learning_rate=1e-3", "outcome_model.pairs_epochs=2"]

@@ -18,10 +18,15 @@ from rewards.verification.verifiers import exact, numeric
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.mprm_worker import check_mprm
-from rl.outcome_worker import build_outcome_model, check_outcome_model, outcome_settings, start_outcome_model
-from rl.planning.gpu_placement import Kind, kinds_of_workers
+from rl.reward_models.mprm import check_mprm
+from rl.reward_models.outcome import (
+    build_outcome_model,
+    check_outcome_model,
+    outcome_settings,
+    start_outcome_model,
+)
 from rl.tasks.making import make_verifier
+from rl.workers.ray_cluster import Kind, kinds_of_workers
 from tests.builders import a_rollout
 from tests.preference_pairs import grid_preferences
 

@@ -15,9 +15,13 @@ from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepSc
 from rewards.verification.answers import answer_reader
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
-from rl.evaluating.answer_scores import as_one_step, one_shot_scores, step_scores
-from rl.evaluating.guided_search import Sampler
-from rl.evaluating.policy_evaluation import Plan, PolicyEvaluator, PromptRecord, Seconds
+from rl.evaluating.guided_search import Sampler, as_one_step, one_shot_scores, step_scores
+from rl.evaluating.strategies import (
+    Plan,
+    PolicyEvaluator,
+    PromptRecord,
+    Seconds,
+)
 from rl.evaluating.strategy_report import Point, StrategyReport, evaluate_strategies, make_report
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask

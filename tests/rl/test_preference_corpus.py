@@ -13,10 +13,16 @@ from rewards.encoding import Encoder
 from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference
 from rl.config import Config
-from rl.console import Console
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.preference_corpus import find_preferences, index_preferences, is_held_out, learn_preferences, preference_batches
+from rl.monitoring.console import Console
+from rl.reward_models.warm_start import (
+    find_preferences,
+    index_preferences,
+    is_held_out,
+    learn_preferences,
+    preference_batches,
+)
 from rl.tasks.grid import GridTask
 from tests.preference_pairs import write_preferences
 

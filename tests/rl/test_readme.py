@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from rl.config import load_config
-from rl.metric_table import metrics_table
+from rl.monitoring.metric_table import metrics_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

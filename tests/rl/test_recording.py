@@ -12,7 +12,14 @@ import pytest
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_encoder
-from rl.recording import HELDOUT, IMAGES, STEP, STREAM, Recording, stream_files
+from rl.monitoring.recording import (
+    HELDOUT,
+    IMAGES,
+    STEP,
+    STREAM,
+    Recording,
+    stream_files,
+)
 from rl.replay.stream import open_stream
 from rl.tasks.grid import GridTask
 from rl.tasks.making import make_task

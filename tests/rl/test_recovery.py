@@ -13,16 +13,16 @@ import psutil
 import pytest
 import ray
 
+from rl.checkpoints.ledger import Ledger
+from rl.checkpoints.recovery import recovering
 from rl.config import Config
-from rl.console import Console
 from rl.errors import ConfigError, LostWorkerError, WorkerError
 from rl.files.named_checkpoint import make_encoder
 from rl.files.run_files import METRICS_FILE
-from rl.ledger import Ledger
-from rl.monitor import Monitor
-from rl.recovery import recovering
+from rl.monitoring.console import Console
+from rl.monitoring.monitor import Monitor
 from rl.tasks.making import make_task
-from rl.workers import Worker
+from rl.workers.worker import Worker
 
 
 def losing(ledger: Ledger, steps: list[int]) -> Callable[[], str]:

@@ -12,7 +12,7 @@ from rewards.records import Annotated
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_encoder
-from rl.recording import STREAM, Recording, stream_files
+from rl.monitoring.recording import STREAM, Recording, stream_files
 from rl.replay.learning import make_learning
 from rl.replay.measuring import area_under_curve, label_noise, tuned_macro_f1
 from rl.replay.relabelling import Labelled, Relabelling, recorded_labels

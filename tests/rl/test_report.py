@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from rl.cli import app
 from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
-from rl.metric_table import METRICS
+from rl.monitoring.metric_table import METRICS
 from rl.report.comparison import final_numbers, settings_table, stages
 from rl.report.curves import MOST_POINTS, answer_questions, thinned
 from rl.report.page import embedded_json

@@ -23,11 +23,11 @@ from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
 from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.pending import Ready
-from rl.rollout_stream import Delivery, RolloutStream, StreamSettings
-from rl.rollouts import make_group
-from rl.staleness import StalenessGate
+from rl.rollouts.making import make_group
+from rl.rollouts.staleness import StalenessGate
+from rl.rollouts.stream import Delivery, RolloutStream, StreamSettings
 from rl.tasks.grid import GridTask
+from rl.workers.pending import Ready
 from tests.builders import a_prompt
 
 LONGEST = 12

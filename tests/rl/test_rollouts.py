@@ -9,7 +9,7 @@ from rewards.records import Completion
 from rewards.verification.verifiers import exact
 from rl.errors import UnreadableRolloutsError
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.rollouts import make_rollouts, rollout_requests
+from rl.rollouts.making import make_rollouts, rollout_requests
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.pending import Ready
-from rl.staleness import StalenessGate, check_versions_sent
+from rl.rollouts.staleness import StalenessGate, check_versions_sent
+from rl.workers.pending import Ready
 
 EVENTS = st.lists(st.sampled_from(["ask", "learn", "send"]), max_size=80)
 

@@ -11,7 +11,7 @@ import rl
 from rl.config import load_config
 from rl.engines.making import build_engine
 from rl.files.named_checkpoint import make_encoder
-from rl.rollouts import make_rollouts, rollout_requests
+from rl.rollouts.making import make_rollouts, rollout_requests
 from rl.tasks.making import make_task
 from rl.tasks.task import KnowsSteps
 

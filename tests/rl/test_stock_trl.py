@@ -25,7 +25,7 @@ from rewards.verification.verifiers import exact
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
-from rl.rollouts import make_rollouts
+from rl.rollouts.making import make_rollouts
 from rl.tasks.grid import GridTask
 
 CHECKPOINT = str(SHIPPED_POLICY)

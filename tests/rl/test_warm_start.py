@@ -15,13 +15,13 @@ from rewards.encoding import Encoder
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated
-from rl.annotate import Order, annotate
+from rl.annotating.corpus import Order, annotate
 from rl.config import Config
-from rl.console import Console
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.monitoring.console import Console
+from rl.reward_models.warm_start import batches, find_records, warm_start
 from rl.tasks.grid import GridTask
-from rl.warm_start import batches, find_records, warm_start
 
 CHECKPOINT = str(SHIPPED_POLICY)
 PROMPTS, SAMPLES = 8, 4

@@ -19,7 +19,7 @@ from rl.engines.vllm_engine import VllmEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
 from rl.parts import start_engines, start_learner
-from rl.weight_transfer import WeightTransfer
+from rl.workers.weight_transfer import WeightTransfer
 from tests.policy_families import (
     PROMPTS,
     TOKENS,

@@ -11,8 +11,8 @@ import pytest
 import ray
 
 from rl.errors import LostWorkerError, WorkerError
-from rl.worker_group import WorkerGroup
-from rl.workers import Worker
+from rl.workers.group import WorkerGroup
+from rl.workers.worker import Worker
 
 
 class Member:

@@ -6,8 +6,8 @@ import pytest
 
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.planning.gpu_placement import Kind, kinds_of_workers
-from rl.workers import join_ray, worker_environment
+from rl.workers.ray_cluster import Kind, join_ray, kinds_of_workers
+from rl.workers.worker import worker_environment
 
 
 def test_every_process_and_every_gpu_is_counted() -> None:

@@ -1,0 +1,81 @@
+"""The judge beside the Monte-Carlo labels, made from the configuration and joined with the counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from rewards.annotation.hybrid_labels import HybridRule, hybrid_labels
+from rewards.annotation.judge import Judge, Judgement, JudgeSettings
+from rewards.records import Rollout, StepCounts
+from rl.config import Config
+from rl.errors import ConfigError
+from rl.monitoring.metrics import judge_metrics
+
+CACHE = "judge.sqlite"
+GRACE = 60
+"""Seconds after its own deadline in which the judge may come to an end."""
+
+
+def make_judge(config: Config, decode: Callable[[Sequence[int]], str], folder: Path) -> Judge | None:
+    """The judge that the configuration names, if it names one; its cache is in the run folder unless it says where.
+
+    Raises:
+        ConfigError: The environment does not hold the key.
+    """
+    judge = config.judge
+    if judge.endpoint is None:
+        return None
+    key = os.environ.get(judge.api_key_env, "") if judge.api_key_env is not None else None
+    if key == "":
+        raise ConfigError(f"judge.api_key_env: the environment variable {judge.api_key_env!r} is not set")
+    settings = JudgeSettings(
+        endpoint=judge.endpoint,
+        model=judge.model,
+        share=judge.share,
+        kinds=judge.kinds,
+        with_answer=judge.with_answer,
+        structured=judge.structured,
+        max_tokens=judge.max_tokens,
+        temperature=judge.temperature,
+        concurrency=judge.concurrency,
+        timeout=judge.timeout,
+        retries=judge.retries,
+        patience=judge.patience,
+        deadline=judge.deadline,
+        price_input=judge.price_input,
+        price_output=judge.price_output,
+        cache=Path(judge.cache) if judge.cache is not None else folder / CACHE,
+    )
+    return Judge(settings, decode, key)
+
+
+def join_verdicts(
+    config: Config,
+    rollouts: Sequence[Rollout],
+    counts: Sequence[StepCounts],
+    judgement: Future[Judgement] | None,
+    say: Callable[[str], None],
+) -> tuple[list[StepCounts], dict[str, float]]:
+    """The counts of annotated rollouts joined with what the judge says, once it has said it, and the metrics of that;
+    the counts as they are, and no metrics, where there is no judge. ``say`` is told of a judge that says nothing."""
+    if judgement is None:
+        return list(counts), {}
+    try:
+        judged = judgement.result(timeout=config.judge.deadline + GRACE)
+    except TimeoutError:
+        say("the judge does not come to an end; its verdicts on this batch are left out")
+        return list(counts), {"annotation/judged": 0.0, "annotation/judge_failures": float(len(rollouts))}
+    if judged.problem and not judged.judged:
+        say(f"the judge has no verdict on any of {judged.failures.total()} rollouts: {judged.problem}")
+    rule = HybridRule(
+        config.judge.rule,
+        config.judge.kinds,
+        fill=config.annotation.continuations if config.judge.fill else 0,
+        threshold=config.mprm.threshold,
+    )
+    kinds = [[span.kind for span in rollout.steps] for rollout in rollouts]
+    joined, agreement = hybrid_labels(counts, judged.verdicts, kinds, rule)
+    return joined, judge_metrics(judged, agreement)

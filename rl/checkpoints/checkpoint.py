@@ -1,0 +1,140 @@
+"""Where a run stands, and the checkpoints that let it go on from there as if it had never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rewards.annotation.annotator import Bill
+from rl.checkpoints.ledger import Ledger
+from rl.checkpoints.manifest import list_files
+from rl.config import Config
+from rl.errors import CheckpointError, ConfigError, LostWorkerError, WorkerError
+from rl.files.run_files import CHECKPOINTS, checkpoints
+from rl.parts import Parts
+from rl.rollouts.staleness import check_versions_sent
+from rl.workers.pending import Pending
+from selection.buffer_files import load_buffer, save_buffer
+
+BUFFER_FILE, HELD_BACK_FILE = "buffer.parquet", "held_back.parquet"
+
+
+@dataclass
+class Progress:
+    """The controller's own state; everything else that a run consists of lives in the parts.
+
+    Attributes:
+        folder: The run folder.
+        ledger: What the run has taken, whatever checkpoint it goes on from.
+        step: Policy steps taken.
+        continuations, tokens: Monte-Carlo continuations so far, and their tokens.
+        fixed_tokens: The tokens that the `fixed` budget would have taken, estimated.
+        start: Metrics of the evaluation before the first step.
+    """
+
+    folder: Path
+    ledger: Ledger
+    step: int = 0
+    continuations: int = 0
+    tokens: int = 0
+    fixed_tokens: float = 0.0
+    start: dict[str, float] = field(default_factory=dict)
+
+    def count(self, bill: Bill) -> None:
+        """Add a step's annotation to the bill."""
+        self.continuations += bill.continuations
+        self.tokens += bill.tokens
+        self.fixed_tokens += bill.fixed_tokens
+
+    def save(self, config: Config, parts: Parts) -> Path:
+        """Write ``checkpoints/step-N`` under a temporary name, rename it, and delete the oldest ones beyond the limit.
+
+        Waits for the rollouts under way: they belong to the checkpoint, since no later weights could sample them again.
+        One that is there already is what the run went on from, and stays.
+
+        Raises:
+            CheckpointError: There is no room for it, for example; nothing is left of it.
+            LostWorkerError: A worker is gone.
+        """
+        target = self.folder / CHECKPOINTS / f"step-{self.step}"
+        if target.exists():
+            return target
+        partial = target.with_name(f".{target.name}.partial")
+        saving: list[Pending[None]] = []
+        try:
+            for left in target.parent.glob(".step-*.partial"):
+                shutil.rmtree(left)
+            partial.mkdir(parents=True)
+            saving += [
+                parts.learner.start("save", (partial / "policy").absolute()),
+                parts.mprm.start("save", (partial / "mprm").absolute()),
+            ]
+            saving += parts.answers.save(partial)
+            save_buffer(parts.buffer.state(), partial / BUFFER_FILE)
+            parts.held_back.save(partial / HELD_BACK_FILE)
+            (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
+            for answer in saving:
+                answer.result()
+            list_files(partial)
+            os.replace(partial, target)
+        except LostWorkerError:
+            raise
+        except (OSError, WorkerError) as error:
+            _clear(partial, saving)
+            raise CheckpointError(f"{target} cannot be written: {error}") from error
+        for old in checkpoints(self.folder)[: -config.keep_checkpoints]:
+            shutil.rmtree(old)
+        return target
+
+    @classmethod
+    def restore(cls, folder: Path, parts: Parts, ledger: Ledger) -> Progress:
+        """Go on from the newest checkpoint of a run folder: puts the state back into the parts, too.
+
+        Raises:
+            ConfigError: Its buffer, held-back rollouts or preference pairs are damaged or something else.
+        """
+        newest = checkpoints(folder)[-1].absolute()
+        try:
+            parts.buffer.restore(load_buffer(newest / BUFFER_FILE))
+            parts.held_back.load(newest / HELD_BACK_FILE)
+            loading = parts.answers.load(newest)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        loading += [parts.learner.start("load", newest / "policy"), parts.mprm.start("load", newest / "mprm")]
+        state = json.loads((newest / "progress.json").read_text())
+        parts.stream.restore(state.pop("stream"))
+        parts.watch.restore(state.pop("watch"))
+        if (judge := state.pop("judge")) is not None and parts.judge is not None:
+            parts.judge.restore(judge)
+        for answer in loading:
+            answer.result()
+        progress = cls(folder, ledger, **state)
+        check_versions_sent(parts.transfer.send(progress.step), progress.step)
+        return progress
+
+    def _state(self) -> dict[str, object]:
+        entries = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("folder", "ledger")]
+        return {name: getattr(self, name) for name in entries}
+
+
+def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:
+    """Remove a checkpoint that cannot be finished, once nobody writes into it any more."""
+    for answer in saving:
+        with suppress(WorkerError):
+            answer.result()
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _controller_state(parts: Parts) -> dict[str, object]:
+    """What parts that live beside the loop say of themselves."""
+    return {
+        "stream": parts.stream.state(),
+        "watch": parts.watch.state(),
+        "judge": parts.judge.state() if parts.judge is not None else None,
+    }

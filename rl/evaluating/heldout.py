@@ -1,0 +1,134 @@
+"""Held-out evaluation: is the policy better, and does the reward model tell right steps from wrong ones?
+
+The only place where true step labels are looked at; a recording writes them down besides, for evaluations to come. What
+it returns goes to the monitor and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rewards.measuring.bootstrap import Interval, bootstrap_means, percentile_interval
+from rewards.measuring.by_kind import discrimination_by_kind, step_kinds
+from rewards.measuring.evaluation import step_discrimination
+from rewards.records import Prompt, Rollout, StepScores
+from rl.config import Config
+from rl.parts import Parts
+from rl.rollouts.making import make_rollouts, rollout_requests
+from rl.tasks.task import KnowsSteps, StepTruth
+
+
+@dataclass(frozen=True)
+class ScoredSteps:
+    """The S steps of all held-out answers, end to end, as the MPRM scored them and as they are.
+
+    Attributes:
+        scores: The MPRM's scores (S,).
+        so_far: Whether each step is right, after only right ones (S,).
+        own: Whether it is right on its own (S,).
+        positions: Its kind as the task has it, which fixes its position (S,).
+        kinds: Whether it is of perception or of reasoning (S,).
+    """
+
+    scores: np.ndarray
+    so_far: np.ndarray
+    own: np.ndarray
+    positions: list[str]
+    kinds: list[str]
+
+    def metrics(self) -> dict[str, float]:
+        """As named scalars for the monitor."""
+        so_far = step_discrimination(self.scores, self.so_far, self.positions)
+        values = {
+            "mprm/auc_within_kind": so_far.within_kind,
+            "mprm/auc_plain": so_far.plain,
+            "mprm/auc_index_only": so_far.index_only,
+            "mprm/auc_within_kind_own": step_discrimination(self.scores, self.own, self.positions).within_kind,
+        }
+        scores, right = self.scores.tolist(), self.so_far.tolist()
+        by_kind = discrimination_by_kind(self.kinds, scores, right, self.positions)
+        for kind, measures in by_kind.items():
+            values |= {f"mprm/{measure}_{kind}": value for measure, value in measures.items()}
+        return values
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What held-out prompts say about policy and MPRM at one moment.
+
+    Attributes:
+        accuracy: Share of right answers, at the training temperature, with a bootstrap interval over prompts; dropped
+            ones count as wrong.
+        by_source: The same for each source, of those that were not dropped.
+        steps: What is known of their steps; None where the task does not know their truth, or there is no MPRM.
+    """
+
+    accuracy: Interval
+    by_source: dict[str, float]
+    steps: ScoredSteps | None
+
+    def metrics(self) -> dict[str, float]:
+        """As named scalars for the monitor."""
+        values = {
+            "policy/accuracy": self.accuracy.value,
+            "policy/accuracy_low": self.accuracy.low,
+            "policy/accuracy_high": self.accuracy.high,
+        }
+        values |= {f"policy/accuracy/{source}": accuracy for source, accuracy in self.by_source.items()}
+        return values | (self.steps.metrics() if self.steps is not None else {})
+
+
+def evaluate(config: Config, parts: Parts, step: int) -> Evaluation:
+    """Sample answers to the held-out prompts, always the same ones with the same seeds, and score their steps.
+
+    They are recorded as of policy step ``step``, where the run is recorded.
+    """
+    prompts = [parts.task.prompt("heldout", index) for index in range(config.evaluation.prompts)]
+    requests = rollout_requests(prompts, config.evaluation.samples, config.seed, "heldout")
+    rollouts = make_rollouts(prompts, parts.engines.sample(requests).result(), parts.encoder, parts.verifier)
+    asked = [prompts[rollout.group] for rollout in rollouts]
+    outcomes: dict[str, list[float]] = defaultdict(list)
+    for rollout in rollouts:
+        outcomes[rollout.source].append(rollout.outcome)
+    wanted = parts.recording is not None or isinstance(parts.task, KnowsSteps)
+    scores = parts.mprm.call("score", asked, rollouts) if wanted else []
+    if parts.recording:
+        parts.recording.heldout(step, asked, rollouts, scores)
+    steps = None
+    if config.mprm.enabled and isinstance(parts.task, KnowsSteps):
+        steps = _scored_steps(parts.task, parts, asked, rollouts, scores)
+    return Evaluation(
+        accuracy=_accuracy(rollouts, len(prompts), config.evaluation.samples),
+        by_source={source: float(np.mean(values)) for source, values in sorted(outcomes.items())},
+        steps=steps,
+    )
+
+
+def _accuracy(rollouts: Sequence[Rollout], prompts: int, samples: int) -> Interval:
+    right = np.bincount([entry.group for entry in rollouts], [entry.outcome for entry in rollouts], minlength=prompts)
+    resampled = bootstrap_means(right[:, None] / samples)[:, 0]
+    return percentile_interval(float(right.sum()) / (prompts * samples), resampled)
+
+
+def _scored_steps(
+    task: KnowsSteps,
+    parts: Parts,
+    prompts: Sequence[Prompt],
+    rollouts: Sequence[Rollout],
+    scores: Sequence[StepScores],
+) -> ScoredSteps:
+    truths: list[StepTruth] = []
+    for prompt, rollout in zip(prompts, rollouts, strict=True):
+        steps = [parts.encoder.decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+        truths += task.step_truth(prompt, steps)
+    return ScoredSteps(
+        scores=np.concatenate([scored.scores for scored in scores]),
+        so_far=np.array([truth.so_far for truth in truths], dtype=bool),
+        own=np.array([truth.own for truth in truths], dtype=bool),
+        positions=[truth.kind for truth in truths],
+        kinds=step_kinds(rollouts).tolist(),
+    )

@@ -1,0 +1,147 @@
+"""The MPRM as a worker: made from the configuration, in one process or in several ranks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rewards.process_model.ensemble import ProcessEnsemble
+from rewards.process_model.labels import LABEL_RULES, LabelRule, hard
+from rewards.process_model.mprm import IDENTITY, MPRM, MPRM_FILE, MPRMSettings, open_mprm
+from rewards.process_model.objective import Weighting
+from rewards.records import Prompt, Rollout, StepScores
+from rl.config import Config
+from rl.config.users_parts import resolve
+from rl.errors import ConfigError
+from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
+from rl.workers.group import WorkerGroup
+from rl.workers.pending import Ready
+from rl.workers.worker import Worker
+
+
+def start_mprm(config: Config) -> Worker | WorkerGroup | AbsentMPRM:
+    """Start the MPRM where Ray places it; in a run without one, nothing is started."""
+    mprm = config.mprm
+    if not mprm.enabled:
+        return AbsentMPRM()
+    if mprm.ranks == 1:
+        return Worker("mprm", partial(build_mprm, config), mprm.num_cpus, mprm.num_gpus, config.deadline)
+    return WorkerGroup("mprm", partial(build_mprm, config), mprm.ranks, mprm.num_cpus, mprm.num_gpus, config.deadline)
+
+
+def check_mprm(config: Config) -> None:
+    """Whether the configured MPRM, if the run has one, can be made; cheap, and to be asked before anything is started.
+
+    Raises:
+        ConfigError: Its checkpoint or its words cannot be used, or what is to judge beside it is no saved MPRM.
+    """
+    mprm = config.mprm
+    if not mprm.enabled:
+        return
+    make_label_rule(config)
+    if mprm.checkpoint is not None:
+        refuse_other_kind("mprm.checkpoint:", Path(mprm.checkpoint), "mprm")
+    encoder = make_judge_encoder(config, mprm.checkpoint, "mprm.checkpoint")
+    for word in mprm.verdicts if mprm.head == "token" else ():
+        if len(encoder.tokens(word)) != 1:
+            raise ConfigError(f"mprm.verdicts: {word!r} is {len(encoder.tokens(word))} tokens here; allowed is one")
+    saved = Path(mprm.checkpoint or "") / MPRM_FILE
+    if mprm.checkpoint is not None and saved.is_file():
+        wanted, found = asdict(mprm_settings(config)), json.loads(saved.read_text())["settings"]
+        for key in IDENTITY:
+            if _plain(wanted[key]) != _plain(found[key]):
+                raise ConfigError(
+                    f"mprm.{key}: {wanted[key]!r}, but {mprm.checkpoint} was saved with {found[key]!r}; "
+                    "allowed is the same"
+                )
+    for folder in mprm.beside:
+        if not (Path(folder) / MPRM_FILE).is_file():
+            raise ConfigError(f"mprm.beside: {folder!r} is not the folder of a saved MPRM")
+
+
+def build_mprm(config: Config) -> MPRM | ProcessEnsemble:
+    """The process reward model, with those that judge beside it, in the process that calls this: one rank, where the
+    environment speaks of several."""
+    checkpoint = config.mprm.checkpoint or policy_checkpoint(config)
+    settings, label_rule = mprm_settings(config), make_label_rule(config)
+    encoder = make_judge_encoder(config, config.mprm.checkpoint, "mprm.checkpoint")
+    mprm = open_mprm(checkpoint, encoder, settings, label_rule)
+    beside = [
+        open_mprm(folder, make_judge_encoder(config, folder, "mprm.beside"), settings, label_rule)
+        for folder in config.mprm.beside
+    ]
+    return ProcessEnsemble([mprm, *beside], config.mprm.combine) if beside else mprm
+
+
+def make_label_rule(config: Config) -> LabelRule:
+    """The label rule that the configuration names.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    rules = LABEL_RULES | {"hard": partial(hard, threshold=config.mprm.threshold)}
+    return resolve("mprm.label", config.mprm.label, rules)
+
+
+def mprm_settings(config: Config) -> MPRMSettings:
+    """The MPRM's settings, as the configuration has them."""
+    mprm = config.mprm
+    return MPRMSettings(
+        head=mprm.head,
+        input_format=mprm.input_format,
+        likelihood=mprm.uses_likelihood,
+        verdicts=mprm.verdicts,
+        step_marker=mprm.step_marker,
+        weighting=Weighting(*mprm.class_weights, mprm.perception_weight, mprm.until_first_error),
+        freeze_vision=mprm.freeze_vision,
+        lora_rank=mprm.lora_rank,
+        learning_rate=mprm.learning_rate,
+        weight_decay=mprm.weight_decay,
+        batch_size=mprm.batch_size,
+        micro_batch_tokens=mprm.micro_batch_tokens,
+        sharding=mprm.sharding,
+        dtype=config.policy.dtype,
+        threads=max(1, int(mprm.num_cpus)),
+        trust_remote_code=config.policy.trust_remote_code,
+        seed=config.seed,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+class AbsentMPRM:
+    """Answers like the MPRM's worker, at once and in this process: no step has a score, and nothing is kept.
+
+    It is never taught, since a run without an MPRM labels nothing.
+    """
+
+    def start(self, method: str, *arguments: Any) -> Ready[Any]:
+        """Like `rl.workers.worker.Worker.start`, of the methods below."""
+        return Ready(self.call(method, *arguments))
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Like `rl.workers.worker.Worker.call`."""
+        return getattr(self, method)(*arguments)
+
+    def score(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[StepScores]:
+        """Scores (0,) of each rollout, however many steps it has."""
+        return [StepScores(np.zeros(0), mprm_version=0)] * len(rollouts)
+
+    def image_entropy(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """Of each prompt (B,): 0, as of images that look the same everywhere."""
+        return np.zeros(len(prompts))
+
+    def save(self, folder: Path) -> None:
+        """Writes nothing: that is how a checkpoint tells that there was no MPRM."""
+
+    def load(self, folder: Path) -> None:
+        """Nothing was written."""

@@ -1,0 +1,169 @@
+"""The outcome model as a worker: made from the configuration, with the models that judge beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rewards.encoding import Encoder
+from rewards.outcome.outcome_model import STATE_FILE, OutcomeModel, OutcomeModelSettings, open_outcome_model
+from rewards.outcome.outcome_reward import outcome_rewards
+from rewards.outcome.preference_files import load_preferences, save_preferences
+from rewards.outcome.preferences import RecentPreferences, harvest
+from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble
+from rewards.process_model.mprm import MPRM_FILE, open_mprm
+from rewards.records import Prompt, Rollout
+from rewards.seeds import derive_seed
+from rl.config import Config
+from rl.errors import ConfigError
+from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
+from rl.reward_models.mprm import mprm_settings
+from rl.workers.pending import Pending
+from rl.workers.worker import Worker
+
+
+def start_outcome_model(config: Config) -> Worker | None:
+    """Start the outcome model where Ray places it; None in a run without one."""
+    settings = config.outcome_model
+    if not settings.is_used:
+        return None
+    build = partial(build_outcome_model, config)
+    return Worker("outcome model", build, settings.num_cpus, settings.num_gpus, config.deadline)
+
+
+def check_outcome_model(config: Config) -> None:
+    """Whether the configured outcome model, if the run has one, can be made; cheap, and to be asked before anything is
+    started.
+
+    Raises:
+        ConfigError: Its checkpoint cannot be used, or what is to judge beside it is no saved reward model.
+    """
+    settings = config.outcome_model
+    if not settings.is_used:
+        return
+    _encoder(config)
+    for folder in settings.beside:
+        if not any((Path(folder) / name).is_file() for name in (STATE_FILE, MPRM_FILE)):
+            raise ConfigError(f"outcome_model.beside: {folder!r} is not the folder of a saved outcome model or MPRM")
+
+
+def build_outcome_model(config: Config) -> OutcomeModel | OutcomeEnsemble:
+    """The outcome model, in the process that calls this."""
+    settings = config.outcome_model
+    model = open_configured_model(config)
+    beside = [_open_judge(config, folder) for folder in settings.beside]
+    return OutcomeEnsemble([model, *beside], settings.combine) if beside else model
+
+
+def open_configured_model(config: Config) -> OutcomeModel:
+    """The model that learns, alone."""
+    checkpoint = config.outcome_model.checkpoint or policy_checkpoint(config)
+    encoder = _encoder(config)
+    return open_outcome_model(checkpoint, encoder, outcome_settings(config))
+
+
+def outcome_settings(config: Config) -> OutcomeModelSettings:
+    """The outcome model's settings, as the configuration has them."""
+    settings = config.outcome_model
+    return OutcomeModelSettings(
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        batch_size=settings.batch_size,
+        micro_batch_tokens=settings.micro_batch_tokens,
+        freeze_vision=settings.freeze_vision,
+        # Without adapters: most updates of a whole model would be lost in bfloat16.
+        dtype="float32",
+        threads=max(1, int(settings.num_cpus)),
+        trust_remote_code=config.policy.trust_remote_code,
+        seed=config.seed,
+    )
+
+
+def _open_judge(config: Config, folder: str) -> OutcomeModel | AnswerJudge:
+    encoder = make_judge_encoder(config, folder, "outcome_model.beside")
+    if (Path(folder) / MPRM_FILE).is_file():
+        threads = max(1, int(config.outcome_model.num_cpus))
+        return AnswerJudge(open_mprm(folder, encoder, replace(mprm_settings(config), threads=threads)))
+    return open_outcome_model(folder, encoder, outcome_settings(config))
+
+
+def _encoder(config: Config) -> Encoder:
+    """The processor of the model that learns.
+
+    Raises:
+        ConfigError: There is none, its vocabulary is not the policy's, or the checkpoint is a saved MPRM.
+    """
+    checkpoint = config.outcome_model.checkpoint
+    if checkpoint is not None:
+        refuse_other_kind("outcome_model.checkpoint:", Path(checkpoint), "outcome")
+    return make_judge_encoder(config, checkpoint, "outcome_model.checkpoint")
+
+
+PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
+
+
+class AnswerRewards:
+    """Gives each rollout its outcome reward, and lets the outcome model learn from right and wrong siblings.
+
+    Args:
+        config: The experiment.
+        model: The outcome model's worker; None in a run without one.
+    """
+
+    def __init__(self, config: Config, model: Worker | None) -> None:
+        self._config, self._settings, self.model = config, config.outcome_model, model
+        self._recent = RecentPreferences(self._settings.capacity)
+
+    def judge(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> Pending[np.ndarray] | None:
+        """Begin scoring the answers, where their reward needs it."""
+        if self.model is None or self._settings.reward == "rule":
+            return None
+        return self.model.start("score", prompts, rollouts)
+
+    def rewarded(
+        self, rollouts: Sequence[Rollout], scores: Pending[np.ndarray] | None
+    ) -> tuple[list[Rollout], dict[str, float]]:
+        """The rollouts with their reward in place of the verifier's verdict, as credit rules see them, and metrics."""
+        if scores is None:
+            return list(rollouts), {}
+        said = scores.result()
+        rewards = outcome_rewards(rollouts, self._settings.reward, said)
+        right = np.array([rollout.outcome > 0 for rollout in rollouts])
+        metrics = {"model": float(said.mean()), "answers": float(rewards.mean())}
+        if 0 < right.sum() < len(right):
+            metrics["model_gap"] = float(said[right].mean() - said[~right].mean())
+        return [replace(rollout, outcome=float(r)) for rollout, r in zip(rollouts, rewards, strict=True)], metrics
+
+    def teach(
+        self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]
+    ) -> Pending[dict[str, float]] | None:
+        """Keep pairs of right and wrong siblings; every few steps, begin an update from the recent ones."""
+        if self.model is None or not self._settings.harvest:
+            return None
+        generator = np.random.default_rng(derive_seed(self._config.seed, "preferences", step))
+        self._recent.add(harvest(prompts, rollouts, self._settings.pairs_per_group, generator))
+        if (step + 1) % self._settings.every or not len(self._recent):
+            return None
+        return self.model.start("train", self._recent.draw(self._settings.lesson_size, generator))
+
+    def save(self, folder: Path) -> list[Pending[None]]:
+        """Begin writing what a checkpoint needs; nothing without a model."""
+        if self.model is None:
+            return []
+        save_preferences(self._recent.pairs(), folder / PAIRS_FILE)
+        return [self.model.start("save", (folder / MODEL_FOLDER).absolute())]
+
+    def load(self, folder: Path) -> list[Pending[None]]:
+        """Begin to go on from what `save` wrote.
+
+        Raises:
+            ValueError: The pairs are missing or damaged.
+        """
+        if self.model is None:
+            return []
+        self._recent.add(load_preferences(folder / PAIRS_FILE))
+        return [self.model.start("load", (folder / MODEL_FOLDER).absolute())]

@@ -1,0 +1,190 @@
+"""The rollouts of one prompt while they are written, perhaps in several segments, and the rounds that write them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rewards.image_digest import image_digest
+from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rewards.seeds import derive_seed
+from rl.errors import ConfigError, MixedGroupError
+from rl.workers.pending import Pending, Ready
+
+
+@dataclass
+class Group:
+    """The rollouts of one prompt: fresh, then open while any of them may go on, then finished.
+
+    Attributes:
+        number: The prompt's place in the order of training prompts; also `rewards.records.Rollout.group`.
+        prompt: What they answer.
+        samples: Of each rollout the segments written so far, in order; empty before the first round.
+        rollouts: The finished rollouts, without those that cannot be read; empty before.
+    """
+
+    number: int
+    prompt: Prompt
+    samples: list[list[Completion]] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no rollout may go on."""
+        return bool(self.samples) and not self.open
+
+    @property
+    def version(self) -> int:
+        """The weights that began the rollouts: the oldest among the versions of their tokens."""
+        return self.samples[0][0].policy_version
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether the verifier calls some rollouts right and others wrong."""
+        return len({rollout.outcome for rollout in self.rollouts}) > 1
+
+    @property
+    def open(self) -> list[int]:
+        """The places of the rollouts that may go on."""
+        return [place for place, segments in enumerate(self.samples) if segments[-1].finish_reason == "segment"]
+
+    def requests(self, samples: int, max_tokens: int | None, *seed: object) -> list[SamplingRequest]:
+        """What to ask the engines for next: ``samples`` fresh rollouts at once, or the rest of each that may go on.
+
+        ``seed`` and the prompt's id decide what comes, and which rollout it is, if it goes on.
+        """
+        seeds = [*seed, self.prompt.id]
+        if not self.samples:
+            return [SamplingRequest(self.prompt, n=samples, seed=derive_seed(*seeds), max_tokens=max_tokens)]
+        return [
+            SamplingRequest(
+                self.prompt, _written(self.samples[place]), seed=derive_seed(*seeds, place), max_tokens=max_tokens
+            )
+            for place in self.open
+        ]
+
+    def receive(self, answers: Sequence[Sequence[Completion]], version: int) -> None:
+        """The engines' answers to `requests`, in their order, which ``version`` was asked for.
+
+        Raises:
+            MixedGroupError: Other weights have answered.
+        """
+        for completion in (completion for answer in answers for completion in answer):
+            if completion.policy_version != version:
+                raise MixedGroupError(
+                    f"group {self.number} ({self.prompt.id}) was asked of policy version {version}, and version "
+                    f"{completion.policy_version} answered: rollouts of different weights must not be compared"
+                )
+        if not self.samples:
+            self.samples = [[completion] for completion in answers[0]]
+            return
+        for place, (completion,) in zip(self.open, answers, strict=True):
+            self.samples[place].append(completion)
+
+    def completions(self) -> list[Completion]:
+        """The finished rollouts, each in one piece, of the version that began it."""
+        return [
+            Completion(
+                _written(segments),
+                tuple(value for segment in segments for value in segment.logprobs),
+                segments[-1].finish_reason,
+                segments[0].policy_version,
+            )
+            for segments in self.samples
+        ]
+
+    def tokens(self) -> tuple[int, int]:
+        """Tokens so far, and those of them that are not of the newest weights that wrote at their rollout."""
+        sizes = [
+            (len(s.token_ids), s.policy_version == segments[-1].policy_version)
+            for segments in self.samples
+            for s in segments
+        ]
+        return sum(size for size, _ in sizes), sum(size for size, newest in sizes if not newest)
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON; the prompt and the finished rollouts follow from it."""
+        samples = [[dataclasses.asdict(segment) for segment in segments] for segments in self.samples]
+        return {"number": self.number, "prompt": _digest(self.prompt), "samples": samples}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Group:
+        """What `state` described.
+
+        Raises:
+            ConfigError: There is another prompt in that place now.
+        """
+        number, samples = state["number"], [[_completion(s) for s in segments] for segments in state["samples"]]
+        found = prompt(number)
+        if _digest(found) != state["prompt"]:
+            raise ConfigError(
+                f"task: training prompt {number} ({found.id}) is not the one that rollouts of the checkpoint answer: "
+                "allowed with --resume are the same prompts in the same order, so a row is mended in its place"
+            )
+        return cls(number, found, samples)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Groups that the engines are writing at, all of them with the same weights.
+
+    Attributes:
+        version: Those weights.
+        groups: Fresh ones and open ones.
+        answers: The completions that each of their requests will get, in the order of groups and requests.
+        is_fresh: Whether new prompts are among them.
+    """
+
+    version: int
+    groups: list[Group]
+    answers: Pending[list[list[Completion]]]
+    is_fresh: bool
+
+    def receive(self) -> int:
+        """Wait for the answers, and give each group its own.
+
+        Returns:
+            Tokens that came.
+
+        Raises:
+            MixedGroupError: Other weights have answered.
+        """
+        answers = self.answers.result()
+        start = 0
+        for group in self.groups:
+            end = start + max(1, len(group.open))
+            group.receive(answers[start:end], self.version)
+            start = end
+        return sum(len(completion.token_ids) for answer in answers for completion in answer)
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON; waits for the answers, since no later weights could give them again."""
+        answers = [[dataclasses.asdict(c) for c in answer] for answer in self.answers.result()]
+        groups = [group.state() for group in self.groups]
+        return {"version": self.version, "groups": groups, "answers": answers, "is_fresh": self.is_fresh}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Round:
+        """What `state` described."""
+        answers = [[_completion(entry) for entry in answer] for answer in state["answers"]]
+        groups = [Group.restore(entry, prompt) for entry in state["groups"]]
+        return cls(state["version"], groups, Ready(answers), state["is_fresh"])
+
+
+def _digest(prompt: Prompt) -> str:
+    """Of what is asked, what is right, and the pictures; a file's ids are places, and say nothing of it."""
+    known_by = (prompt.question, prompt.answer, [image_digest(image) for image in prompt.images])
+    return hashlib.sha256(repr(known_by).encode(errors="surrogatepass")).hexdigest()
+
+
+def _written(segments: Sequence[Completion]) -> tuple[int, ...]:
+    return tuple(token for segment in segments for token in segment.token_ids)
+
+
+def _completion(state: dict[str, Any]) -> Completion:
+    return Completion(
+        tuple(state["token_ids"]), tuple(state["logprobs"]), state["finish_reason"], state["policy_version"]
+    )

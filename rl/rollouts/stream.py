@@ -1,0 +1,332 @@
+"""The stream of finished groups that policy steps are made of."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rl.rollouts.groups import Group, Round
+from rl.rollouts.making import check_readable
+from rl.rollouts.staleness import StalenessGate
+from rl.workers.pending import Pending
+
+
+class Engines(Protocol):
+    """What the stream needs of `rl.workers.engine_pool.EnginePool`."""
+
+    def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
+        """Begin to answer the requests, behind everything that was asked for before."""
+        ...
+
+
+MakeGroup = Callable[[Prompt, Sequence[Completion], int], list[Rollout]]
+"""From a prompt, the finished answers to it and the group's number to records; see `rl.rollouts.making.make_group`."""
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """The keys of the configuration that say what a policy step is made of, by their names there.
+
+    Attributes:
+        prompts, samples: Groups of one policy step, and rollouts of each.
+        steps: Policy steps of the whole run.
+        seed: Of the samples.
+        dynamic_sampling: ``off``, ``drop`` or ``refill``.
+        refill_rounds: Of ``refill``: most rounds with new prompts for one step.
+        segment_tokens: Tokens after which a rollout makes room; None to wait for whole answers.
+    """
+
+    prompts: int
+    samples: int
+    steps: int
+    seed: int = 0
+    dynamic_sampling: Literal["off", "drop", "refill"] = "off"
+    refill_rounds: int = 4
+    segment_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What one policy step trains on.
+
+    Attributes:
+        prompts: Of each rollout.
+        rollouts: Group by group.
+        metrics: What there is to say about them, under full names.
+        tokens: Tokens that the engines wrote since the last delivery.
+    """
+
+    prompts: list[Prompt]
+    rollouts: list[Rollout]
+    metrics: dict[str, float]
+    tokens: int
+
+
+@dataclass
+class Tally:
+    """What came since the last delivery: rounds, groups, and tokens."""
+
+    rounds: int = 0
+    fresh_rounds: int = 0
+    finished: int = 0
+    informative: int = 0
+    stale: int = 0
+    unreadable: int = 0
+    tokens: int = 0
+
+
+class RolloutStream:
+    """Asks the engines for rollouts in rounds, and hands over one policy step's groups at a time.
+
+    A group goes this way, and no other:
+
+        fresh --> under way --> open --> under way --> ... --> ready --> delivered
+                                  |                              |
+                                  +-------> dropped (stale) <----+      silent (finished, and no signal in it)
+
+    A round asks for ``samples`` rollouts of some fresh prompts and, where ``segment_tokens`` cut rollouts short, for
+    the rest of every open one. All of it is asked of one policy version. The loop calls, for each policy step,
+
+        delivery = stream.take()         # waits, and asks for further rounds, until there is enough
+        stream.prefetch()                # the engines write while the learner works,
+        stream.prepare()                 # round after round, if one is not enough
+        stream.weights_sent(version)     # what is asked for from here on is asked of these weights
+
+    >>> from rl.workers.pending import Ready
+    >>> class Letters:  # an engine that spells the prompt's answer, one token a letter, in no time at all
+    ...     version = 0
+    ...     def sample(self, requests):
+    ...         return Ready([[self.spell(r) for _ in range(r.n)] for r in requests])
+    ...     def spell(self, request):
+    ...         rest = request.prompt.answer[len(request.prefix):]
+    ...         now = rest[:request.max_tokens]
+    ...         ids, reason = tuple(map(ord, now)), "stop" if now == rest else "segment"
+    ...         return Completion(ids, (0.0,) * len(ids), reason, self.version)
+    >>> def prompt(number):
+    ...     word = ["owl", "salamander", "cat", "dog", "ant"][number]
+    ...     return Prompt(word, "animals", "Which animal?", (), word)
+    >>> def records(prompt, completions, number):
+    ...     return [Rollout(prompt.id, prompt.source, number, c.token_ids, c.logprobs, "".join(map(chr, c.token_ids)),
+    ...                     (), 1.0, c.finish_reason, c.policy_version) for c in completions]
+    >>> engines = Letters()
+    >>> settings = StreamSettings(prompts=1, samples=2, steps=4, segment_tokens=4)
+    >>> stream = RolloutStream(settings, engines, prompt, records, StalenessGate(2))
+    >>> for version in (1, 2, 3, 4):
+    ...     print([(rollout.text, rollout.policy_version) for rollout in stream.take().rollouts])
+    ...     stream.prefetch()
+    ...     stream.prepare()
+    ...     engines.version = version
+    ...     stream.weights_sent(version)
+    [('owl', 0), ('owl', 0)]
+    [('cat', 0), ('cat', 0)]
+    [('salamander', 0), ('salamander', 0)]
+    [('dog', 1), ('dog', 1)]
+
+    The salamander is longer than a segment: the second step does without it, and its end is written by version 1.
+
+    What may surprise:
+
+    - A rollout's version is the oldest among its tokens. Each token keeps the log-probability of the weights that
+      wrote it, so the learner corrects for each; but how far off-policy the answer can be, its oldest token decides.
+    - Stragglers do not block: a step takes the first finished groups, those with older numbers first. A group that
+      cannot be trained on any more within ``max_staleness`` is dropped, finished or not, and a fresh prompt takes its
+      place. Those are long answers, more often than not, and the policy learns from fewer of them: hence the count
+      ``reward/stale_groups``. With ``segment_tokens`` None there are no stragglers.
+    - With ``segment_tokens`` a step begins more groups than it takes: as many as could be trained on while their
+      version is young enough. Otherwise there would be nothing to take in a straggler's place. With ``max_staleness``
+      1 all that the engines write beside the learner is for the very next step, so it takes 2 to gain much.
+    - A step never goes without rollouts: where no group has a signal, it takes those without.
+    - ``drop`` leaves a step with fewer groups; ``refill`` asks for as many further prompts as the share of groups with
+      a signal so far suggests, at most a whole step's. What is left over waits for the next step, if it may.
+    - One round is one policy version. `weights_sent` reaches an engine behind the round that it writes at, and no
+      engine may answer with other weights than it was asked for; a group that would be mixed stops the run.
+
+    Args:
+        settings: See `StreamSettings`.
+        engines: Answer in the order in which they are asked.
+        prompt: Training prompts by number; always the same one for the same number.
+        make_group: Makes a finished group's records.
+        gate: Says how old a rollout may get.
+
+    Attributes:
+        step: The policy step that `take` delivers next.
+        cursor: Training prompts handed out so far.
+    """
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        engines: Engines,
+        prompt: Callable[[int], Prompt],
+        make_group: MakeGroup,
+        gate: StalenessGate,
+    ) -> None:
+        self._settings, self._gate = settings, gate
+        self._engines, self._prompt, self._make_group = engines, prompt, make_group
+        self.step = self.cursor = self._asked = self._version = 0
+        self._under_way: deque[Round] = deque()
+        self._open: list[Group] = []
+        self._ready: list[Group] = []
+        self._silent: list[Group] = []
+        self._tally = Tally()
+
+    def take(self) -> Delivery:
+        """Wait for the groups of the next policy step.
+
+        Raises:
+            WorkerError: An engine died, raised, or did not answer in time.
+            MixedGroupError: An engine answered with other weights than it was asked for.
+            UnreadableRolloutsError: No rollout of the step can be read.
+        """
+        # A segment is short, and the open groups can go on only once it is back: it is waited for in any case.
+        while self._settings.segment_tokens and self._under_way:
+            self._receive(self._under_way.popleft())
+        self._fill()
+        return self._deliver()
+
+    def prefetch(self) -> None:
+        """Ask for what the next steps need, as far as staleness allows."""
+        self._drop_stale()
+        last = self._furthest()
+        # Whole answers come in one round a step, so that no step waits for the prompts of a later one.
+        for target in [last] if self._settings.segment_tokens else range(self.step, last + 1):
+            if self.step <= target:
+                self._ask(self._missing(target) - self._written_at())
+
+    def prepare(self) -> None:
+        """Wait until the next step has its groups, where that takes more rounds than `prefetch` has begun.
+
+        Raises:
+            WorkerError, MixedGroupError: See `take`.
+        """
+        in_rounds = self._settings.segment_tokens or self._settings.dynamic_sampling == "refill"
+        if in_rounds and self.step <= self._furthest():
+            self._fill()
+            self.prefetch()
+
+    def weights_sent(self, version: int) -> None:
+        """From here on the engines answer with the weights of ``version``."""
+        self._version = version
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON for a checkpoint; waits for the rounds under way."""
+        return {
+            "step": self.step,
+            "cursor": self.cursor,
+            "asked": self._asked,
+            "version": self._version,
+            "tally": asdict(self._tally),
+            "under_way": [round.state() for round in self._under_way],
+            "open": [group.state() for group in self._open],
+            "ready": [group.state() for group in self._ready],
+            "silent": [group.state() for group in self._silent],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.step, self.cursor = state["step"], state["cursor"]
+        self._asked, self._version, self._tally = state["asked"], state["version"], Tally(**state["tally"])
+        self._under_way = deque(Round.restore(entry, self._prompt) for entry in state["under_way"])
+        self._open = [Group.restore(entry, self._prompt) for entry in state["open"]]
+        self._ready = [Group.restore(entry, self._prompt) for entry in state["ready"]]
+        self._silent = [Group.restore(entry, self._prompt) for entry in state["silent"]]
+        for group in self._ready + self._silent:
+            group.rollouts = self._make_group(group.prompt, group.completions(), group.number)
+
+    def _fill(self) -> None:
+        """Wait for rounds, and begin further ones, until the next step has its groups or no more can be had."""
+        self._drop_stale()
+        while self._missing(self.step) > 0 and (self._under_way or self._ask(self._wanted())):
+            self._receive(self._under_way.popleft())
+            self._drop_stale()
+
+    def _furthest(self) -> int:
+        """The last policy step that the engines may write for now."""
+        return min(self._gate.furthest(self._version), self._settings.steps - 1)
+
+    def _missing(self, target: int) -> int:
+        """Groups that the steps up to ``target`` lack, not counting those that are still being written."""
+        there = len(self._ready) + (len(self._silent) if self._settings.dynamic_sampling == "drop" else 0)
+        return self._settings.prompts * (target - self.step + 1) - there
+
+    def _written_at(self) -> int:
+        """Groups that are still being written."""
+        return len(self._open) + sum(len(round.groups) for round in self._under_way)
+
+    def _wanted(self) -> int:
+        """Fresh prompts of one more round for the step that is to be taken."""
+        settings, tally = self._settings, self._tally
+        refills = settings.dynamic_sampling == "refill"
+        if refills and tally.fresh_rounds >= settings.refill_rounds and (self._ready or self._silent):
+            return 0
+        if settings.segment_tokens:
+            return self._missing(self._furthest()) - self._written_at()
+        missing = self._missing(self.step)
+        if not refills or tally.finished == 0:
+            return missing
+        return min(settings.prompts, math.ceil(missing * tally.finished / max(tally.informative, 1)))
+
+    def _ask(self, fresh: int) -> bool:
+        """Begin a round of all open groups and so many fresh ones; gives False if that is nobody."""
+        numbers = range(self.cursor, self.cursor + max(fresh, 0))
+        groups = [*self._open, *(Group(number, self._prompt(number)) for number in numbers)]
+        if not groups:
+            return False
+        settings, seed = self._settings, (self._settings.seed, "rollout", self._asked)
+        requests = [
+            request for group in groups for request in group.requests(settings.samples, settings.segment_tokens, *seed)
+        ]
+        self._under_way.append(Round(self._version, groups, self._engines.sample(requests), len(numbers) > 0))
+        self._open = []
+        self.cursor += len(numbers)
+        self._asked += 1
+        return True
+
+    def _receive(self, round: Round) -> None:
+        """Sort the groups of a round that is back."""
+        tally = self._tally
+        tally.tokens += round.receive()
+        tally.rounds += 1
+        tally.fresh_rounds += round.is_fresh
+        for group in round.groups:
+            if not group.is_finished:
+                self._open.append(group)
+                continue
+            group.rollouts = self._make_group(group.prompt, group.completions(), group.number)
+            tally.finished += 1
+            tally.informative += group.has_signal
+            tally.unreadable += len(group.samples) - len(group.rollouts)
+            keeps = group.has_signal or self._settings.dynamic_sampling == "off"
+            (self._ready if keeps else self._silent).append(group)
+
+    def _drop_stale(self) -> None:
+        """Let go of groups that the next policy step, and so any later one, would find too old."""
+        for groups in (self._open, self._ready, self._silent):
+            young = [group for group in groups if self._gate.furthest(group.version) >= self.step]
+            self._tally.stale += len(groups) - len(young)
+            groups[:] = young
+
+    def _deliver(self) -> Delivery:
+        in_order = sorted(self._ready or self._silent, key=lambda group: group.number)
+        chosen = in_order[: self._settings.prompts]
+        self._ready = in_order[len(chosen) :] if self._ready else []
+        self._silent = []
+        rollouts = [rollout for group in chosen for rollout in group.rollouts]
+        check_readable(rollouts, len(chosen))
+        tokens, mixed = (sum(counts) for counts in zip(*(group.tokens() for group in chosen), strict=True))
+        tally, self._tally = self._tally, Tally()
+        metrics = {
+            "perf/staleness": float(max(self._gate.check(self.step, group.version) for group in chosen)),
+            "perf/prompts_asked": float(self.cursor),
+            "perf/rounds": float(tally.rounds),
+            "perf/mixed_version_tokens": mixed / tokens,
+            "reward/dropped": float(tally.unreadable),
+            "reward/stale_groups": float(tally.stale),
+            "reward/no_signal": 1 - tally.informative / tally.finished if tally.finished else float("nan"),
+        }
+        self.step += 1
+        return Delivery([group.prompt for group in chosen for _ in group.rollouts], rollouts, metrics, tally.tokens)

@@ -1,0 +1,76 @@
+"""Several engines as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rewards.records import Completion, SamplingRequest
+from rl.workers.pending import Pending
+from rl.workers.worker import Answer, Worker
+
+
+class EnginePool:
+    """Several engines as one: a prompt's requests in one call go to one of them, which so computes their prefixes once.
+
+    Attributes:
+        busy_seconds: What the engines spent on sampling, all of them together, as far as the answers have been seen.
+    """
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+        self.busy_seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
+        """Begin `rl.engines.engine.Engine.sample`."""
+        prompts = dict.fromkeys(request.prompt.id for request in requests)
+        owner = {prompt: index % len(self._workers) for index, prompt in enumerate(prompts)}
+        shards: list[list[int]] = [[] for _ in self._workers]
+        for position, request in enumerate(requests):
+            shards[owner[request.prompt.id]].append(position)
+        answers = [
+            (shard, worker.start_timed("sample", [requests[position] for position in shard]))
+            for worker, shard in zip(self._workers, shards, strict=True)
+            if shard
+        ]
+        return _Merged(len(requests), answers, self._count)
+
+    def start_all(self, method: str, *arguments: Any) -> list[Answer[Any]]:
+        """Begin ``engine.method(*arguments)`` on every engine, behind what it was asked for before.
+
+        An argument that is the ``reference`` of another worker's answer goes straight from there.
+        """
+        return self.start_each(method, [arguments] * len(self))
+
+    def start_each(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Answer[Any]]:
+        """`start_all`, with each engine's own arguments."""
+        return [worker.start(method, *own) for worker, own in zip(self._workers, arguments, strict=True)]
+
+    def _count(self, seconds: float) -> None:
+        self.busy_seconds += seconds
+
+
+class _Merged:
+    """The answers of several engines, put back into the order of the requests, and counted when they are first seen."""
+
+    def __init__(
+        self,
+        requests: int,
+        answers: Sequence[tuple[list[int], Answer[tuple[float, list[list[Completion]]]]]],
+        count: Callable[[float], None],
+    ) -> None:
+        self._merged: list[list[Completion]] = [[] for _ in range(requests)]
+        self._answers, self._count = list(answers), count
+
+    def result(self) -> list[list[Completion]]:
+        while self._answers:
+            shard, answer = self._answers[0]
+            seconds, results = answer.result()
+            self._count(seconds)
+            for position, completions in zip(shard, results, strict=True):
+                self._merged[position] = completions
+            self._answers.pop(0)
+        return self._merged

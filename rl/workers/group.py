@@ -1,0 +1,184 @@
+"""Several processes that do one piece of work together: the ranks of a `torch.distributed` group, each a Ray actor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from rl.errors import LostWorkerError, WorkerError
+from rl.workers.worker import Answer, worker_environment
+
+GRACE = 3.0
+"""Seconds in which a rank may turn out to be dead, after another one has failed."""
+
+
+class WorkerGroup:
+    """Like a `rl.workers.worker.Worker`, whose object lives in several ranks: every call goes to all of them.
+
+    Args:
+        name: For messages.
+        build: Makes a rank's object, inside its process, once ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``,
+            ``MASTER_ADDR`` and ``MASTER_PORT`` say how the ranks find each other.
+        ranks: How many.
+        num_cpus, num_gpus: What Ray reserves for each; all of them at once, or none, and near each other.
+        deadline: Longest wait for any answer, in seconds.
+
+    Raises:
+        WorkerError: Ray has no room for all of them within the deadline.
+    """
+
+    def __init__(
+        self, name: str, build: Callable[[], Any], ranks: int, num_cpus: float, num_gpus: float, deadline: float
+    ) -> None:
+        self.name, self._deadline = name, deadline
+        environment = worker_environment(num_gpus, ranks)
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": environment}}
+        self._reserved = _reserve(name, ranks, {"CPU": num_cpus, "GPU": num_gpus}, deadline)
+        self._actors = [
+            _Rank.options(**options, scheduling_strategy=_place(self._reserved, rank)).remote()  # type: ignore[attr-defined]
+            for rank in range(ranks)
+        ]
+        host, port = Answer[tuple[str, int]](self._actors[0].meeting_point.remote(), name, deadline).result()
+        self._built = [
+            actor.build.remote(build, _environment(rank, ranks, host, port)) for rank, actor in enumerate(self._actors)
+        ]
+
+    def start(self, method: str, *arguments: Any) -> GroupAnswer:
+        """Begin ``object.method(*arguments)`` in every rank; calls run one after another, in this order.
+
+        An argument may be another worker's answer under way, by its ``reference``.
+        """
+        description = f"{self.name}.{method}"
+        shared = [argument if isinstance(argument, ray.ObjectRef) else ray.put(argument) for argument in arguments]
+        built = [Answer[None](reference, self.name, self._deadline) for reference in self._built]
+        self._built = []
+        answers = [
+            Answer[Any](
+                actor.call.options(name=description).remote(method, *shared),
+                f"{description} (rank {rank})",
+                self._deadline,
+            )
+            for rank, actor in enumerate(self._actors)
+        ]
+        return GroupAnswer(built, answers)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """`start`, and wait for the answer."""
+        return self.start(method, *arguments).result()
+
+    def close(self) -> None:
+        """Let the ranks take leave of each other, by their object's ``close``, and give back what was reserved."""
+        try:
+            self.call("close")
+        finally:
+            for actor in self._actors:
+                ray.kill(actor)
+            if self._reserved is not None:
+                remove_placement_group(self._reserved)
+
+
+class GroupAnswer:
+    """The pending answers of all ranks; the first rank's counts, and can be handed on by its ``reference``."""
+
+    def __init__(self, built: Sequence[Answer[None]], answers: Sequence[Answer[Any]]) -> None:
+        self._built, self._answers = built, answers
+        self.reference = answers[0].reference
+
+    def result(self) -> Any:
+        """Wait for all ranks.
+
+        Raises:
+            WorkerError: A rank died, raised, or did not answer in time.
+        """
+        _await_first_failure([*self._built, *self._answers])
+        return self._answers[0].result()
+
+
+def _await_first_failure(answers: Sequence[Answer[Any]]) -> None:
+    """Wait for all; where one fails, the others may wait for it in vain: that is the cause, unless one is dead."""
+    by_reference = {answer.reference: answer for answer in answers}
+    waiting = list(by_reference)
+    until = time.monotonic() + answers[0].deadline
+    while waiting:
+        done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
+        if not done:
+            late = by_reference[waiting[0]]
+            raise LostWorkerError(f"{late.description}: no answer within {late.deadline:g} s (deadline)")
+        for reference in done:
+            try:
+                by_reference[reference].result()
+            except WorkerError as error:
+                raise _death(error, [by_reference[rest] for rest in waiting]) or error from None
+
+
+def _death(failure: WorkerError, others: Sequence[Answer[Any]]) -> WorkerError | None:
+    """The death of another rank, for which a rank that was to talk to it has failed; None where nobody died."""
+    if isinstance(failure.__cause__, RayActorError) or not others:
+        return None
+    references = [other.reference for other in others]
+    ended, _ = ray.wait(references, num_returns=len(references), timeout=GRACE)
+    for other in others:
+        try:
+            if other.reference in ended:
+                other.result()
+        except WorkerError as error:
+            if isinstance(error.__cause__, RayActorError):
+                return error
+    return None
+
+
+def _reserve(name: str, ranks: int, each: dict[str, float], deadline: float) -> PlacementGroup | None:
+    """Room for every rank, on as few machines as it takes; None where nothing is to be reserved."""
+    bundle = {resource: amount for resource, amount in each.items() if amount}
+    if not bundle:
+        return None
+    group = placement_group([bundle] * ranks, strategy="PACK")
+    if not group.wait(timeout_seconds=deadline):
+        remove_placement_group(group)
+        wanted = " and ".join(f"{amount:g} {resource}" for resource, amount in bundle.items())
+        raise WorkerError(f"{name}: no room for {ranks} ranks of {wanted} each within {deadline:g} s (deadline)")
+    return group
+
+
+def _place(group: PlacementGroup | None, rank: int) -> PlacementGroupSchedulingStrategy | str:
+    return "DEFAULT" if group is None else PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
+
+
+@ray.remote
+class _Rank:
+    """The actor around one rank's object."""
+
+    def __init__(self) -> None:
+        self._object: Any = None
+
+    def meeting_point(self) -> tuple[str, int]:
+        """An address on this machine that the ranks can meet at."""
+        with socket.socket() as found:
+            found.bind(("", 0))
+            return ray.util.get_node_ip_address(), found.getsockname()[1]
+
+    def build(self, build: Callable[[], Any], environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        self._object = build()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._object, method)(*arguments)
+
+
+def _environment(rank: int, ranks: int, host: str, port: int) -> dict[str, str]:
+    # Ray shows each actor its own GPUs alone: the first of them is the rank's.
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+    }

@@ -1,0 +1,103 @@
+"""Joining or starting Ray, and what a run asks of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+import ray
+from ray._private import ray_constants
+
+from rl.config import Config
+from rl.errors import ConfigError, LostWorkerError
+
+SECONDS_TO_REACH = 5
+"""What the head of a cluster gets to answer."""
+
+
+def join_ray() -> None:
+    """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine, where it listens on loopback alone.
+
+    Without that variable no other Ray is joined that happens to run here: it may be gone in the middle of the run.
+
+    Raises:
+        ConfigError: Nobody answers at that address.
+        LostWorkerError: Ray does not start.
+    """
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        _keep_to_loopback()
+    _reach(address)
+    # Ray would else hide all GPUs from workers that reserve none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    except Exception as error:  # Ray has no kind of its own for what keeps it from starting
+        raise LostWorkerError(f"Ray does not start: {' '.join(str(error).split())}") from error
+
+
+def start_ray(config: Config) -> None:
+    """`join_ray`, and see that there is room for the workers.
+
+    Raises:
+        ConfigError: Nobody answers at ``RAY_ADDRESS``, or the cluster is too small for the placement.
+        LostWorkerError: Ray does not start.
+    """
+    join_ray()
+    there = ray.cluster_resources()
+    kinds = kinds_of_workers(config)
+    wanted = {
+        "CPU": sum(kind.number * kind.num_cpus for kind in kinds),
+        "GPU": sum(kind.number * kind.num_gpus for kind in kinds),
+    }
+    for resource, needed in wanted.items():
+        if needed > there.get(resource, 0):
+            raise ConfigError(
+                f"the placement needs {needed:g} {resource}s and Ray has {there.get(resource, 0):g}: lower "
+                f"engine.count, or num_{resource.lower()}s of engine, learner, mprm or outcome_model"
+            )
+
+
+def _reach(address: str) -> None:
+    """Whether somebody answers there: Ray itself would try again for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:  # a word, as `auto` or `local`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_REACH).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"nobody answers at RAY_ADDRESS, {address}: {error}; allowed is HOST:PORT of a running cluster"
+        ) from None
+
+
+def _keep_to_loopback() -> None:
+    """Ray's servers run what anybody who reaches them sends, and listen on all addresses of a machine, unless it is
+    told that there will be no cluster: by a variable named after desktops, and read at its import."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The workers of one kind: how many, and what each reserves."""
+
+    role: str
+    number: int
+    num_cpus: float
+    num_gpus: float
+
+
+def kinds_of_workers(config: Config) -> list[Kind]:
+    """Who takes part, in the order in which GPUs are given out: the learner's ranks first, to be close together."""
+    learner, engine, mprm, outcome = config.learner, config.engine, config.mprm, config.outcome_model
+    kinds = [
+        Kind("learner", learner.ranks, learner.num_cpus, learner.num_gpus),
+        Kind("engine", engine.count, engine.num_cpus, engine.num_gpus),
+    ]
+    if mprm.enabled:
+        kinds.append(Kind("mprm", mprm.ranks, mprm.num_cpus, mprm.num_gpus))
+    if outcome.is_used:
+        kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))
+    return kinds
