@@ -28,12 +28,11 @@ import rl
 from rewards.backbone import device
 from rewards.encoding import Encoder
 from rewards.records import Experience, Prompt
+from rl.instruments.planning.model_shape import KNOWN_SHAPES, ModelShape
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
-from rl.planning.known_shapes import KNOWN_SHAPES
-from rl.planning.model_shape import ModelShape
 
-TINY = Path(rl.__file__).parent / "policy" / "grid_policy"
+TINY = Path(rl.__file__).parent / "tiny_policy" / "grid_policy"
 SHAPES = {"tiny": None, "3b": "Qwen/Qwen2.5-VL-3B-Instruct", "7b": "Qwen/Qwen2.5-VL-7B-Instruct"}
 PATCH = 28
 """Side of the square that becomes one image token, in pixels."""

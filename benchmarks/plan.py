@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import mean, median
 
 from rl.config import Config
+from rl.instruments.planning.simulation import Simulation
+from rl.instruments.planning.stage_seconds import StageSeconds, measured_seconds, split_of
 from rl.monitoring.metrics_file import policy_steps
-from rl.planning.simulation import Simulation
-from rl.planning.stage_seconds import StageSeconds, measured_seconds, split_of
 
 
 @dataclass(frozen=True)

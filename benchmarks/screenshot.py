@@ -12,8 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rl.dashboard.board import TAB, board
-from rl.dashboard.run_folders import find_runs
+from rl.instruments.board import TAB, board, find_runs
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rl.commands import eval_cli
-from rl.failure import FAILURE, USER_ERROR, fail
+from rl.commands.ending import FAILURE, USER_ERROR, fail
 from rl.monitoring.progress_bar import typed_command
 
 app = typer.Typer(
@@ -75,12 +75,12 @@ def train(
         else:
             resolved = load_config(config, changes)
         if dry_run:
-            from rl.commands.dry_run_command import run as show
+            from rl.commands.dry_run import run as show
 
             show(resolved, gpu_gb, gpus_per_node)
             return
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        from rl.commands.train_command import run
+        from rl.commands.train import run
 
         run(resolved, resume)
     except ConfigError as error:
@@ -120,7 +120,7 @@ def plan(
     * `sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --gpus 8,64,1024
       --seconds rollout=60,annotate=40,rounds=4,score=12,learn=80,teach=30,tokens=500`
     """
-    from rl.commands.plan_command import run as show
+    from rl.commands.plan import run as show
     from rl.errors import ConfigError
 
     try:
@@ -141,7 +141,7 @@ def doctor(
 
     Exit codes: 0 a run can start, 1 something is missing.
     """
-    from rl.commands.doctor_command import run
+    from rl.commands.doctor import run
 
     try:
         if not run(not no_engine, as_json):
@@ -166,7 +166,7 @@ def report(
 
     Example: `sieve report runs/bis runs/random -o comparison.html`
     """
-    from rl.commands.report_command import run
+    from rl.commands.report import run
     from rl.errors import ConfigError
 
     try:
@@ -194,7 +194,7 @@ def board(
     * `sieve board runs/quickstart-20261121-101500`
     * `sieve board runs --port 7007`
     """
-    from rl.commands.board_command import run
+    from rl.commands.board import run
     from rl.errors import ConfigError
 
     try:
@@ -211,7 +211,7 @@ def make_policy(
     seed: Annotated[int, typer.Option(help="Of weights and demonstrations.")] = 0,
 ) -> None:
     """Build the tiny policy that ships with Sieve: a Qwen2.5-VL of a million parameters, in minutes on a CPU."""
-    from rl.commands.make_policy_command import run
+    from rl.commands.make_policy import run
 
     run(folder, seed)
 
@@ -241,7 +241,7 @@ def select(
     """
     from concurrent.futures.process import BrokenProcessPool
 
-    from rl.commands.select_command import Options, SelectionError, run
+    from rl.commands.select import Options, SelectionError, run
 
     try:
         run(Options(annotations or [], output, selector, ratio, alpha, counts, strict, format, plot, workers, seed))
@@ -281,7 +281,7 @@ def annotate(
     from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
-    from rl.commands.annotate_command import run
+    from rl.commands.annotate import run
     from rl.errors import ConfigError
 
     again = "what is written stays; the same command goes on"
@@ -323,7 +323,7 @@ def train_outcome(
     from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
-    from rl.commands.outcome_model_command import run
+    from rl.commands.train_outcome import run
     from rl.errors import ConfigError
 
     try:
@@ -366,7 +366,7 @@ def study(
     from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
-    from rl.commands.study_command import run
+    from rl.commands.study import run
     from rl.errors import ConfigError
 
     again = "finished cells stay; the same command goes on"

@@ -40,7 +40,7 @@ WITH_EXAMPLES = {
     "rl.learning.statistics",
     "rewards.steps",
     "rewards.verification.verifiers",
-    "rl.dashboard.dashboard_plugin",
+    "rl.instruments.board",
     "rl.monitoring.rollout_picture",
     "rl.engines.weight_names",
     "rl.learning.critic",
@@ -48,14 +48,14 @@ WITH_EXAMPLES = {
     "rl.learning.micro_batches",
     "rl.monitoring.progress_bar",
     "rl.monitoring.recording",
-    "rl.replay.measuring",
-    "rl.report.page",
-    "rl.report.rollout_choice",
-    "rl.report.rounding",
+    "rl.instruments.replay.measuring",
+    "rl.instruments.report.page",
+    "rl.instruments.report.rollouts",
+    "rl.instruments.report.runs",
     "rl.rollouts.stream",
     "rewards.shared_images",
     "rl.rollouts.staleness",
-    "rl.study.comparison",
+    "rl.instruments.study.comparison",
     "selection.buffer",
 }
 
@@ -68,7 +68,7 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
 
 
 def test_every_room_is_walked() -> None:
-    assert {"rl.engines.vllm_engine", "rl.policy.tokenizer", "rl.tasks.files", "rewards.process_model.mprm"} < set(
+    assert {"rl.engines.vllm_engine", "rl.tiny_policy.tokenizer", "rl.tasks.files", "rewards.process_model.mprm"} < set(
         MODULES
     )
     assert set(MODULES) > WITH_EXAMPLES

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rl.failure import FAILURE, USER_ERROR, fail
+from rl.commands.ending import FAILURE, USER_ERROR, fail
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Measure a reward model, or a policy.")
 
@@ -73,7 +73,7 @@ def prm(
     Example: `sieve eval prm --path VisualProcessBench --mprm runs/quickstart/checkpoints/step-40/mprm --json out.json`
     """
     from rewards.measuring.process_benchmark import BenchmarkError
-    from rl.commands.eval_prm_command import run
+    from rl.commands.eval_prm import run
     from rl.errors import ConfigError
     from rl.evaluating.benchmark_order import ModelOptions, Options
 
@@ -143,8 +143,8 @@ def policy(
     from rl.workers.worker import WORKER_ENVIRONMENT
 
     os.environ.update(WORKER_ENVIRONMENT)
-    from rl.commands.eval_policy_command import Options
-    from rl.commands.eval_policy_command import run as evaluate
+    from rl.commands.eval_policy import Options
+    from rl.commands.eval_policy import run as evaluate
 
     evaluate(
         Options(

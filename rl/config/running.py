@@ -19,7 +19,7 @@ class RecoveryConfig(Section):
 
 
 class ReplayConfig(Section):
-    """How a recorded stream is replayed, see `rl.replay.replay`; a training run reads nothing of it."""
+    """How a recorded stream is replayed, see `rl.instruments.replay.replay`; a training run reads nothing of it."""
 
     order: Literal["online", "frozen"] = "online"
     """`online` (rollouts are offered step by step, as they came) or `frozen` (all of them in one offer, shuffled,

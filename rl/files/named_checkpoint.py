@@ -121,7 +121,7 @@ def refuse_other_kind(option: str, folder: Path, kind: Kind) -> None:
         raise ConfigError(f"{option} {folder} is a saved MPRM; allowed is an outcome model, or a plain checkpoint")
 
 
-SHIPPED_POLICY = Path(__file__).parents[1] / "policy" / "grid_policy"
+SHIPPED_POLICY = Path(__file__).parents[1] / "tiny_policy" / "grid_policy"
 
 
 def policy_checkpoint(config: Config) -> str:

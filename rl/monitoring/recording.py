@@ -5,7 +5,7 @@
     RUN/stream/images/SHA256.png         each image once
 
 A file is either whole or not there. Writing one forgets what an interrupted run wrote of later steps, so that a resumed
-run's stream holds nothing twice. Rows are `STREAM_SCHEMA`; `rl.replay.stream` reads them.
+run's stream holds nothing twice. Rows are `STREAM_SCHEMA`; `rl.instruments.replay.stream` reads them.
 """
 
 from __future__ import annotations

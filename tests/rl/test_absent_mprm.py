@@ -13,14 +13,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rewards.credit.batch import ScoredBatch
 from rl.checkpoints.manifest import list_files
 from rl.checkpoints.run_folder import open_run_folder
-from rl.commands.eval_policy_command import Options, make_order
+from rl.commands.eval_policy import Options, make_order
 from rl.config import Config, load_config
 from rl.config.learner import WatchConfig
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.planning.best_split import best_split
-from rl.planning.launch_plan import plan_lines
-from rl.planning.stage_seconds import StageSeconds, split_of
+from rl.instruments.planning.best_split import best_split
+from rl.instruments.planning.launch_plan import plan_lines
+from rl.instruments.planning.stage_seconds import StageSeconds, split_of
 from rl.reward_models.credit import make_credit
 from rl.reward_models.hacking_watch import HackingWatch
 from rl.reward_models.mprm import AbsentMPRM

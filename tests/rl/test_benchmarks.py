@@ -17,7 +17,7 @@ from benchmarks.credit_rules import Run, difference
 from benchmarks.learner import SHAPES, make_config
 from benchmarks.loop import Timed
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.planning.known_shapes import KNOWN_SHAPES
+from rl.instruments.planning.model_shape import KNOWN_SHAPES
 
 LEARNER = Path(__file__).parents[2] / "benchmarks" / "learner.py"
 WITHOUT = """

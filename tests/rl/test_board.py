@@ -19,10 +19,9 @@ from typer.testing import CliRunner
 
 from rl.cli import app
 from rl.config import Config
-from rl.dashboard.board import TAB, board
-from rl.dashboard.run_folders import find_runs
 from rl.errors import ConfigError
 from rl.files.run_files import TENSORBOARD
+from rl.instruments.board import TAB, board, find_runs
 from rl.monitoring.dashboard import dashboard_layout
 
 SIEVE = Path(sys.executable).parent / "sieve"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rewards.records import Prompt, PromptError
 from rl.cli import app
-from rl.commands import train_command
+from rl.commands import train as train_command
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.tasks.grid import GridTask

@@ -14,13 +14,26 @@ import psutil
 import pytest
 from rich.console import Console
 
-from rl.commands.doctor_command import as_lines, as_table
-from rl.doctor.checks import all_checks
-from rl.doctor.examine import examine
-from rl.doctor.finding import Check, Finding
-from rl.doctor.gpus import Gpus, judge, links, read_driver
-from rl.doctor.machine import GIB, cores, disk, memory, open_files, own_cgroups, ray_folder, shared_memory
-from rl.doctor.packages import packages, python, system
+from rl.commands.doctor import as_lines, as_table
+from rl.instruments.doctor.checks import all_checks
+from rl.instruments.doctor.examine import Check, Finding, examine
+from rl.instruments.doctor.gpus import (
+    Gpus,
+    judge,
+    links,
+    read_driver,
+)
+from rl.instruments.doctor.machine import (
+    GIB,
+    cores,
+    disk,
+    memory,
+    open_files,
+    own_cgroups,
+    ray_folder,
+    shared_memory,
+)
+from rl.instruments.doctor.packages import packages, python, system
 
 SIEVE = Path(sys.executable).parent / "sieve"
 NAMES = [check.name for check in all_checks()]

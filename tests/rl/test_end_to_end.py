@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from rl.cli import app
 from rl.config import load_config
+from rl.instruments.replay.relabelling import recorded_labels
+from rl.instruments.replay.replayed_lessons import make_learning
+from rl.instruments.replay.stream import open_stream
 from rl.monitoring.metric_table import METRICS
 from rl.monitoring.recording import STREAM, stream_files
-from rl.replay.learning import make_learning
-from rl.replay.relabelling import recorded_labels
-from rl.replay.stream import open_stream
 from selection.rows import identity
 from tests.rl.runs import ROOT, SIEVE, SMOKE, environment, metrics, sieve
 

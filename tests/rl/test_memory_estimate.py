@@ -13,11 +13,16 @@ from transformers import AutoModelForImageTextToText, Gemma3Config, InternVLConf
 from rewards.backbone import add_lora, freeze_vision_tower
 from rl.config import Config
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.planning.activations import Pass, activation_bytes
-from rl.planning.known_shapes import KNOWN_SHAPES
-from rl.planning.launch_plan import estimate, plan_lines
-from rl.planning.memory_estimate import GB, engine_memory, learner_memory, mprm_memory, trained_model
-from rl.planning.model_shape import find_shape, shape_of
+from rl.instruments.planning.activations import Pass, activation_bytes
+from rl.instruments.planning.launch_plan import estimate, plan_lines
+from rl.instruments.planning.memory_estimate import (
+    GB,
+    engine_memory,
+    learner_memory,
+    mprm_memory,
+    trained_model,
+)
+from rl.instruments.planning.model_shape import KNOWN_SHAPES, find_shape, shape_of
 
 ROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
 INTERN_VIT: dict[str, Any] = {

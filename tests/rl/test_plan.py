@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from rl.cli import app
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
-from rl.planning.best_split import best_split, plan_of
-from rl.planning.engine_work import EngineWork
-from rl.planning.other_batch import scaled_to
-from rl.planning.simulation import Forecast, Servers, Simulation
-from rl.planning.stage_seconds import (
+from rl.instruments.planning.best_split import best_split, plan_of
+from rl.instruments.planning.engine_work import EngineWork
+from rl.instruments.planning.other_batch import scaled_to
+from rl.instruments.planning.simulation import Forecast, Servers, Simulation
+from rl.instruments.planning.stage_seconds import (
     Split,
     StageSeconds,
     given_seconds,

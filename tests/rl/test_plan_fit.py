@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 
 from rl.cli import main
-from rl.commands.dry_run_command import run as dry_run
+from rl.commands.dry_run import run as dry_run
 from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.planning.gpu_placement import place
-from rl.planning.launch_plan import check_fits, estimate, needed_on, plan_lines
-from rl.planning.memory_estimate import GB
+from rl.instruments.planning.gpu_placement import place
+from rl.instruments.planning.launch_plan import (
+    check_fits,
+    estimate,
+    needed_on,
+    plan_lines,
+)
+from rl.instruments.planning.memory_estimate import GB
 from rl.workers.ray_cluster import kinds_of_workers
 from tests.rl.test_memory_estimate import a_config
 

@@ -13,12 +13,17 @@ from transformers import AutoProcessor
 from typer.testing import CliRunner
 
 from rl.cli import app
-from rl.policy.architecture import make_processor
-from rl.policy.make_policy import SHIPPED, Recipe, make_policy
-from rl.policy.measure import chat_text, mark, measure, write_answers
-from rl.policy.tokenizer import UNKNOWN
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
+from rl.tiny_policy.architecture import make_processor
+from rl.tiny_policy.make_policy import SHIPPED, Recipe, make_policy
+from rl.tiny_policy.measure import (
+    chat_text,
+    mark,
+    measure,
+    write_answers,
+)
+from rl.tiny_policy.tokenizer import UNKNOWN
 
 SLIPS = {"count": 0.3, "multiply": 0.3, "add": 0.3, "modulo": 0.3, "compare": 0.3}
 
@@ -65,7 +70,7 @@ def test_a_short_recipe_runs_and_a_seed_repeats_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [OSError("no space\nleft"), SafetensorError("no space\nleft")])
 def test_a_policy_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     short = partial(make_policy, recipe=Recipe(cells=1, counting=1, solving=1, batch=2), measured_prompts=0)
-    monkeypatch.setattr("rl.policy.make_policy.make_policy", short)
+    monkeypatch.setattr("rl.tiny_policy.make_policy.make_policy", short)
 
     def full(*_: object, **__: object) -> None:
         raise error

@@ -12,6 +12,7 @@ import pytest
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_encoder
+from rl.instruments.replay.stream import open_stream
 from rl.monitoring.recording import (
     HELDOUT,
     IMAGES,
@@ -20,7 +21,6 @@ from rl.monitoring.recording import (
     Recording,
     stream_files,
 )
-from rl.replay.stream import open_stream
 from rl.tasks.grid import GridTask
 from rl.tasks.making import make_task
 from tests.rl.recorded_streams import record_stream

@@ -12,13 +12,12 @@ from rewards.records import Annotated
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_encoder
+from rl.instruments.replay.measuring import CellResult, area_under_curve, label_noise, tuned_macro_f1
+from rl.instruments.replay.relabelling import Labelled, Relabelling, recorded_labels
+from rl.instruments.replay.replay import replay
+from rl.instruments.replay.replayed_lessons import make_learning
+from rl.instruments.replay.stream import open_stream
 from rl.monitoring.recording import STREAM, Recording, stream_files
-from rl.replay.learning import make_learning
-from rl.replay.measuring import area_under_curve, label_noise, tuned_macro_f1
-from rl.replay.relabelling import Labelled, Relabelling, recorded_labels
-from rl.replay.replay import replay
-from rl.replay.stream import open_stream
-from rl.study.cell import CellResult
 from selection.candidates import gather_candidates
 from selection.offline import top
 from selection.rows import identity

@@ -16,14 +16,13 @@ from typer.testing import CliRunner
 
 from rl.cli import app
 from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from rl.instruments.report.comparison import final_numbers, settings_table, stages
+from rl.instruments.report.curves import MOST_POINTS, answer_questions, thinned
+from rl.instruments.report.page import embedded_json
+from rl.instruments.report.questions import QUESTIONS
+from rl.instruments.report.rollouts import LONGEST_TEXT, choose, disagreement, fair_shares, sample_rollouts, shortened
+from rl.instruments.report.runs import read_runs
 from rl.monitoring.metric_table import METRICS
-from rl.report.comparison import final_numbers, settings_table, stages
-from rl.report.curves import MOST_POINTS, answer_questions, thinned
-from rl.report.page import embedded_json
-from rl.report.questions import QUESTIONS
-from rl.report.rollout_choice import choose, disagreement, fair_shares
-from rl.report.rollouts import LONGEST_TEXT, sample_rollouts, shortened
-from rl.report.runs import read_runs
 from tests.rl.report_runs import STEPS, a_run
 
 disputes = st.lists(arrays(float, st.integers(0, 12), elements=st.floats(0, 1) | st.just(np.nan)), min_size=1)

@@ -12,9 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rl.commands.report_command import run as write_report
-from rl.report.rollouts import RolloutSample, ShownRollout, ShownStep, sample_rollouts
-from rl.report.runs import read_runs
+from rl.commands.report import run as write_report
+from rl.instruments.report.rollouts import (
+    RolloutSample,
+    ShownRollout,
+    ShownStep,
+    sample_rollouts,
+)
+from rl.instruments.report.runs import read_runs
 from tests.chromium import Page, chromium_page
 from tests.rl.report_runs import STEPS, a_run
 

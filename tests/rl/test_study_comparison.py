@@ -7,8 +7,13 @@ import pytest
 from scipy import stats
 
 from rewards.measuring.bootstrap import CONFIDENCE
-from rl.study.comparison import compare, holm, student_interval, summarise
-from rl.study.report import HOW_TO_READ
+from rl.instruments.study.comparison import (
+    compare,
+    holm,
+    student_interval,
+    summarise,
+)
+from rl.instruments.study.report import HOW_TO_READ
 
 STUDIES, PAIRS, TRUTH = 600, 5, 0.3
 

@@ -10,9 +10,15 @@ import yaml
 
 from rl.config import load_config
 from rl.errors import ConfigError
-from rl.study.arms import Arm, make_arms, make_cells, overrides_of, recipe_of
-from rl.study.study_file import load_study
-from rl.study.study_plan import make_plan
+from rl.instruments.study.arms import (
+    Arm,
+    make_arms,
+    make_cells,
+    overrides_of,
+    recipe_of,
+)
+from rl.instruments.study.study_file import load_study
+from rl.instruments.study.study_plan import make_plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted((CONFIGS / "studies").glob("*.yaml"))

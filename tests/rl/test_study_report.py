@@ -15,13 +15,17 @@ from typer.testing import CliRunner
 
 from rl.cli import app
 from rl.files.folders import only_one
-from rl.study.cell import CellResult
-from rl.study.curve_figure import curves_of
-from rl.study.findings import Findings
-from rl.study.numbers import write_numbers
-from rl.study.results import RESULT_FILE, Finished, read_result, write_result
-from rl.study.study_plan import StudyPlan, make_plan
-from rl.study.tables import arms_table, contrast_table, margins_table
+from rl.instruments.replay.measuring import CellResult
+from rl.instruments.study.figures import curves_of
+from rl.instruments.study.findings import Findings
+from rl.instruments.study.results import (
+    RESULT_FILE,
+    Finished,
+    read_result,
+    write_result,
+)
+from rl.instruments.study.study_plan import StudyPlan, make_plan
+from rl.instruments.study.tables import arms_table, contrast_table, margins_table, write_numbers
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EFFECT = {"random": 0.0, "bis": 0.1}

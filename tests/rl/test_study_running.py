@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rl.study.results import RESULT_FILE
+from rl.instruments.study.results import RESULT_FILE
 from tests.rl.runs import outliving
 
 pytestmark = pytest.mark.slow
@@ -24,14 +24,14 @@ DEADLINE = 300
 
 ANY_STUDY = """
 from pathlib import Path
-from rl.study.study_file import Study
+from rl.instruments.study.study_file import Study
 study = Study(name="any", question="?", kind="train", config="", seeds=[0], arms={"a": {}}, outcomes=["x"], workers=2)
 """
 COUNTED = f"""{ANY_STUDY}
 import sys, time
 from functools import partial
-from rl.study.cell import CellResult
-from rl.study.running import Job, run_jobs
+from rl.instruments.replay.measuring import CellResult
+from rl.instruments.study.running import Job, run_jobs
 
 def work(number):
     began = time.time()
@@ -47,9 +47,9 @@ print(run_jobs(jobs, study, "jobs"))
 ENDLESS = f"""{ANY_STUDY}
 import signal, sys
 from functools import partial
-from rl.study.cell import CellResult
-from rl.study.running import Job, run_jobs
-from rl.study.own_process import run_to_its_end
+from rl.instruments.replay.measuring import CellResult
+from rl.instruments.study.running import Job, run_jobs
+from rl.instruments.study.running import run_to_its_end
 
 def quick():
     return CellResult([], {{"x": 1.0}})

@@ -14,13 +14,13 @@ import pytest
 
 from rl.config import Config, save_config
 from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
-from rl.study.own_process import run_to_its_end
-from rl.study.training_run import RUN, train_cell, training_result
+from rl.instruments.study.running import run_to_its_end
+from rl.instruments.study.training_run import RUN, train_cell, training_result
 
 PARENT = """
 import signal, sys
 from pathlib import Path
-from rl.study.own_process import run_to_its_end
+from rl.instruments.study.running import run_to_its_end
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with Ctrl-C ignored
 child = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(3600)"
 run_to_its_end([sys.executable, "-c", child], Path(sys.argv[1]))

@@ -1,1 +1,0 @@
-"""What this machine is, whether a run can start on it, and what mends it where it cannot."""

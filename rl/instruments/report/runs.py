@@ -1,0 +1,102 @@
+"""What a report reads of a run: its settings, its measurements, and what it said at its end."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl.config import Config, load_config
+from rl.errors import ConfigError
+from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from rl.monitoring.metrics_file import metric_rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, finished or not.
+
+    Attributes:
+        name: What the report calls it: the end of its path, as much of it as tells the runs apart.
+        folder: The run folder.
+        config: Its settings.
+        rows: Its finite measurements in order, each with its policy ``step``; see
+            `rl.monitoring.metrics_file.metric_rows`.
+        peak_memory: The most memory it took, GiB; None until it is finished.
+    """
+
+    name: str
+    folder: Path
+    config: Config
+    rows: list[dict[str, float]]
+    peak_memory: float | None
+
+    @property
+    def step(self) -> int:
+        """Policy steps taken."""
+        return int(max(row["step"] for row in self.rows))
+
+    def measured(self, metric: str) -> list[tuple[int, float]]:
+        """Step and value of each measurement of a metric."""
+        return [(int(row["step"]), row[metric]) for row in self.rows if metric in row]
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read run folders.
+
+    Raises:
+        ConfigError: One is not a run folder, is named twice, has measured nothing yet, or holds a damaged file.
+    """
+    places = [folder.resolve() for folder in folders]
+    for place, folder in zip(places, folders, strict=True):
+        if places.count(place) > 1:
+            raise ConfigError(f"run {folder} is named twice")
+    return [_read_run(folder, name) for folder, name in zip(folders, _short_names(places), strict=True)]
+
+
+def _read_run(folder: Path, name: str) -> Run:
+    if not (folder / CONFIG_FILE).is_file():
+        raise ConfigError(f"run {folder} is not a run folder: it has no {CONFIG_FILE}")
+    config = load_config(folder / CONFIG_FILE)
+    rows = [{name: value for name, value in row.items() if math.isfinite(value)} for row in metric_rows(folder)]
+    if not rows:
+        raise ConfigError(f"run {folder} has measured nothing yet")
+    if not all("step" in row for row in rows):
+        raise ConfigError(f"{folder / METRICS_FILE}: there is a line without a step")
+    return Run(name, folder, config, rows, _peak_memory(folder / SUMMARY_FILE))
+
+
+def _peak_memory(path: Path) -> float | None:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from None
+    peak = summary.get("peak_memory_gib") if isinstance(summary, dict) else None
+    if not isinstance(peak, int | float):
+        raise ConfigError(f"{path}: not the summary of a run: it has no number peak_memory_gib")
+    return float(peak)
+
+
+def _short_names(places: Sequence[Path]) -> list[str]:
+    """The ends of different paths, as few of their parts as it takes to tell them apart."""
+    for parts in range(1, max(len(place.parts) for place in places)):
+        names = ["/".join(place.parts[-parts:]) for place in places]
+        if len(set(names)) == len(names):
+            return names
+    return [str(place) for place in places]
+
+
+DIGITS = 6
+
+
+def rounded(value: float) -> float:
+    """To six significant digits, more than anybody sees, for a smaller page.
+
+    >>> rounded(2 / 3)
+    0.666667
+    """
+    return float(f"{value:.{DIGITS}g}")

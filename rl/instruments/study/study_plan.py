@@ -1,0 +1,114 @@
+"""From a study's file to its jobs: what is recorded, what is run, where it lies, and how long it will take, about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from rl.config import Config
+from rl.errors import ConfigError
+from rl.instruments.replay.measuring import CellResult
+from rl.instruments.replay.replay import check_replay, check_varied
+from rl.instruments.study.arms import (
+    Arm,
+    Cell,
+    make_arms,
+    make_cells,
+    make_recordings,
+    recipe_of,
+)
+from rl.instruments.study.running import Job
+from rl.instruments.study.study_file import Study, load_study
+from rl.instruments.study.training_run import RUN, train_cell
+
+CELLS, STREAMS = "cells", "streams"
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All that a study runs.
+
+    Attributes:
+        study: What is asked.
+        folder: Its folder, absolute.
+        arms: What is compared.
+        recordings: Runs to be recorded, one a seed; none where each cell trains.
+        cells: The cells with their jobs, in the order in which they run.
+    """
+
+    study: Study
+    folder: Path
+    arms: Sequence[Arm]
+    recordings: dict[int, Job]
+    cells: Sequence[tuple[Cell, Job]]
+
+    def needed_recordings(self) -> list[Job]:
+        """Those that cells are still to replay, finished or not."""
+        missing = {cell.seed for cell, job in self.cells if job.finished() is None}
+        return [job for seed, job in self.recordings.items() if seed in missing]
+
+    def seconds_left(self) -> float:
+        """About how long it will take from here on."""
+        return sum(
+            _seconds(jobs, guess) / min(self.study.workers, max(1, len(jobs)))
+            for jobs, guess in (
+                (self.needed_recordings(), self.study.record_seconds),
+                ([job for _, job in self.cells], self.study.cell_seconds),
+            )
+        )
+
+
+def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPlan:
+    """Read a study's file and check every experiment in it, before anything runs.
+
+    Args:
+        path: The file.
+        overrides: Changes of its keys, as ``key=value``.
+        out: The study's folder; ``runs/studies/NAME`` if None. Recorded runs lie in ``streams`` beside it, so that
+            studies that record alike share them.
+
+    Raises:
+        ConfigError: The file, or an experiment that it asks for, is wrong.
+    """
+    study = load_study(path, overrides)
+    folder = (out or Path("runs") / "studies" / study.name).absolute()
+    arms = make_arms(study)
+    cells, recorded = make_cells(study, path, arms), make_recordings(study, path)
+    for cell in cells if recorded else ():
+        try:
+            check_replay(cell.config, recorded[cell.seed])
+            check_varied(cell.arm.settings, cell.config)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {cell.arm.name}: {error}") from None
+    recordings = {seed: _recording(folder.parent / STREAMS, config) for seed, config in recorded.items()}
+    return StudyPlan(study, folder, arms, recordings, [(cell, _job(cell, folder, recordings)) for cell in cells])
+
+
+def replay_cell(run: Path, config: Config) -> CellResult:
+    """Replay a recorded run; imported where it runs, since it brings models along."""
+    from rl.instruments.replay.replay import replay
+
+    return replay(run, config)
+
+
+def _recording(folder: Path, config: Config) -> Job:
+    recipe = recipe_of(config)
+    name = f"{config.name}-seed{config.seed}-{recipe[:8]}"
+    return Job(name, folder / name, recipe, {}, partial(train_cell, config, folder / name))
+
+
+def _job(cell: Cell, folder: Path, recordings: dict[int, Job]) -> Job:
+    place = folder / CELLS / cell.name
+    recipe = recipe_of(cell.config)
+    if (recording := recordings.get(cell.seed)) is None:
+        return Job(cell.name, place, recipe, cell.changes, partial(train_cell, cell.config, place))
+    work = partial(replay_cell, recording.folder / RUN, cell.config)
+    return Job(cell.name, place, f"{recording.recipe}-{recipe}", cell.changes, work)
+
+
+def _seconds(jobs: Sequence[Job], guess: float) -> float:
+    known = [found.seconds for job in jobs if (found := job.finished())]
+    return (len(jobs) - len(known)) * (median(known) if known else guess)
