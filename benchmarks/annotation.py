@@ -5,7 +5,7 @@
     python benchmarks/annotation.py --mprm RUN/checkpoints/step-40/mprm   # also triage by a trained MPRM's scores
 
 Every budget really runs, on the same rollouts, with seeds of its own. The prompts are none of those that the constants
-of `selection.prediction` were chosen on.
+of `rewards.annotation.predicted_bis` were chosen on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sklearn.metrics import f1_score
 
 from rewards.annotation.annotator import Annotation, Bill
 from rewards.annotation.budgets import Budget, fixed, make_budget
-from rewards.encoding import Encoder
+from rewards.annotation.predicted_bis import predicted_balanced_information
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
 from rl.config import Config, load_config
@@ -35,7 +36,6 @@ from rl.rollouts.making import make_rollouts, rollout_requests
 from rl.tasks.making import make_task, make_verifier
 from selection.bis import balanced_information, step_statistics
 from selection.candidates import Candidates
-from selection.prediction import predicted_balanced_information
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 FIRST_PROMPT = 10_000

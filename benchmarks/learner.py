@@ -25,8 +25,8 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 import rl
-from rewards.backbone import device
-from rewards.encoding import Encoder
+from rewards.models.backbone import device
+from rewards.models.encoding import Encoder
 from rewards.records import Experience, Prompt
 from rl.instruments.planning.model_shape import KNOWN_SHAPES, ModelShape
 from rl.learning.learner import PolicyLearner

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.measuring.evaluation import step_discrimination
+from rewards.measuring.discrimination import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, step_f1
 from rl.config import Config, load_config
 from rl.engines.making import LocalEngine

@@ -21,7 +21,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.mprm import MPRM, MPRM_FILE, MPRMSettings, open_mprm
 from rewards.process_model.reading import InputFormat
 from rewards.process_model.step_scorer import Head

@@ -11,7 +11,7 @@ import typer
 
 from rl.commands import eval_cli
 from rl.commands.ending import FAILURE, USER_ERROR, fail
-from rl.monitoring.progress_bar import typed_command
+from rl.monitoring.terminal import typed_command
 
 app = typer.Typer(
     name="sieve",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rewards.annotation.budgets import Budget
 from rewards.annotation.judge import Judge
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.guard import HeldBack
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from rewards.whole_file import replacing
+from rewards.files.whole_file import replacing
 from rl.checkpoints.checkpoint import Progress
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.recovery import recovering

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from rewards.files.record_files import (
+    SCHEMA,
+    annotated_rollouts,
+    annotated_table,
+    read_table,
+    write_table,
+)
 from rewards.records import Annotated
 
 
@@ -85,3 +95,41 @@ def place_in_source(rows: Rows, counted: np.ndarray) -> np.ndarray:
     sizes = np.bincount(rows.source)
     before = np.concatenate([[0], running])[np.cumsum(sizes) - sizes]
     return running - before[rows.source]
+
+
+KIND = "saved buffer"
+METADATA_KEY = b"sieve.buffer"
+COLUMNS = pa.schema(
+    {"row_source": pa.int64(), "score": pa.float64(), "version": pa.int64(), "negative": pa.bool_()}
+    | {"arrival": pa.int64(), "drawn": pa.int64()}
+)
+
+
+def save_buffer(state: BufferState, path: Path) -> None:
+    """Write a buffer's state. Once this returns, a crash loses nothing of it; before, the old file is still there."""
+    rows = state.rows
+    table = annotated_table(list(rows.entry))
+    values = (rows.source, rows.score, rows.version, rows.negative, rows.arrival, rows.drawn)
+    for field, column in zip(COLUMNS, values, strict=True):
+        table = table.append_column(field, pa.array(column, field.type))
+    rest = {"mass": state.mass, "now": state.now, "counters": state.counters, "generator": state.generator}
+    write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(rest).encode()}), path)
+
+
+def load_buffer(path: Path) -> BufferState:
+    """What `save_buffer` wrote.
+
+    Raises:
+        ValueError: The file is missing, truncated, damaged or no saved buffer; names it and the reason.
+    """
+    table = read_table(path, pa.unify_schemas([SCHEMA, COLUMNS]), KIND)
+    entry = np.empty(table.num_rows, dtype=object)
+    try:
+        rest = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        entry[:] = annotated_rollouts(table)
+        # Copies: what Arrow hands out cannot be written to.
+        columns = {name: np.array(table.column(name).to_numpy()) for name in COLUMNS.names}
+        rows = replace(no_rows(len(entry)), entry=entry, source=columns.pop("row_source"), **columns)
+        return BufferState(rows, rest["mass"], rest["now"], rest["counters"], rest["generator"])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{path}: holds no {KIND}: {type(error).__name__} {error}") from None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rewards.encoding import Batch, Encoder
+from rewards.models.encoding import Batch, Encoder
 from rewards.records import Completion, Experience, Prompt, SamplingRequest
 from rl.engines.vllm_engine import VllmEngine
 from rl.learning.learner import PolicyLearner

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate, written_answer

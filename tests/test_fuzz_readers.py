@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rewards.encoding import Encoder
-from rewards.image_files import UnreadableImageError, read_image
+from rewards.files.images import UnreadableImageError, read_image
+from rewards.files.record_files import annotated_table, write_table
+from rewards.files.visualprm import UnusableRecordError, as_annotated, parse_record
+from rewards.models.encoding import Encoder
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import Preference, as_preference, parse_preference
 from rewards.process_model.guard import HeldBack
-from rewards.record_files import annotated_table, write_table
-from rewards.visualprm import UnusableRecordError, as_annotated, parse_record
 from rl.checkpoints.ledger import LEDGER_FILE, Ledger
 from rl.checkpoints.manifest import LIST_FILE, check_files, list_files
 from rl.config import Config
@@ -28,7 +28,7 @@ from rl.files.chunked_file import ChunkedFile
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.files import FileTask
 from selection.buffer import BufferSettings, StreamingBuffer
-from selection.buffer_files import load_buffer, save_buffer
+from selection.rows import load_buffer, save_buffer
 from tests.builders import a_prompt, an_annotated, an_image
 from tests.rl.wrong_files import encoded
 

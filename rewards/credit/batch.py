@@ -9,6 +9,7 @@ import numpy as np
 
 from rewards.credit.comparison import Comparison, group_normalised
 from rewards.records import Rollout, StepCounts
+from rewards.users_code import in_one_line
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,26 @@ CreditRule = Callable[[ScoredBatch], list[np.ndarray]]
 A rule that wants ``counts`` says so by an attribute ``needs_counts = True``; annotation then comes before the update.
 One that does without ``scores`` says ``needs_scores = False``: it may get empty ones, and the update need not wait.
 """
+
+
+class CreditError(Exception):
+    """A credit rule failed, or did not give one finite number a token."""
+
+
+def apply_rule(name: str, rule: CreditRule, batch: ScoredBatch) -> list[np.ndarray]:
+    """The rule's advantages (or rewards): one array (T,) of finite numbers for each rollout.
+
+    Raises:
+        CreditError: It raised, or gave something else; ``name`` says which rule.
+    """
+    with in_one_line(f"{name} failed", CreditError):
+        given = [np.asarray(tokens, dtype=float) for tokens in rule(batch)]
+    shapes, allowed = [tokens.shape for tokens in given], [(len(r.token_ids),) for r in batch.rollouts]
+    if len(shapes) != len(allowed):
+        raise CreditError(f"{name} gave {len(shapes)} arrays for {len(allowed)} rollouts; allowed is one a rollout")
+    for place, (tokens, shape) in enumerate(zip(given, allowed, strict=True)):
+        if tokens.shape != shape:
+            raise CreditError(f"{name} gave rollout {place} the shape {tokens.shape}; allowed is one a token, {shape}")
+        if not np.isfinite(tokens).all():
+            raise CreditError(f"{name} gave rollout {place} a number that is not finite; allowed are finite ones")
+    return given

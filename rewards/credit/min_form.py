@@ -28,7 +28,7 @@ def min_form(batch: ScoredBatch, temperature: float = 0.1) -> list[np.ndarray]:
         A_t  = sum over steps j that end at t or later of (r*_j - b n_j)  +  r_o - mean of the others' r_o
 
     with n_j tokens in step j. Both baselines leave the rollout itself out; the algorithm's comparison does not matter.
-    In the code n_j leaves out separators, which get no advantage: `rewards.credit.separators` does that for any rule.
+    In the code n_j leaves out separators, which get no advantage: `rewards.credit.placement` does that for any rule.
     Every rollout here has a verified outcome; PURE needs one for about a tenth of its prompts.
 
     Scores 0.9, 0.1 are r = 0.8, -0.8 and r* = 0, -0.8; a score of 0.5 is r* = 0. So b = 0 / 2 for the first rollout and

@@ -30,3 +30,14 @@ def rewards_to_go(rewards: np.ndarray) -> np.ndarray:
     [6.0, 6.0, 5.0, 5.0]
     """
     return np.cumsum(rewards[::-1])[::-1]
+
+
+def without_separators(advantages: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Advantages (T,) of each rollout, 0 where its mask (T,) is true; see `rewards.models.encoding.Encoder.separators`.
+
+    Not for the rewards of PPO: a step's reward falls on its last token, which is its separator.
+
+    >>> without_separators([np.array([0.5, 0.5, -1.0])], [np.array([False, True, False])])[0].tolist()
+    [0.5, 0.0, -1.0]
+    """
+    return [np.where(mask, 0.0, tokens) for tokens, mask in zip(advantages, masks, strict=True)]

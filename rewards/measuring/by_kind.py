@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rewards.measuring.evaluation import step_discrimination
+from rewards.measuring.discrimination import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, step_f1
 from rewards.process_model.labels import hard
 from rewards.records import Rollout, StepCounts, StepScores
@@ -46,7 +46,7 @@ def discrimination_by_kind(
         kinds: The kind of each step (S,).
         scores: What a reward model says of it (S,).
         right: Whether it is right (S,).
-        positions: What fixes the step's place in its solution (S,); in `rewards.measuring.evaluation`, its kind.
+        positions: What fixes the step's place in its solution (S,); in `rewards.measuring.discrimination`, its kind.
         threshold: The score from which on a step counts as right.
 
     Returns:

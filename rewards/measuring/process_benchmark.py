@@ -26,7 +26,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rewards.image_files import UnreadableImageError, image_path
+from rewards.files.images import UnreadableImageError, image_path
 
 Bench = Literal["visualprocessbench", "processbench"]
 BENCHES: tuple[Bench, ...] = get_args(Bench)

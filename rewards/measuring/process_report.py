@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from rewards.measuring.evaluation import step_discrimination
+from rewards.measuring.discrimination import step_discrimination
 from rewards.measuring.process_benchmark import NEUTRAL, Bench, BenchmarkError, Solution
 from rewards.measuring.process_metrics import (
     LabelledSteps,

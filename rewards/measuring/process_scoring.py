@@ -7,13 +7,12 @@ from math import isfinite
 
 import numpy as np
 
-from rewards.encoding import Encoder
-from rewards.image_files import UnreadableImageError, load_images
+from rewards.files.images import UnreadableImageError, load_images
 from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution
 from rewards.measuring.process_report import ProcessReport, Threshold, make_report
 from rewards.measuring.process_scores import ScoredSolution
+from rewards.models.encoding import Encoder, rollout_of_steps
 from rewards.records import Prompt, Rollout, StepScores
-from rewards.step_texts import rollout_of_steps
 
 Score = Callable[[Sequence[Prompt], Sequence[Rollout]], Sequence[StepScores]]
 """What scores rollouts: `rewards.process_model.mprm.MPRM.score`, wherever it runs."""

@@ -14,16 +14,22 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from rewards.backbone import device, freeze_vision_tower, load_model, load_weights
-from rewards.encoding import Encoder
-from rewards.optimizer_files import load_optimizer, save_optimizer
+from rewards.models.backbone import (
+    device,
+    freeze_vision_tower,
+    load_model,
+    load_weights,
+)
+from rewards.models.encoding import Encoder
+from rewards.models.optimizer_files import load_optimizer, save_optimizer
+from rewards.models.sharding import Length, pack
 from rewards.outcome.preferences import Preference
-from rewards.packing import Length, pack
 from rewards.process_model.reading import Reading
 from rewards.process_model.step_scorer import StepScorer, scorer_inputs
 from rewards.records import Prompt, Rollout
@@ -197,3 +203,26 @@ def open_outcome_model(checkpoint: str, encoder: Encoder, settings: OutcomeModel
     if (Path(checkpoint) / STATE_FILE).is_file():
         model.load(Path(checkpoint))
     return model
+
+
+OutcomeReward = Literal["rule", "model", "hybrid"]
+
+
+def outcome_rewards(rollouts: Sequence[Rollout], kind: OutcomeReward, scores: np.ndarray | None = None) -> np.ndarray:
+    """One reward a rollout (B,), in [0, 1].
+
+    Args:
+        rollouts: Verified rollouts.
+        kind: `rule`: the verifier's verdict. `model`: the outcome model's score. `hybrid`: 1 where the verifier says
+            right, else the outcome model's score.
+        scores: The outcome model's scores of the rollouts (B,), in [0, 1]; `rule` needs none.
+
+    Raises:
+        ValueError: There are no scores, or not one for each rollout.
+    """
+    verdicts = np.array([rollout.outcome for rollout in rollouts], dtype=float)
+    if kind == "rule":
+        return verdicts
+    if scores is None or np.shape(scores) != verdicts.shape:
+        raise ValueError(f"outcome reward {kind!r} needs one score for each of {len(verdicts)} rollouts")
+    return np.where(verdicts > 0.5, 1.0, scores) if kind == "hybrid" else np.asarray(scores, dtype=float)

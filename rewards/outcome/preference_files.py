@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rewards.image_files import read_image
+from rewards.files.images import read_image
+from rewards.files.record_files import (
+    check_present,
+    png_of_image,
+    read_table,
+    write_table,
+)
 from rewards.outcome.preferences import Preference
-from rewards.record_files import check_present, png_of_image, read_table, write_table
 from rewards.records import Prompt
 
 KIND = "preference pairs"
@@ -20,7 +25,7 @@ SCHEMA = pa.schema(
 
 
 def save_preferences(pairs: Sequence[Preference], path: Path) -> None:
-    """Write pairs with their prompts and images, in order; see `rewards.record_files.write_table`."""
+    """Write pairs with their prompts and images, in order; see `rewards.files.record_files.write_table`."""
     stored: set[str] = set()
     rows = []
     for pair in pairs:

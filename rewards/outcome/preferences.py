@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from rewards.encoding import Encoder
+from rewards.files.visualprm import PLACEHOLDER, UnusableRecordError, json_object
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout
-from rewards.visualprm import PLACEHOLDER, UnusableRecordError, json_object
 
 
 @dataclass(frozen=True)

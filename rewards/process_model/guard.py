@@ -15,8 +15,14 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
+from rewards.files.record_files import (
+    SCHEMA,
+    annotated_rollouts,
+    annotated_table,
+    read_table,
+    write_table,
+)
 from rewards.process_model.labels import LabelRule, hard
-from rewards.record_files import SCHEMA, annotated_rollouts, annotated_table, read_table, write_table
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
 

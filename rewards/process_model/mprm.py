@@ -19,17 +19,21 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
-from rewards.backbone import add_lora, add_token, device, freeze_vision_tower, load_model
-from rewards.encoding import Encoder
-from rewards.optimizer_files import WHOLE, load_optimizer, save_optimizer
-from rewards.packing import Length, pack
+from rewards.models.backbone import (
+    add_lora,
+    add_token,
+    device,
+    freeze_vision_tower,
+    load_model,
+)
+from rewards.models.encoding import Encoder
+from rewards.models.optimizer_files import WHOLE, Snapshot, load_optimizer, save_optimizer
+from rewards.models.sharding import Length, Sharding, pack, spread
 from rewards.process_model.complexity import feature_entropy
 from rewards.process_model.guard import GroupArea, group_area
 from rewards.process_model.labels import LabelRule, hard
 from rewards.process_model.objective import LOG_CONCENTRATION, Targets, Weighting, make_targets, weighted_loss
 from rewards.process_model.reading import InputFormat, Reading, make_reader
-from rewards.process_model.sharding import Sharding, spread
-from rewards.process_model.snapshot import Snapshot
 from rewards.process_model.step_scorer import Head, StepScorer, scorer_inputs
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 
@@ -55,7 +59,7 @@ class MPRMSettings:
         learning_rate, weight_decay, max_grad_norm: Of AdamW.
         batch_size: Rollouts of one optimizer step.
         micro_batch_tokens: Most tokens of one forward pass, padding and image tokens included.
-        sharding: How several ranks share the model; see `rewards.process_model.sharding`.
+        sharding: How several ranks share the model; see `rewards.models.sharding`.
         dtype: Number format of the backbone.
         threads: CPU threads.
         trust_remote_code: Whether code shipped with the checkpoint may run.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout
 
 InputFormat = Literal["rollout", "chat", "inline"]

@@ -22,9 +22,8 @@ from typing import Any, Literal
 
 import torch
 
-from rewards.encoding import Batch, Encoder
+from rewards.models.encoding import Batch, Encoder
 from rewards.process_model.complexity import image_features
-from rewards.process_model.heads import TwoLayerHead
 from rewards.process_model.reading import Reading
 
 Head = Literal["token", "value", "beta"]
@@ -110,3 +109,21 @@ class StepScorer(torch.nn.Module):
         """log p of each completion up to and with each token, (B, T) in nats, from the states before the tokens."""
         logprobs = self.backbone.get_output_embeddings()(hidden).float().log_softmax(-1)
         return logprobs.gather(2, tokens.unsqueeze(2)).squeeze(2).cumsum(1)
+
+
+class TwoLayerHead(torch.nn.Module):
+    """Two linear layers with SiLU between them (BaseReward, arXiv 2509.16127, section 3.2): (…, H) to (…, outputs).
+
+    Computes in float32 whatever the backbone's number format. The last layer starts at 0, so that a new head says the
+    same of everything.
+    """
+
+    def __init__(self, hidden_size: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.hidden = torch.nn.Linear(hidden_size, hidden_size)
+        self.out = torch.nn.Linear(hidden_size, outputs)
+        torch.nn.init.zeros_(self.out.weight)
+        torch.nn.init.zeros_(self.out.bias)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.nn.functional.silu(self.hidden(states.to(self.hidden.weight.dtype))))

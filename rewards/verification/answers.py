@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from rewards.verification.final_answer import final_answer
-from rewards.verification.verifiers import Verifier
+from rewards.verification.verifiers import Verifier, final_answer
 
 AnswerReader = Callable[[str], str | None]
 
@@ -27,7 +26,7 @@ def answer_reader(verifier: Verifier, marker: str | None = "Answer:") -> AnswerR
 def answer_of(completion: str, marker: str | None = "Answer:") -> str | None:
     r"""The final answer of a completion in `normal_form`; None without one.
 
-    It is what `rewards.verification.final_answer` finds (the last ``\boxed{…}``, else behind ``Answer:``), else the
+    It is what `rewards.verification.verifiers` finds (the last ``\boxed{…}``, else behind ``Answer:``), else the
     rest of the line behind the last match of the regular expression ``marker``; where there is no marker to look for
     and nothing is boxed, the last number of the completion, else its last line.
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from rewards.annotation.annotator import Annotation
 from rewards.annotation.budgets import Budget
-from rewards.encoding import Encoder
+from rewards.files.visualprm import format_record, make_record
+from rewards.models.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
-from rewards.visualprm import format_record, make_record
 from rl.annotating.labelling import make_configured_budget
 from rl.config import Config
 from rl.engines.engine import DEPLOYMENT, Engine

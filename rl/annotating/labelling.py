@@ -10,12 +10,12 @@ import numpy as np
 
 from rewards.annotation.annotator import Annotation, Bill, Continuation
 from rewards.annotation.budgets import Budget, make_budget
+from rewards.annotation.predicted_bis import predicted_balanced_information
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
 from rl.annotating.judging import join_verdicts
 from rl.config import Config
 from selection.candidates import Candidates, gather_candidates
-from selection.prediction import predicted_balanced_information
 
 if TYPE_CHECKING:
     from rl.parts import Parts

@@ -20,7 +20,7 @@ from rl.files.run_files import CHECKPOINTS, checkpoints
 from rl.parts import Parts
 from rl.rollouts.staleness import check_versions_sent
 from rl.workers.pending import Pending
-from selection.buffer_files import load_buffer, save_buffer
+from selection.rows import load_buffer, save_buffer
 
 BUFFER_FILE, HELD_BACK_FILE = "buffer.parquet", "held_back.parquet"
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rewards.whole_file import replacing
+from rewards.files.whole_file import replacing
 from rl.errors import ConfigError
 
 LEDGER_FILE = "ledger.json"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rl.instruments.doctor.checks import all_checks
 from rl.instruments.doctor.examine import Check, Finding, examine
-from rl.monitoring.progress_bar import typed_command
+from rl.monitoring.terminal import typed_command
 
 Report = Sequence[tuple[Check, Finding]]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from rewards.files.whole_file import replacing
 from rewards.measuring.strategies import STRATEGIES, WITHOUT_JUDGE, Strategy
-from rewards.whole_file import replacing
 from rl.commands.ending import FAILURE, USER_ERROR, fail
 from rl.config import Config, load_config
 from rl.errors import ConfigError

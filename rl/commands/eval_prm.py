@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console as Terminal
 from rich.table import Table
 
-from rewards.image_files import UnreadableImageError, check_images
+from rewards.files.images import UnreadableImageError, check_images
+from rewards.files.whole_file import replacing
 from rewards.measuring.process_benchmark import (
     BENCHES,
     SUFFIXES,
@@ -34,10 +35,9 @@ from rewards.measuring.process_report import (
     tune,
 )
 from rewards.measuring.process_scores import ScoredSolution, read_scores
-from rewards.whole_file import replacing
 from rl.evaluating.benchmark_order import Options
 from rl.files.named_checkpoint import named_checkpoint
-from rl.monitoring.progress_bar import progress_bar
+from rl.monitoring.terminal import progress_bar
 
 CHOICES = {
     "--head": ("token", "value", "beta"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rewards.whole_file import replacing
+from rewards.files.whole_file import replacing
 from rl.errors import ConfigError
 from rl.instruments.report.page import report_page
 from rl.instruments.report.rollouts import sample_rollouts

@@ -10,11 +10,10 @@ from math import inf
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from selection.corpus import split
-from selection.offline import Selection, select
-from selection.offline_output import FORMATS
-from selection.offline_report import Report
-from selection.offline_worker import Scoring, SelectionError
+from selection.offline.choosing import Report, Selection, select
+from selection.offline.corpus import split
+from selection.offline.output import FORMATS
+from selection.offline.parts import Scoring, SelectionError
 from selection.selectors import (
     NEED_COMPLEXITY,
     NEED_COUNTS,
@@ -57,8 +56,8 @@ def run(options: Options) -> None:
     report = select(selection)
     _name_broken_lines(report)
     print(f"{report.summary()}\n\nwritten  {selection.output}")
-    if selection.plot is not None:
-        print(f"plot     {selection.plot}")
+    if selection.offline.plot is not None:
+        print(f"plot     {selection.offline.plot}")
 
 
 def _selection(options: Options) -> Selection:

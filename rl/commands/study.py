@@ -14,7 +14,7 @@ from rl.instruments.study.report import write_report
 from rl.instruments.study.results import Finished
 from rl.instruments.study.running import Job, run_jobs
 from rl.instruments.study.study_plan import StudyPlan, make_plan
-from rl.monitoring.progress_bar import open_terminal, typed_command
+from rl.monitoring.terminal import open_terminal, typed_command
 
 
 def run(path: Path, overrides: Sequence[str], out: Path | None, dry_run: bool, report_only: bool) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rewards.credit.applying import CreditError
+from rewards.credit.batch import CreditError
 from rewards.records import PromptError
 from rewards.verification.checked import VerifierError
 from rl.checkpoints.run_folder import choose_run_folder
@@ -13,8 +13,8 @@ from rl.config import Config
 from rl.errors import CheckpointError, MixedGroupError, RewardHackingError, UnreadableRolloutsError, WorkerError
 from rl.files.run_files import checkpoints
 from rl.monitoring.console import Console
-from rl.monitoring.progress_bar import typed_command
 from rl.monitoring.summary import summary_lines
+from rl.monitoring.terminal import typed_command
 from rl.tasks.task import TaskError
 from rl.train import train
 from selection.selectors import SelectorError

@@ -16,7 +16,7 @@ from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.files.folders import check_new_folder, new_folder
 from rl.monitoring.console import Console
-from rl.monitoring.progress_bar import progress_bar
+from rl.monitoring.terminal import progress_bar
 from rl.reward_models.outcome import open_configured_model
 from rl.reward_models.record_corpus import Corpus
 from rl.reward_models.warm_start import index_preferences, preference_batches

@@ -12,7 +12,7 @@ import yaml
 import yaml.composer
 from pydantic import BaseModel, ValidationError
 
-from rewards.whole_file import replacing
+from rewards.files.whole_file import replacing
 from rl.config.experiment import Config
 from rl.config.section import Section
 from rl.errors import ConfigError

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from rewards.backbone import device, load_model
-from rewards.encoding import Encoder
+from rewards.models.backbone import device, load_model
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, SamplingRequest
 from rewards.seeds import derive_seed
 from rl.engines.engine import cut_off, room_left

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, SamplingRequest
 from rl.engines.engine import check_prompt, cut_off, room_left
 from rl.engines.weight_names import hub_name, room_for_rank, write_adapters

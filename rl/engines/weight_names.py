@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from rewards.backbone import lora_config
+from rewards.models.backbone import lora_config
 
 RENAMED = {"gemma3": ("vision_tower.", "vision_tower.vision_model.")}
 """For a ``model_type``: a part of the names in Transformers, and on the hub."""

@@ -12,18 +12,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rewards.encoding import Encoder
 from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution, benchmark_files
 from rewards.measuring.process_scores import ScoredSolution, read_scores, scores_line
 from rewards.measuring.process_scoring import as_rollouts, score_solutions
+from rewards.models.encoding import Encoder
+from rewards.models.steps import Markers
 from rewards.process_model.mprm import MPRM, MPRM_FILE, MPRMSettings, open_mprm
-from rewards.steps import Markers
 from rl.config.sections import TaskConfig
 from rl.errors import ConfigError
 from rl.evaluating.benchmark_order import ModelOptions, Options
 from rl.files.chunked_file import JOURNAL_SUFFIX, ChunkedFile
 from rl.files.named_checkpoint import checkpoint_digest, files_digest
-from rl.monitoring.progress_bar import progress_bar, waiting
+from rl.monitoring.terminal import progress_bar, waiting
 
 Identity = dict[str, str | None]
 

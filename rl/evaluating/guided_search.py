@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores, StepSpan
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier

@@ -14,7 +14,7 @@ import numpy as np
 
 from rewards.measuring.bootstrap import Interval, bootstrap_means, percentile_interval
 from rewards.measuring.by_kind import discrimination_by_kind, step_kinds
-from rewards.measuring.evaluation import step_discrimination
+from rewards.measuring.discrimination import step_discrimination
 from rewards.records import Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.parts import Parts

@@ -22,7 +22,7 @@ from rl.evaluating.strategy_report import StrategyReport, make_report
 from rl.files.chunked_file import ChunkedFile
 from rl.files.named_checkpoint import checkpoint_digest, make_encoder, policy_checkpoint
 from rl.monitoring.console import Console
-from rl.monitoring.progress_bar import progress_bar
+from rl.monitoring.terminal import progress_bar
 from rl.reward_models.mprm import build_mprm
 from rl.reward_models.outcome import open_configured_model
 from rl.tasks.making import make_task, make_verifier

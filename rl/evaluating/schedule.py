@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rewards.image_files import UnreadableImageError, check_images
+from rewards.files.images import UnreadableImageError, check_images
+from rewards.files.visualprm import separator_text
 from rewards.measuring.process_benchmark import BenchmarkError, Solution, read_benchmark
 from rewards.measuring.process_scoring import as_rollouts, evaluate_process_benchmark
 from rewards.verification.answers import answer_reader
-from rewards.visualprm import separator_text
 from rl.config import Config
 from rl.config.section import is_due
 from rl.errors import ConfigError

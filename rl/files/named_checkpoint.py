@@ -9,8 +9,8 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any, Literal
 
-from rewards.encoding import Encoder
-from rewards.steps import Markers
+from rewards.models.encoding import Encoder
+from rewards.models.steps import Markers
 from rl.config import Config
 from rl.errors import ConfigError
 

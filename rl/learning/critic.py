@@ -21,11 +21,11 @@ from scipy.signal import lfilter
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from transformers import AutoTokenizer
 
-from rewards.backbone import load_model
-from rewards.encoding import Encoder
-from rewards.optimizer_files import WHOLE, load_optimizer, save_optimizer
-from rewards.process_model.heads import TwoLayerHead
-from rewards.process_model.sharding import Sharding, spread
+from rewards.models.backbone import load_model
+from rewards.models.encoding import Encoder
+from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
+from rewards.models.sharding import Sharding, spread
+from rewards.process_model.step_scorer import TwoLayerHead
 from rewards.records import Experience
 
 FOLDER, WEIGHTS_FILE = "critic", "critic.safetensors"
@@ -46,7 +46,7 @@ class CriticSettings:
         learning_rate, max_grad_norm: Of the AdamW of the head, and of a model of its own, at a constant rate.
         warm_up: Policy steps at the start in which only the critic learns: with a shared backbone, its head.
         gradient_checkpointing: Of `own`: whether activations are computed again on the way back.
-        sharding: Of `own`: how several ranks share the model; see `rewards.process_model.sharding`.
+        sharding: Of `own`: how several ranks share the model; see `rewards.models.sharding`.
         trust_remote_code: Whether code shipped with `checkpoint` may run.
         seed: Of the head's weights. All weights are float32; a model of its own computes in the policy's number format.
     """

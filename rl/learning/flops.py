@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rewards.backbone import VISION_TOWERS
-from rewards.encoding import Encoder
+from rewards.models.backbone import VISION_TOWERS
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt
 
 LANGUAGE, HEAD, PROJECTOR, VISION = range(4)

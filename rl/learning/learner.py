@@ -15,8 +15,8 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from rewards.encoding import Encoder
-from rewards.process_model.sharding import spread
+from rewards.models.encoding import Encoder
+from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
 from rl.learning import policy_files, zero_files
 from rl.learning.critic import Critic, foretold_share

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from transformers import AutoModelForImageTextToText
 
-from rewards.backbone import lora_config, merge_lora
-from rewards.optimizer_files import WHOLE, load_optimizer, save_optimizer
+from rewards.models.backbone import lora_config, merge_lora
+from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
 from rl.engines.weight_names import hub_name
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Experience
 from rl.config.trl_arguments import Correction
 from rl.learning.critic import Estimate

@@ -15,8 +15,8 @@ from datasets import Dataset
 from transformers.integrations.liger import apply_liger_kernel
 from trl import import_utils as trl_imports
 
-from rewards.backbone import add_lora, freeze_vision_tower, load_model
-from rewards.encoding import Encoder
+from rewards.models.backbone import add_lora, freeze_vision_tower, load_model
+from rewards.models.encoding import Encoder
 from rl.config.trl_arguments import check_settings
 from rl.learning.settings import LearnerSettings
 

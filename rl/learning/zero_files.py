@@ -1,6 +1,6 @@
 """Weights and optimizer of a model that DeepSpeed's ZeRO-3 has cut into parts, whole, and back into them.
 
-The counterpart of `rl.learning.policy_files` and `rewards.optimizer_files`, whose files it reads and writes too.
+The counterpart of `rl.learning.policy_files` and `rewards.models.optimizer_files`, whose files it reads and writes too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from rewards.optimizer_files import FOLDER
+from rewards.models.optimizer_files import FOLDER
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -51,7 +51,7 @@ def put_weights(wrapped: Any, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def save_optimizer(optimizer: Any, wrapped: Any, folder: Path, extra: dict[str, Any], writes: bool = True) -> None:
-    """See `rewards.optimizer_files.save_optimizer`."""
+    """See `rewards.models.optimizer_files.save_optimizer`."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     tensors = {}
@@ -69,7 +69,7 @@ def save_optimizer(optimizer: Any, wrapped: Any, folder: Path, extra: dict[str, 
 
 
 def load_optimizer(optimizer: Any, wrapped: Any, folder: Path) -> dict[str, Any]:
-    """See `rewards.optimizer_files.load_optimizer`."""
+    """See `rewards.models.optimizer_files.load_optimizer`."""
     from deepspeed.utils import safe_set_full_optimizer_state
 
     state = load_file(folder / FOLDER / "state.safetensors")

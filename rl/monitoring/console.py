@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from rl.monitoring.progress_bar import open_terminal, progress_bar, waiting
+from rl.monitoring.terminal import open_terminal, progress_bar, waiting
 
 STRATEGIES = "policy/strategies/"
 HEADLINES = ("mprm/bench_macro_f1", "mprm/bench_first_error_f1", "mprm/bench_auc")
@@ -46,7 +46,7 @@ class Console:
     def progress(
         self, what: str, total: int, done: int = 0, lines: bool = True
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """`rl.monitoring.progress_bar.progress_bar`, below the table if there is one."""
+        """`rl.monitoring.terminal.progress_bar`, below the table if there is one."""
         return progress_bar(what, total, done, self._terminal, lines)
 
     @contextmanager

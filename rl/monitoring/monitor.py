@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from rewards.encoding import Encoder
+from rewards.files.whole_file import replacing
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
-from rewards.whole_file import replacing
 from rl.config import Config
 from rl.config.section import is_due
 from rl.errors import ConfigError

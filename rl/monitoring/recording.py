@@ -21,10 +21,10 @@ import pyarrow as pa
 from PIL.Image import Image
 
 from rewards.annotation.annotator import Continuation
-from rewards.image_digest import image_digest
-from rewards.record_files import SCHEMA, record_row, write_table
+from rewards.files.images import image_digest
+from rewards.files.record_files import SCHEMA, record_row, write_table
+from rewards.files.whole_file import replacing
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
-from rewards.whole_file import replacing
 from rl.tasks.task import KnowsSteps, Task
 from selection.rows import identity
 

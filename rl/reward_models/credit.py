@@ -8,11 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from rewards.credit.applying import apply_rule
-from rewards.credit.batch import CreditRule, ScoredBatch
+from rewards.credit.batch import CreditRule, ScoredBatch, apply_rule
 from rewards.credit.comparison import Comparison, make_comparison
+from rewards.credit.placement import without_separators
 from rewards.credit.rules import CREDIT_RULES
-from rewards.credit.separators import without_separators
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.records import Experience, Prompt, Rollout, StepCounts, StepScores
 from rl.config import Config
@@ -29,7 +28,7 @@ class CreditAssignment:
         settings: The section `learner`.
         rule: Gives one advantage a token; with `ppo`, one reward a token.
         comparison: How the algorithm compares rewards.
-        separators: Which tokens only separate steps; see `rewards.encoding.Encoder.separators`.
+        separators: Which tokens only separate steps; see `rewards.models.encoding.Encoder.separators`.
     """
 
     settings: LearnerConfig

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rewards.encoding import Encoder
-from rewards.outcome.outcome_model import STATE_FILE, OutcomeModel, OutcomeModelSettings, open_outcome_model
-from rewards.outcome.outcome_reward import outcome_rewards
+from rewards.models.encoding import Encoder
+from rewards.outcome.outcome_model import (
+    STATE_FILE,
+    OutcomeModel,
+    OutcomeModelSettings,
+    open_outcome_model,
+    outcome_rewards,
+)
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import RecentPreferences, harvest
 from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble

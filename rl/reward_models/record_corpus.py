@@ -12,11 +12,11 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from rewards.image_files import UnreadableImageError, check_images
+from rewards.files.images import UnreadableImageError, check_images
+from rewards.files.visualprm import UnusableRecordError
 from rewards.seeds import derive_seed
-from rewards.visualprm import UnusableRecordError
 from rl.errors import ConfigError
-from rl.monitoring.progress_bar import progress_bar
+from rl.monitoring.terminal import progress_bar
 from rl.workers.pending import Pending
 
 NAMED = 3

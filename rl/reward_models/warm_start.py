@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rewards.encoding import Encoder
-from rewards.image_files import image_path, load_images
+from rewards.files.images import image_path, load_images
+from rewards.files.visualprm import as_annotated, parse_record, separator_text
+from rewards.models.encoding import Encoder
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference, parse_preference
 from rewards.records import Annotated
 from rewards.seeds import derive_seed
-from rewards.visualprm import as_annotated, parse_record, separator_text
 from rl.config import Config
 from rl.monitoring.console import Console
 from rl.reward_models.record_corpus import (

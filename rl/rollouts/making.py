@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier

@@ -7,7 +7,12 @@ from itertools import chain, combinations, islice, product
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rewards.image_files import OutsideFolderError, UnreadableImageError, check_image, read_image
+from rewards.files.images import (
+    OutsideFolderError,
+    UnreadableImageError,
+    check_image,
+    read_image,
+)
 from rewards.records import Prompt
 from rl.tasks.choices import answer_letter, first_of_several, letter_choices, read_choices, stated_letter
 from rl.tasks.columns import Columns, check_fields
@@ -27,7 +32,7 @@ class FileTask:
 
     A row holds a question, a reference answer, and one image or a list of them: paths relative to the file that stay
     within its folder, or the bytes of an image file, plain or as tables of the `datasets` library carry them. Which
-    images are allowed, and what becomes of them, `rewards.image_files` says. Images may be spread over several
+    images are allowed, and what becomes of them, `rewards.files.images` says. Images may be spread over several
     columns (``images: image_*``), and placeholders in the question say where they belong; see
     `rl.tasks.images.refer_to_images`. Fields that are only read where ``columns`` names a column:
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards.image_files import UnreadableImageError, image_path
+from rewards.files.images import UnreadableImageError, image_path
 
 _PLACEHOLDER = re.compile(r"<image(?:[ _]?(\d+))?>")
 _RUN = r"<image \d+>(?:\s*<image \d+>)*"
@@ -18,7 +18,7 @@ _ALONE = re.compile(r"(?m)^[ \t]*<image>[ \t]*\n?|[ \t]*<image>")
 
 
 def image_file(image: Any, folder: Path) -> Path | bytes:
-    """Where an image is to be read from, for `rewards.image_files`: its path, relative to a folder that it must not
+    """Where an image is to be read from, for `rewards.files.images`: its path, relative to a folder that it must not
     lead out of, or the bytes of a file. A table may hold either, or a struct of the two, as the `datasets` library
     stores images.
 

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from rl.files.folders import new_folder
-from rl.monitoring.progress_bar import progress_bar, waiting
+from rl.monitoring.terminal import progress_bar, waiting
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_scene import ATTRIBUTES, COLOURS, SHAPES
 from rl.tasks.grid_steps import Count, Puzzle, demonstrate

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import ProcessorMixin
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, SamplingRequest
 from rewards.seeds import derive_seed
 from rl.engines.hf_engine import HfEngine

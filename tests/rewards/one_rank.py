@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.complexity import feature_entropy
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM

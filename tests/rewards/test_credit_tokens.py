@@ -10,14 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.credit.applying import CreditError, apply_rule
-from rewards.credit.batch import ScoredBatch
-from rewards.credit.placement import at_last_token, at_step_ends, rewards_to_go
+from rewards.credit.batch import CreditError, ScoredBatch, apply_rule
+from rewards.credit.placement import at_last_token, at_step_ends, rewards_to_go, without_separators
 from rewards.credit.rules import CREDIT_RULES
-from rewards.credit.separators import without_separators
 from rewards.credit.token_rewards import TOKEN_REWARDS
-from rewards.encoding import Encoder
-from rewards.steps import separator_tokens
+from rewards.models.encoding import Encoder
+from rewards.models.steps import separator_tokens
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_rollout
 from tests.rewards.credit_cases import CASES, Case, batch_of, simple

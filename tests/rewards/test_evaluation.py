@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.measuring.evaluation import step_discrimination
+from rewards.measuring.discrimination import step_discrimination
 
 STEPS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.5000001, 0.9]), st.booleans(), st.sampled_from("abc")), max_size=25

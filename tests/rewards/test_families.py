@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rewards.backbone import load_model
-from rewards.encoding import Encoder
+from rewards.models.backbone import load_model
+from rewards.models.encoding import Encoder
 from rewards.process_model.complexity import feature_entropy, image_features
 from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
 from rewards.process_model.reading import InputFormat

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.guard import HeldBack, group_area
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM, MPRMSettings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.image_files import UnreadableImageError, check_image, read_image
+from rewards.files.images import UnreadableImageError, check_image, read_image
 from tests.builders import an_image
 from tests.rl.wrong_files import encoded
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings, bradley_terry_loss, open_outcome_model
 from rewards.outcome.preferences import Preference, pair_accuracy
 from rl.files.named_checkpoint import SHIPPED_POLICY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rewards.outcome.outcome_reward import OutcomeReward, outcome_rewards
+from rewards.outcome.outcome_model import OutcomeReward, outcome_rewards
 from tests.builders import a_rollout
 
 ROLLOUTS = [a_rollout(outcome=1.0), a_rollout(outcome=0.0), a_rollout(outcome=1.0), a_rollout(outcome=0.0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.packing import Length, pack
+from rewards.models.sharding import Length, pack
 
 LENGTHS = st.lists(st.builds(Length, st.integers(0, 50), st.integers(0, 50)), max_size=40)
 

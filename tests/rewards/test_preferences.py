@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.encoding import Encoder
+from rewards.files.visualprm import UnusableRecordError
+from rewards.models.encoding import Encoder
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import (
     Preference,
@@ -24,7 +25,6 @@ from rewards.outcome.preferences import (
     pair_accuracy,
     parse_preference,
 )
-from rewards.visualprm import UnusableRecordError
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_prompt, a_rollout, an_image
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.reading import make_reader
 from rewards.records import Prompt, Rollout, StepSpan
 from rl.files.named_checkpoint import SHIPPED_POLICY

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rewards.record_files import SCHEMA, annotated_rollouts, annotated_table, read_table, write_table
+from rewards.files.record_files import (
+    SCHEMA,
+    annotated_rollouts,
+    annotated_table,
+    read_table,
+    write_table,
+)
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
 from tests.builders import a_prompt, a_rollout, an_annotated, an_image, some_counts
 

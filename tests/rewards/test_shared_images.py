@@ -8,9 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from rewards.backbone import load_model
-from rewards.encoding import Encoder
-from rewards.shared_images import first_equals
+from rewards.models.backbone import first_equals, load_model
+from rewards.models.encoding import Encoder
 from tests.builders import a_prompt, an_image
 from tests.tiny_families import FAMILIES, write_tiny_checkpoint
 

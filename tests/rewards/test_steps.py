@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rewards.models.steps import Markers, decode_pieces, step_spans
 from rewards.records import StepSpan
-from rewards.steps import Markers, decode_pieces, step_spans
 
 LINE, BLANK_LINE, ANSWER = r"\n", r"\n\n", "Answer:"
 

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.verification import latex as latex_module
-from rewards.verification.final_answer import final_answer
 from rewards.verification.latex import Comparer, equal_expressions
 from rewards.verification.quantity import Quantity, parse_quantity
-from rewards.verification.verifiers import VERIFIERS, boxed, exact, latex, multiple_choice, numeric
+from rewards.verification.verifiers import VERIFIERS, boxed, exact, final_answer, latex, multiple_choice, numeric
 
 
 @pytest.mark.parametrize(

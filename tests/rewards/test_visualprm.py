@@ -11,11 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rewards.encoding import Encoder
-from rewards.process_model.labels import hard, soft
-from rewards.records import Annotated, StepCounts
-from rewards.steps import Markers
-from rewards.visualprm import (
+from rewards.files.visualprm import (
     Record,
     ScoredStep,
     UnusableRecordError,
@@ -24,6 +20,10 @@ from rewards.visualprm import (
     make_record,
     parse_record,
 )
+from rewards.models.encoding import Encoder
+from rewards.models.steps import Markers
+from rewards.process_model.labels import hard, soft
+from rewards.records import Annotated, StepCounts
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.builders import a_prompt, a_rollout, an_image
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
 from rl.evaluating.guided_search import Judge
 from rl.tasks.grid import GridTask

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Experience
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings

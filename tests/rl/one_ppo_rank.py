@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Experience
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.critic import CriticSettings

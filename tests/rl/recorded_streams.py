@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rewards.annotation.annotator import Annotation, Continuation
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 from rl.annotating.labelling import make_configured_budget
 from rl.config import Config

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import ray
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout
 from rl.config import Config
 from rl.files.named_checkpoint import SHIPPED_POLICY

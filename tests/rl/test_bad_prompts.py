@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Prompt, PromptError, SamplingRequest
 from rl.engines.engine import check_prompt
 from rl.engines.hf_engine import HfEngine

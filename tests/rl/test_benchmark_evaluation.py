@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from rewards.encoding import Encoder
-from rewards.image_files import load_images
+from rewards.files.images import load_images
 from rewards.measuring.process_benchmark import read_benchmark
+from rewards.models.encoding import Encoder
 from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
 from rewards.records import Prompt, Rollout
 from rl.config import Config

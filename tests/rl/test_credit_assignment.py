@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Experience, Rollout, StepScores
 from rl.config import Config
 from rl.config.learner import LearnerConfig

@@ -14,8 +14,8 @@ from torch.autograd import gradcheck
 from transformers import AutoModelForImageTextToText
 from trl.trainer.utils import add_fused_lm_head
 
-from rewards.encoding import Encoder
-from rewards.process_model.heads import TwoLayerHead
+from rewards.models.encoding import Encoder
+from rewards.process_model.step_scorer import TwoLayerHead
 from rewards.records import Experience, Prompt
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.critic import Critic, CriticSettings, Estimate, LastStates, foretold_share, value_loss

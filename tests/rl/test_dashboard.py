@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from rewards.encoding import Encoder
 from rewards.measuring.bootstrap import Interval
+from rewards.models.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.evaluating.heldout import Evaluation, ScoredSteps

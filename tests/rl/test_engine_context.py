@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.engines.vllm_engine import VllmEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.backbone import load_model
+from rewards.models.backbone import load_model
 from rewards.records import Completion, SamplingRequest
 from rl.config import Config
 from rl.engines.hf_engine import HfEngine

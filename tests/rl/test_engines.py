@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Experience, Prompt, SamplingRequest
 from rl.engines.engine import RenewableEngine
 from rl.engines.hf_engine import HfEngine

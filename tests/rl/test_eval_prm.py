@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.outcome.outcome_model import STATE_FILE
 from rewards.process_model.mprm import MPRMSettings, open_mprm
 from rewards.records import Prompt, Rollout

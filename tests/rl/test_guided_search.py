@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Experience
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings

@@ -13,8 +13,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from trl.trainer import utils as trl_utils
 
-from rewards.backbone import load_model
-from rewards.encoding import Encoder
+from rewards.models.backbone import load_model
+from rewards.models.encoding import Encoder
 from rl.config.trl_arguments import check_settings, check_trl_arguments
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.learner import PolicyLearner

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
 from tests.ranks import run_alone, run_in_two_ranks

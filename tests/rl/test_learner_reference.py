@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Experience
 from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings

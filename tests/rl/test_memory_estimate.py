@@ -10,7 +10,7 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import AutoModelForImageTextToText, Gemma3Config, InternVLConfig, Qwen2_5_VLConfig
 
-from rewards.backbone import add_lora, freeze_vision_tower
+from rewards.models.backbone import add_lora, freeze_vision_tower
 from rl.config import Config
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.instruments.planning.activations import Pass, activation_bytes

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.outcome.outcome_model import open_outcome_model
 from rewards.outcome.preferences import pair_accuracy
 from rl.cli import app

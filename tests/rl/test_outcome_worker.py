@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
 from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
 from rewards.verification.checked import CheckedVerifier

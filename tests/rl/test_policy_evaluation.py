@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from rewards.encoding import Encoder
 from rewards.measuring.strategies import OF_THEIR_OWN, STRATEGIES, WITHOUT_JUDGE, aggregate, pass_rate, vote
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.answers import answer_reader
 from rewards.verification.verifiers import exact

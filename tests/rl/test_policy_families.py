@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt
 from rl.learning.learner import PolicyLearner
 from tests.policy_families import (

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from rewards.encoding import Encoder
-from rewards.process_model.heads import TwoLayerHead
+from rewards.models.encoding import Encoder
+from rewards.process_model.step_scorer import TwoLayerHead
 from rewards.records import Experience, SamplingRequest
 from rl.engines.hf_engine import HfEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY

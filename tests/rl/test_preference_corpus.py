@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference
 from rl.config import Config

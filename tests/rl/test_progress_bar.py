@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rl.monitoring.progress_bar import progress_bar
+from rl.monitoring.terminal import progress_bar
 
 
 def test_lines_are_few_and_the_last_one_comes(

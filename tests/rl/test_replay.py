@@ -19,7 +19,7 @@ from rl.instruments.replay.replayed_lessons import make_learning
 from rl.instruments.replay.stream import open_stream
 from rl.monitoring.recording import STREAM, Recording, stream_files
 from selection.candidates import gather_candidates
-from selection.offline import top
+from selection.offline.choosing import top
 from selection.rows import identity
 from selection.selectors import SelectorSettings, make_selector
 from tests.builders import an_annotated

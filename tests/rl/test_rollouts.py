@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion
 from rewards.verification.verifiers import exact
 from rl.errors import UnreadableRolloutsError

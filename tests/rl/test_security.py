@@ -14,9 +14,15 @@ import torch
 import yaml
 
 import rl
-from rewards.backbone import load_model
-from rewards.encoding import Encoder
-from rewards.image_files import MOST_PIXELS, OutsideFolderError, UnreadableImageError, image_path, read_image
+from rewards.files.images import (
+    MOST_PIXELS,
+    OutsideFolderError,
+    UnreadableImageError,
+    image_path,
+    read_image,
+)
+from rewards.models.backbone import load_model
+from rewards.models.encoding import Encoder
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY, refuse_damaged

@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rewards.credit.batch import ScoredBatch
 from rewards.credit.rules import CREDIT_RULES
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Completion, Experience, Prompt, Rollout
 from rewards.verification.verifiers import exact
 from rl.files.named_checkpoint import SHIPPED_POLICY

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM, MPRMSettings
 from rewards.records import Annotated

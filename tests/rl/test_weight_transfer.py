@@ -10,8 +10,8 @@ import pytest
 import ray
 import torch
 
-from rewards.backbone import load_model
-from rewards.encoding import Encoder
+from rewards.models.backbone import load_model
+from rewards.models.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.config import Config
 from rl.engines.making import weight_route

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rewards.record_files import annotated_table, write_table
+from rewards.files.record_files import annotated_table, write_table
 from rewards.records import Annotated
 from selection.buffer import BufferSettings, StreamingBuffer
-from selection.buffer_files import load_buffer, save_buffer
+from selection.rows import load_buffer, save_buffer
 from tests.builders import a_prompt, a_rollout, an_annotated, some_counts
 
 SETTINGS = BufferSettings(
@@ -88,7 +88,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from selection.buffer import StreamingBuffer
-from selection.buffer_files import load_buffer, save_buffer
+from selection.rows import load_buffer, save_buffer
 from tests.selection.test_buffer_files import SETTINGS, a_stream
 buffer = StreamingBuffer(SETTINGS, seed=0)
 for batch, scores in a_stream(1000):

@@ -14,10 +14,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from selection import corpus
 from selection.candidates import Candidates
-from selection.offline import Selection, SelectionError, select, top
-from selection.offline_worker import Scoring
+from selection.offline import corpus
+from selection.offline.choosing import (
+    Selection,
+    SelectionError,
+    select,
+    top,
+)
+from selection.offline.parts import Scoring
 from selection.selectors import SelectorSettings, make_selector
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rewards.annotation.evidence import Evidence
+from rewards.annotation.predicted_bis import (
+    CONCENTRATION,
+    DOUBT,
+    REPAIR,
+    predicted_balanced_information,
+)
 from rewards.records import Rollout
 from selection.bis import balanced_information, step_statistics
 from selection.candidates import Candidates
-from selection.prediction import CONCENTRATION, DOUBT, REPAIR, predicted_balanced_information
 from tests.builders import a_rollout
 
 ALPHA = 0.05

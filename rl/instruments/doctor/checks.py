@@ -25,7 +25,7 @@ from rl.instruments.doctor.packages import (
     system,
 )
 from rl.instruments.doctor.starts import dashboard, engine_start, ray_start
-from rl.monitoring.progress_bar import typed_command
+from rl.monitoring.terminal import typed_command
 from rl.workers.ray_cluster import kinds_of_workers
 
 RUNS = Path("runs")

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from rl.instruments.doctor.examine import Finding
-from rl.monitoring.progress_bar import typed_command
+from rl.monitoring.terminal import typed_command
 
 GIB = 2**30
 CGROUPS = Path("/sys/fs/cgroup")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rl.config import Config
 from rl.instruments.doctor.examine import Finding
 from rl.instruments.doctor.packages import OURS
-from rl.monitoring.progress_bar import typed_command
+from rl.monitoring.terminal import typed_command
 
 SECONDS_A_NODE = 60
 

@@ -41,7 +41,7 @@ class Tower:
         return self.key_value_heads * self.head_size
 
     def adapter_parameters(self, rank: int) -> int:
-        """Of LoRA on all linear layers, as `rewards.backbone.add_lora` puts it: rank x (inputs + outputs) of each."""
+        """Of LoRA on all linear layers (`rewards.models.backbone.add_lora`): rank x (inputs + outputs) of each."""
         attention = 2 * (self.hidden + self.query_width) + 2 * (self.hidden + self.key_width)
         return self.layers * rank * (attention + 3 * (self.hidden + self.intermediate))
 
@@ -100,7 +100,7 @@ def shape_of(config: Any) -> ModelShape:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    from rewards.backbone import VISION_TOWERS
+    from rewards.models.backbone import VISION_TOWERS
 
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)

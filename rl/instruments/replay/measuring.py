@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewards.measuring.by_kind import KINDS, step_kinds
-from rewards.measuring.evaluation import step_discrimination
+from rewards.measuring.discrimination import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, brier, calibration_error, step_f1
 from rewards.process_model.labels import hard
 from rewards.records import Annotated, StepScores

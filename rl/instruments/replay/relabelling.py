@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewards.annotation.annotator import Annotation, Continuation
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
 from rl.annotating.labelling import make_configured_budget

@@ -48,7 +48,8 @@ def replay(stream: Path, config: Config) -> CellResult:
     Returns:
         One row a recorded evaluation: `step_measures` on held-out rollouts of the policy at that time and, as
         ``final_policy/…``, of the policy at the end; `label_noise` of what is kept (both in
-        `rl.instruments.replay.measuring`); ``kept`` rollouts, their mean ``age`` in policy versions and their ``all_negative`` share; and so far:
+        `rl.instruments.replay.measuring`);
+        ``kept`` rollouts, their mean ``age`` in policy versions and their ``all_negative`` share; and so far:
         ``optimizer_steps``, ``offered`` rollouts, their ``labelled_steps`` and ``continuation_tokens``. In the end the
         last row, and the area under the curve of each number that is no total, as ``area/…``: its mean over time.
 

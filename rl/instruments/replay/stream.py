@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from rewards.annotation.annotator import Continuation
-from rewards.image_files import load_images
-from rewards.record_files import read_table, record_of_row
+from rewards.files.images import load_images
+from rewards.files.record_files import read_table, record_of_row
 from rewards.records import Annotated, Prompt, StepScores
 from rl.errors import ConfigError
 from rl.monitoring.recording import (

@@ -12,8 +12,8 @@ from PIL.Image import Image
 
 from rl.instruments.replay.stream import RecordedRollout, Stream, open_stream
 from rl.instruments.report.runs import Run, rounded
-from rl.monitoring.progress_bar import progress_bar
 from rl.monitoring.recording import STEP, STREAM, stream_files
+from rl.monitoring.terminal import progress_bar
 
 LONGEST_TEXT = 2000
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rewards.files.whole_file import replacing
 from rewards.measuring.bootstrap import Interval
-from rewards.whole_file import replacing
 from rl.instruments.study.arms import Arm, short_names, text_of
 from rl.instruments.study.comparison import student_interval
 from rl.instruments.study.findings import Findings

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from rewards.whole_file import replacing
+from rewards.files.whole_file import replacing
 from rl.instruments.study.arms import Arm, short_names, text_of
 from rl.instruments.study.figures import draw_curves, draw_outcome, levels_text
 from rl.instruments.study.findings import Findings

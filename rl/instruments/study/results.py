@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rewards.whole_file import replacing
+from rewards.files.whole_file import replacing
 from rl.instruments.replay.measuring import CellResult
 
 RESULT_FILE = "result.json"

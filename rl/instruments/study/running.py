@@ -21,7 +21,7 @@ from rl.errors import ConfigError
 from rl.instruments.replay.measuring import CellResult
 from rl.instruments.study.results import Finished, read_result, write_result
 from rl.instruments.study.study_file import Study
-from rl.monitoring.progress_bar import progress_bar
+from rl.monitoring.terminal import progress_bar
 from rl.workers.ray_cluster import join_ray
 from rl.workers.worker import worker_environment
 

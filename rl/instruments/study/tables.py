@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from rewards.files.whole_file import replacing
 from rewards.measuring.bootstrap import Interval
-from rewards.whole_file import replacing
 from rl.instruments.study.arms import Arm, short_names, text_of
 from rl.instruments.study.comparison import (
     Difference,

@@ -10,21 +10,28 @@ is 24 bytes a rollout of the file being read, 24 a chosen rollout, and, for a pl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from rewards.whole_file import replacing
-from selection.corpus import REMEMBERED, split
-from selection.offline_output import FORMATS
-from selection.offline_report import FileReport, Report
-from selection.offline_worker import Chosen, Scored, Scoring, SelectionError, convert_chosen, score_part
-from selection.plot import ScoredRollouts, plot_selection
-from selection.workers import workers
+from rewards.files.whole_file import replacing
+from selection.offline.corpus import REMEMBERED, split
+from selection.offline.output import FORMATS
+from selection.offline.parts import (
+    Chosen,
+    Scored,
+    Scoring,
+    SelectionError,
+    convert_chosen,
+    score_part,
+)
+from selection.offline.plot import ScoredRollouts, plot_selection
+from selection.offline.processes import workers
 
 CHOSEN_AT_A_TIME = 1024
 
@@ -38,7 +45,7 @@ class Selection:
         scoring: How rollouts get their scores.
         ratio: Share of each file's scorable rollouts to choose, in (0, 1].
         output: Written under a temporary name beside it, then renamed.
-        format: One of `selection.offline_output.FORMATS`.
+        format: One of `selection.offline.output.FORMATS`.
         plot: A PNG to draw.
         strict: Stop at the first broken line.
         workers: Processes; 1 is this process alone.
@@ -63,11 +70,11 @@ def select(selection: Selection) -> Report:
         OSError: A file cannot be read or written.
     """
     output = FORMATS[selection.format]
-    score = partial(score_part, selection.scoring, selection.plot is not None)
+    score = partial(score_part, selection.scoring, selection.offline.plot is not None)
     convert = partial(convert_chosen, output.convert, output.pack)
     report = Report()
     with replacing(selection.output) as temporary:
-        with output.open(temporary) as write, workers(selection.workers, (score, convert)) as run:
+        with output.open(temporary) as write, workers(selection.offline.processes, (score, convert)) as run:
             parts = (part for place, file in enumerate(selection.files) for part in split(file, place))
             results = groupby(run(score, parts), key=lambda scored: scored.part.place)
             choices = [_choose(selection, list(_accepted(selection, scored, report)), report) for _, scored in results]
@@ -77,9 +84,9 @@ def select(selection: Selection) -> Report:
                 file = report.files[converted.chosen.place]
                 file.written += converted.written
                 file.left_out.update(converted.left_out)
-        if selection.plot is not None:
+        if selection.offline.plot is not None:
             shown = [choice.rollouts for choice in choices if choice.rollouts is not None]
-            with replacing(selection.plot) as picture:
+            with replacing(selection.offline.plot) as picture:
                 plot_selection(picture, shown, selection.scoring.name, selection.ratio)
     return report
 
@@ -127,7 +134,7 @@ def _choose(selection: Selection, parts: list[Scored], report: Report) -> _Choic
     places = top(scores, selection.ratio) if len(scores) else np.zeros(0, dtype=np.int64)
     file.scorable, file.chosen = len(scores), len(places)
     chosen = Chosen(file.file, len(report.files) - 1, offsets[places], lines[places], scores[places])
-    if selection.plot is None:
+    if selection.offline.plot is None:
         return _Choice(chosen, None)
     is_chosen = np.zeros(len(scores), dtype=bool)
     is_chosen[places] = True
@@ -141,3 +148,83 @@ def _portions(chosen: Chosen) -> Iterator[Chosen]:
     for start in range(0, len(chosen.offsets), CHOSEN_AT_A_TIME):
         part = slice(start, start + CHOSEN_AT_A_TIME)
         yield Chosen(chosen.file, chosen.place, chosen.offsets[part], chosen.lines[part], chosen.scores[part])
+
+
+FILES_SHOWN = 60
+"""Up to so many files the summary has a line for each."""
+HEADINGS = ("read", "scorable", "chosen", "written", "left out", "broken")
+
+
+@dataclass
+class FileReport:
+    """Numbers of one annotation file.
+
+    Attributes:
+        file: Which one.
+        read: Lines that are not blank: scorable, not scorable, or broken.
+        scorable: Rollouts that got a score.
+        chosen: Those that were chosen: written or left out.
+        written: Training records.
+        left_out: Chosen ones that cannot be trained on, by reason.
+        not_scorable: By reason.
+        broken: Lines that are no annotation records.
+    """
+
+    file: Path
+    read: int = 0
+    scorable: int = 0
+    chosen: int = 0
+    written: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    not_scorable: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The values under `HEADINGS`."""
+        return self.read, self.scorable, self.chosen, self.written, self.left_out.total(), self.broken
+
+
+@dataclass
+class Report:
+    """Numbers of a whole corpus, and its first broken lines: file, line number from 1, reason."""
+
+    files: list[FileReport] = field(default_factory=list)
+    broken: list[tuple[Path, int, str]] = field(default_factory=list)
+
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """The sums over all files, under `HEADINGS`."""
+        return tuple(map(sum, zip(*(file.numbers for file in self.files), strict=True)))
+
+    def summary(self) -> str:
+        """An aligned table with one row a file if there are few, the totals, and the reasons with their numbers."""
+        shown = self.files if 1 < len(self.files) <= FILES_SHOWN else []
+        total = f"{len(self.files):,} files" if len(self.files) > 1 else str(self.files[0].file)
+        rows = [("", *HEADINGS), *((str(file.file), *_grouped(file.numbers)) for file in shown)]
+        rows.append((total, *_grouped(self.totals)))
+        table = _aligned(rows)
+        for title, reasons in (
+            ("left out of the chosen:", sum((file.left_out for file in self.files), Counter())),
+            ("not scorable:", sum((file.not_scorable for file in self.files), Counter())),
+        ):
+            if reasons:
+                table += ["", title, *_aligned([(f"  {reason}", f"{n:,}") for reason, n in reasons.most_common()])]
+        empty = [str(file.file) for file in self.files if file.scorable == 0]
+        if empty:
+            table += ["", "skipped, nothing in them is scorable:", *(f"  {name}" for name in empty)]
+        return "\n".join(table)
+
+
+def _grouped(numbers: Sequence[int]) -> list[str]:
+    return [f"{number:,}" for number in numbers]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

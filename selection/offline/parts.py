@@ -12,9 +12,14 @@ import numpy as np
 
 from selection.bis import step_statistics
 from selection.candidates import Candidates
-from selection.corpus import BlankLine, BrokenLine, Part, read_evidence
+from selection.offline.corpus import (
+    BlankLine,
+    BrokenLine,
+    Part,
+    read_evidence,
+)
+from selection.offline.training_records import LeftOut, TrainingRecord, training_record
 from selection.selectors import Selector, SelectorError, apply_selector
-from selection.training_records import LeftOut, TrainingRecord, training_record
 
 NO_SELECTOR_SCORE = "the selector gives it no score"
 

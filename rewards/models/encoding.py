@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import nan
 
 import numpy as np
 import torch
 from transformers import AutoProcessor
 
-from rewards.records import Prompt, PromptError, StepSpan
-from rewards.steps import NO_MARKERS, Markers, decode_pieces, separator_tokens, step_spans
+from rewards.models.steps import (
+    NO_MARKERS,
+    Markers,
+    decode_pieces,
+    separator_tokens,
+    step_spans,
+)
+from rewards.records import Prompt, PromptError, Rollout, StepSpan
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 REMEMBERED = 2**30
@@ -126,12 +134,12 @@ class Encoder:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def steps(self, token_ids: Sequence[int]) -> tuple[StepSpan, ...]:
-        """The written steps of a completion; see `rewards.steps.step_spans`."""
+        """The written steps of a completion; see `rewards.models.steps.step_spans`."""
         pieces = decode_pieces(token_ids, self.tokenizer.decode, self.end_token)
         return step_spans(pieces, self._separator, self._answer, self.markers)
 
     def separators(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Which tokens of a completion only separate steps (T,), as booleans; see `rewards.steps.separator_tokens`."""
+        """Which tokens of a completion only separate steps (T,), as booleans; see `separator_tokens`."""
         return separator_tokens(decode_pieces(token_ids, self.tokenizer.decode, self.end_token), self._separator)
 
     def batch(
@@ -214,4 +222,48 @@ def _pad(rows: Sequence[torch.Tensor], value: int, left: bool) -> torch.Tensor:
     """Stack 1-d tensors of different lengths."""
     return torch.nn.utils.rnn.pad_sequence(
         list(rows), batch_first=True, padding_value=value, padding_side="left" if left else "right"
+    )
+
+
+def rollout_of_steps(
+    name: str, question: str, steps: Sequence[str], encoder: Encoder, separator: str, closed: bool, text: str
+) -> Rollout:
+    """A rollout without outcome and log-probabilities.
+
+    Each step is tokenised on its own, with the separator after it, so that every step has its span whatever its text
+    holds. For text that the tokenizer knows, `Encoder.steps` finds the same spans in these tokens.
+    Its kind is what the encoder's markers say; a step that is a mere marker keeps its span, since it may have a label.
+
+    Args:
+        name: The id of its prompt.
+        question: What the prompt asks.
+        steps: Text of each step.
+        encoder: Of the model that reads.
+        separator: Text between steps; see `rewards.files.visualprm.separator_text`.
+        closed: Whether the last step ends with a separator, too, because an answer follows it.
+        text: The whole of it.
+
+    Raises:
+        ValueError: The checkpoint has no tokens for a step, or its text or the question stands for an image.
+    """
+    ends = [separator] * (len(steps) - 1) + [separator if closed else ""]
+    pieces = [encoder.tokens(step.strip() + end) for step, end in zip(steps, ends, strict=True)]
+    if not all(pieces):
+        raise ValueError("a step has no tokens in this vocabulary")
+    if not encoder.placeholders.isdisjoint(token for piece in (encoder.tokens(question), *pieces) for token in piece):
+        raise ValueError("its text holds this checkpoint's image placeholder")
+    bounds = np.cumsum([0, *map(len, pieces)]).tolist()
+    kinds = encoder.markers.kinds(steps)
+    tokens = tuple(token for piece in pieces for token in piece)
+    return Rollout(
+        prompt_id=name,
+        source="",
+        group=0,
+        token_ids=tokens,
+        logprobs=(nan,) * len(tokens),
+        text=text,
+        steps=tuple(StepSpan(*bound, kind) for bound, kind in zip(pairwise(bounds), kinds, strict=True)),
+        outcome=nan,
+        finish_reason="stop",
+        policy_version=-1,
     )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from selection.corpus import number, parse, parse_plainly
+from selection.offline.corpus import number, parse, parse_plainly
 
 NO_IMAGE, NO_STEPS, EMPTY_STEP, NO_TEXT, NO_SCORE, NOT_UTF8 = (
     "no image",

@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from rewards.encoding import Encoder
+from rewards.models.encoding import Encoder, rollout_of_steps
 from rewards.records import Annotated, Prompt, StepCounts
-from rewards.step_texts import rollout_of_steps
 
 PLACEHOLDER = "<image>"
 """Where VisualPRM's own chat template puts an image; no part of the question."""
@@ -173,7 +172,7 @@ def as_annotated(
 ) -> Annotated:
     """The record as something that the MPRM learns from.
 
-    See `rewards.step_texts` for its tokens.
+    See `rewards.models.encoding` for its tokens.
 
     Args:
         record: What `parse_record` gave.

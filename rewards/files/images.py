@@ -8,6 +8,7 @@ its reason, are pictures of more than `MOST_PIXELS`, which a file of a few kilob
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -144,3 +145,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         page.alpha_composite(image.convert("RGBA"))
         return page.convert("RGB")
     return image.convert("RGB")
+
+
+def image_digest(image: Image.Image) -> str:
+    """What an image is known by: 64 hexadecimal digits, of mode, size and pixels."""
+    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from rewards.image_files import read_image
+from rewards.files.images import read_image
+from rewards.files.whole_file import replacing
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepSpan
-from rewards.whole_file import replacing
 
 SCHEMA = pa.schema(
     {"prompt_id": pa.string(), "prompt_source": pa.string(), "question": pa.string(), "answer": pa.string()}
@@ -163,7 +163,7 @@ def record_of_row(row: Mapping[str, Any], prompt: Prompt) -> Annotated:
 
 
 def png_of_image(image: Image.Image) -> bytes:
-    """An image as the bytes of a PNG file, which `rewards.image_files.read_image` reads."""
+    """An image as the bytes of a PNG file, which `rewards.files.images.read_image` reads."""
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()

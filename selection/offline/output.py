@@ -10,8 +10,8 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
-from selection.offline_worker import Chosen
-from selection.training_records import NOT_UTF8, LeftOut, TrainingRecord
+from selection.offline.parts import Chosen
+from selection.offline.training_records import NOT_UTF8, LeftOut, TrainingRecord
 
 Write = Callable[[Any], object]
 
