@@ -56,8 +56,8 @@ def run(options: Options) -> None:
     report = select(selection)
     _name_broken_lines(report)
     print(f"{report.summary()}\n\nwritten  {selection.output}")
-    if selection.offline.plot is not None:
-        print(f"plot     {selection.offline.plot}")
+    if selection.plot is not None:
+        print(f"plot     {selection.plot}")
 
 
 def _selection(options: Options) -> Selection:

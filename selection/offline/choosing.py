@@ -70,11 +70,11 @@ def select(selection: Selection) -> Report:
         OSError: A file cannot be read or written.
     """
     output = FORMATS[selection.format]
-    score = partial(score_part, selection.scoring, selection.offline.plot is not None)
+    score = partial(score_part, selection.scoring, selection.plot is not None)
     convert = partial(convert_chosen, output.convert, output.pack)
     report = Report()
     with replacing(selection.output) as temporary:
-        with output.open(temporary) as write, workers(selection.offline.processes, (score, convert)) as run:
+        with output.open(temporary) as write, workers(selection.workers, (score, convert)) as run:
             parts = (part for place, file in enumerate(selection.files) for part in split(file, place))
             results = groupby(run(score, parts), key=lambda scored: scored.part.place)
             choices = [_choose(selection, list(_accepted(selection, scored, report)), report) for _, scored in results]
@@ -84,9 +84,9 @@ def select(selection: Selection) -> Report:
                 file = report.files[converted.chosen.place]
                 file.written += converted.written
                 file.left_out.update(converted.left_out)
-        if selection.offline.plot is not None:
+        if selection.plot is not None:
             shown = [choice.rollouts for choice in choices if choice.rollouts is not None]
-            with replacing(selection.offline.plot) as picture:
+            with replacing(selection.plot) as picture:
                 plot_selection(picture, shown, selection.scoring.name, selection.ratio)
     return report
 
@@ -134,7 +134,7 @@ def _choose(selection: Selection, parts: list[Scored], report: Report) -> _Choic
     places = top(scores, selection.ratio) if len(scores) else np.zeros(0, dtype=np.int64)
     file.scorable, file.chosen = len(scores), len(places)
     chosen = Chosen(file.file, len(report.files) - 1, offsets[places], lines[places], scores[places])
-    if selection.offline.plot is None:
+    if selection.plot is None:
         return _Choice(chosen, None)
     is_chosen = np.zeros(len(scores), dtype=bool)
     is_chosen[places] = True
