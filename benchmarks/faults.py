@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from tests.rl.runs import ROOT, Running
+from tests.fixtures.runs import ROOT, Running
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 DEADLINE = 120

@@ -29,8 +29,8 @@ from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.files import FileTask
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.rows import load_buffer, save_buffer
-from tests.builders import a_prompt, an_annotated, an_image
-from tests.rl.wrong_files import encoded
+from tests.fixtures.builders import a_prompt, an_annotated, an_image
+from tests.fixtures.wrong_files import encoded
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(

@@ -26,10 +26,15 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from rl.cli import app
-from tests import readme_examples
-from tests.preference_pairs import write_preferences
-from tests.readme_examples import commands, files, mentions, nameless
-from tests.rl.grid_benchmark import write_grid_benchmark
+from tests.fixtures import readme_examples
+from tests.fixtures.grid_benchmark import write_grid_benchmark
+from tests.fixtures.preference_pairs import write_preferences
+from tests.fixtures.readme_examples import (
+    commands,
+    files,
+    mentions,
+    nameless,
+)
 
 # Ray's command line imports Ray Serve, which is behind Pydantic's times.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]
@@ -111,7 +116,7 @@ TRIALS: dict[str, Trial] = {
     "make quickstart": target,
     "make test": target,
     "make smoke": target,
-    ".venv/bin/sieve doctor": parsed,  # tests/rl/test_doctor.py runs it
+    ".venv/bin/sieve doctor": parsed,  # tests/rl/instruments/test_doctor.py runs it
     ".venv/bin/sieve train configs/quickstart.yaml seed=1 learner.samples=16": dry,
     ".venv/bin/sieve train configs/qwen2_5_vl_7b_8gpu.yaml --dry-run --gpu-gb 80": dry,
     f".venv/bin/sieve plan configs/quickstart.yaml --run {RUN} --gpus 8,64": inside(
@@ -126,7 +131,7 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
     ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
     ".venv/bin/sieve make-policy my_policy --seed 1": parsed,
-    f".venv/bin/sieve board {RUN}": parsed,  # tests/rl/test_board.py opens it
+    f".venv/bin/sieve board {RUN}": parsed,  # tests/rl/instruments/test_board.py opens it
     ".venv/bin/sieve report runs/bis runs/random": inside(),
     ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": inside(),
     ".venv/bin/sieve study configs/studies/selectors.yaml --dry-run": inside(),

@@ -24,7 +24,14 @@ from rl.instruments.replay.stream import open_stream
 from rl.monitoring.metric_table import METRICS
 from rl.monitoring.recording import STREAM, stream_files
 from selection.rows import identity
-from tests.rl.runs import ROOT, SIEVE, SMOKE, environment, metrics, sieve
+from tests.fixtures.runs import (
+    ROOT,
+    SIEVE,
+    SMOKE,
+    environment,
+    metrics,
+    sieve,
+)
 
 pytestmark = pytest.mark.slow
 EVERYTHING = (
@@ -200,7 +207,7 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
 def test_a_run_that_hacks_its_reward_is_stopped(tmp_path: Path) -> None:
     run = tmp_path / "hacked"
     options = ["engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4", "watch.action=stop"]
-    options += ["watch.baseline=1", "watch.window=1", "task.verifier=tests.rl.souring_verifier:souring"]
+    options += ["watch.baseline=1", "watch.window=1", "task.verifier=tests.fixtures.souring_verifier:souring"]
     process = sieve("train", SMOKE, f"output_dir={run}", *options)
     assert process.returncode == 1, process.stderr
     assert "reward hacking" in process.stderr and "watch.gap" in process.stderr and "--resume" in process.stderr
@@ -213,7 +220,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run's like, but for three things: a task that lies about every step, no recording, and a Ctrl-C
     after which it was resumed."""
     run = tmp_path_factory.mktemp("runs") / "cut"
-    options = ("task.name=tests.rl.lying_task:make", "checkpoint_every=0", "record=false")
+    options = ("task.name=tests.fixtures.lying_task:make", "checkpoint_every=0", "record=false")
     process = subprocess.Popen(
         [str(SIEVE), "train", str(SMOKE), f"output_dir={run}", *EVERYTHING, *options],
         stdout=subprocess.PIPE,
@@ -314,7 +321,7 @@ def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> Non
         "annotation.first_error=search",
         "annotation.outcome_weight=1",
     ]
-    options += ["annotation.share_prefixes=true", "selection.selector=tests.rl.own_selector:LongAndFull"]
+    options += ["annotation.share_prefixes=true", "selection.selector=tests.fixtures.own_selector:LongAndFull"]
     options += ["selection.half_life=2", "selection.capacity=12", "selection.draw=proportional", "selection.fresh=0.5"]
     assert sieve("train", SMOKE, f"output_dir={run}", "steps=3", "checkpoint_every=2", *options).returncode == 0
     expected, recorded = metrics(run), run_stream(run)

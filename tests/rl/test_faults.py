@@ -10,7 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.rl.runs import SMOKE, Running, checkpoints, metrics, outliving, sieve
+from tests.fixtures.runs import (
+    SMOKE,
+    Running,
+    checkpoints,
+    metrics,
+    outliving,
+    sieve,
+)
 
 pytestmark = pytest.mark.slow
 OPTIONS = ("engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4")

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.rl.runs import SMOKE, Running, metrics
+from tests.fixtures.runs import SMOKE, Running, metrics
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.rl.runs import SMOKE, Running, checkpoints, metrics, sieve
+from tests.fixtures.runs import (
+    SMOKE,
+    Running,
+    checkpoints,
+    metrics,
+    sieve,
+)
 
 OPTIONS = ("engine.kind=hf", "max_staleness=0", "steps=3", "evaluation.prompts=4", "checkpoint_every=1")
 SMALL = 64 * 1024
@@ -42,7 +48,7 @@ def test_one_run_stops_for_one_cause_after_another_and_goes_on_each_time(tmp_pat
     assert checkpoints(run) == ["step-0"], "nothing half written"
     assert digests(run / "checkpoints" / "step-0") == before
 
-    verifier = "tests.rl.failing_verifier:failing"
+    verifier = "tests.fixtures.failing_verifier:failing"
     process = sieve("train", "--resume", run, f"task.verifier={verifier}")
     assert process.returncode == 1
     line = last_line(process.stderr)
@@ -51,7 +57,7 @@ def test_one_run_stops_for_one_cause_after_another_and_goes_on_each_time(tmp_pat
     done = max(metrics(run))
     assert done >= 1 and f"step-{done}" in checkpoints(run)
 
-    selector = "tests.rl.own_selector:failing"
+    selector = "tests.fixtures.own_selector:failing"
     process = sieve("train", "--resume", run, "task.verifier=exact", f"selection.selector={selector}")
     assert process.returncode == 1
     line = last_line(process.stderr)

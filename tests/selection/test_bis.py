@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rewards.records import StepCounts
 from selection.bis import balanced_information, step_statistics
-from tests.builders import some_candidates, some_counts
+from tests.fixtures.builders import some_candidates, some_counts
 
 pytestmark = pytest.mark.filterwarnings("error")
 

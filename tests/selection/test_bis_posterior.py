@@ -11,7 +11,7 @@ from scipy.stats import beta, binom
 
 from selection.bis import balanced_information, step_statistics
 from selection.bis_posterior import PRIOR, THRESHOLD, posterior_balanced_information
-from tests.builders import some_candidates, some_counts
+from tests.fixtures.builders import some_candidates, some_counts
 
 STEP = st.integers(0, 8).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 STEPS = st.lists(STEP, min_size=1, max_size=5)

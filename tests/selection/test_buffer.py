@@ -15,7 +15,7 @@ from rewards.records import Annotated
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.candidates import gather_candidates
 from selection.selectors import SelectorSettings, make_selector
-from tests.builders import a_prompt, a_rollout, some_counts
+from tests.fixtures.builders import a_prompt, a_rollout, some_counts
 
 EVERYTHING = BufferSettings(keep_ratio=1.0, capacity=1000)
 

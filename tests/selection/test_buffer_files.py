@@ -20,7 +20,12 @@ from rewards.files.record_files import annotated_table, write_table
 from rewards.records import Annotated
 from selection.buffer import BufferSettings, StreamingBuffer
 from selection.rows import load_buffer, save_buffer
-from tests.builders import a_prompt, a_rollout, an_annotated, some_counts
+from tests.fixtures.builders import (
+    a_prompt,
+    a_rollout,
+    an_annotated,
+    some_counts,
+)
 
 SETTINGS = BufferSettings(
     keep_ratio=0.5, capacity=40, half_life=5, max_all_negative=0.4, draw="proportional", fresh=0.5

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from rewards.records import Annotated, StepCounts, StepScores
 from selection.candidates import gather_candidates
-from tests.builders import a_prompt, a_rollout, an_annotated, some_counts
+from tests.fixtures.builders import (
+    a_prompt,
+    a_rollout,
+    an_annotated,
+    some_counts,
+)
 
 
 def annotated(counts: StepCounts, name: str = "cat", group: int = 7) -> Annotated:

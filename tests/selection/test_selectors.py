@@ -20,7 +20,7 @@ from selection.selectors import (
     apply_selector,
     make_selector,
 )
-from tests.rl.own_selector import failing, misshapen
+from tests.fixtures.own_selector import failing, misshapen
 
 STEP = st.integers(0, 16).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n), st.floats(0, 1)))
 ROLLOUTS = st.lists(st.lists(STEP, min_size=1, max_size=6), min_size=1, max_size=8)

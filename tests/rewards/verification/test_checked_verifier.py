@@ -1,0 +1,78 @@
+"""A user's verifier may do anything: what comes of it is a verdict, or one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rewards.verification.answers import answer_reader
+from rewards.verification.checked import CheckedVerifier, VerifierError
+from rl.config import Config
+from rl.tasks.making import make_verifier
+
+
+class Shouting:
+    """A verifier that reads answers in its own way."""
+
+    def __call__(self, completion: str, reference: str) -> bool:
+        return self.answer_of(completion) == reference
+
+    def answer_of(self, completion: str) -> str:
+        return completion.upper()
+
+
+@pytest.mark.parametrize("verdict", [True, False, 1, 0.0, np.True_])
+def test_a_verdict_is_true_or_false(verdict: Any) -> None:
+    assert CheckedVerifier("mine", lambda completion, reference: verdict)("", "") is bool(verdict)
+
+
+@pytest.mark.parametrize("answer", [None, "yes", 0.5, 2, [True]])
+def test_anything_else_is_refused(answer: Any) -> None:
+    with pytest.raises(VerifierError, match=r"^mine gave .* for an answer; allowed is true or false$"):
+        CheckedVerifier("mine", lambda completion, reference: answer)("", "")
+
+
+def test_what_it_raises_is_one_line() -> None:
+    def failing(completion: str, reference: str) -> bool:
+        raise KeyError("no\nsuch answer")
+
+    with pytest.raises(VerifierError, match=r"^mine failed: KeyError: 'no\\nsuch answer'$"):
+        CheckedVerifier("mine", failing)("", "")
+    with pytest.raises(VerifierError, match=r"^mine failed: ValueError: "):
+        CheckedVerifier("mine", lambda completion, reference: np.zeros(2))("", "")  # type: ignore[arg-type, return-value]
+
+
+def test_its_own_reader_of_answers_is_found_behind_it() -> None:
+    config = Config.model_validate({"task": {"verifier": "tests.rewards.verification.test_checked_verifier:SHOUTING"}})
+    verifier = make_verifier(config)
+    assert verifier("yes", "YES") and answer_reader(verifier)("yes") == "YES"
+    plain = CheckedVerifier("mine", lambda completion, reference: True)
+    assert answer_reader(plain)("so\nAnswer: 7") == "7"
+
+
+def test_what_its_reader_of_answers_raises_is_one_line() -> None:
+    class LastWord(Shouting):
+        def answer_of(self, completion: str) -> str:
+            return completion.split()[-1]
+
+    read = answer_reader(CheckedVerifier("mine", LastWord()))
+    assert read("it is 7") == "7"
+    with pytest.raises(VerifierError, match=r"^mine: answer_of failed: IndexError: list index out of range$"):
+        read("")
+
+
+@pytest.mark.parametrize("answer", [7, ["7"], b"7"])
+def test_an_answer_is_text_or_none(answer: Any) -> None:
+    class Counting(Shouting):
+        def answer_of(self, completion: str) -> Any:
+            return answer if completion else None
+
+    read = answer_reader(CheckedVerifier("mine", Counting()))
+    assert read("") is None
+    with pytest.raises(VerifierError, match=r"^mine: answer_of gave a \w+; allowed is text, or None"):
+        read("7")
+
+
+SHOUTING = Shouting()

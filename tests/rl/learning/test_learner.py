@@ -1,0 +1,327 @@
+"""The learner against plain PyTorch: the same updates from the formulas, written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from rewards.models.encoding import Encoder
+from rewards.records import Experience
+from rl.learning.learner import PolicyLearner
+from rl.learning.settings import LearnerSettings
+from tests.fixtures.learner_experiences import (
+    CHECKPOINT,
+    largest_difference,
+    of_another_sampler,
+    sampled_experiences,
+)
+
+Tensors = list[torch.Tensor]
+Objective = Callable[[Tensors, Tensors, Tensors], torch.Tensor]
+CLIP, MOST_TOKENS = 0.2, 48
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def experiences() -> list[Experience]:
+    return of_another_sampler(sampled_experiences())
+
+
+def plain_update(
+    encoder: Encoder, experiences: list[Experience], rate: float, objective: Objective
+) -> tuple[float, float, dict[str, torch.Tensor]]:
+    """Loss, gradient length and weights of one AdamW step on an objective of log-probabilities, log-ratios and
+    advantages, one tensor a rollout."""
+    model = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    logprobs, ratios, advantages = [], [], []
+    for experience in experiences:
+        batch = encoder.batch([experience.prompt], [experience.token_ids])
+        logits = model(**batch.model_inputs()).logits[0, batch.prompt_ids.shape[1] - 1 : -1]
+        logprobs.append(logits.log_softmax(-1)[torch.arange(len(experience.token_ids)), list(experience.token_ids)])
+        ratios.append(logprobs[-1] - torch.tensor(experience.sampler_logprobs, dtype=torch.float32))
+        advantages.append(torch.tensor(experience.advantages, dtype=torch.float32))
+    loss = -objective(logprobs, ratios, advantages)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item(), norm.item(), model.state_dict()
+
+
+def clipped(log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+    """PPO's objective of each token (arXiv 1707.06347, eq. 7)."""
+    ratio = log_ratio.exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
+
+
+def mean(values: Tensors) -> torch.Tensor:
+    return torch.stack(values).mean()
+
+
+def dapo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """A mean over all tokens of the batch (arXiv 2503.14476, eq. 8)."""
+    gains = [clipped(r, a) for r, a in zip(ratios, advantages, strict=True)]
+    return torch.cat(gains).mean()
+
+
+def grpo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """A mean over rollouts of the mean over their tokens (arXiv 2402.03300, eq. 3)."""
+    return mean([clipped(r, a).mean() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def dr_grpo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """Divided by a constant instead of each length (arXiv 2503.20783, section 3.2)."""
+    return mean([clipped(r, a).sum() / MOST_TOKENS for r, a in zip(ratios, advantages, strict=True)])
+
+
+def gspo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """One ratio a rollout, the geometric mean of its tokens' (arXiv 2507.18071, eq. 5 and 7)."""
+    return mean([clipped(r.mean(), a).mean() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def luspo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """The same, where a rollout counts by its length."""
+    return mean([clipped(r.mean(), a).sum() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def cispo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """Log-probabilities, weighted by a bounded ratio without a gradient (arXiv 2506.13585, eq. 4)."""
+    rows = zip(logprobs, ratios, advantages, strict=True)
+    return torch.cat([r.exp().clamp(max=1.1).detach() * a * p for p, r, a in rows]).mean()
+
+
+def sapo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """A sigmoid of the ratio instead of a sharp end (arXiv 2511.20347, eq. 6)."""
+
+    def gain(log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+        heat = torch.where(advantage > 0, 1.0, 1.05)
+        return torch.sigmoid(heat * (log_ratio.exp() - 1)) * 4 / heat * advantage
+
+    return mean([gain(r, a).mean() for r, a in zip(ratios, advantages, strict=True)])
+
+
+def vespo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
+    """Log-probabilities, weighted by e^l w^k e^(-l w) of the whole rollout's ratio w."""
+
+    def gain(logprob: torch.Tensor, log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+        w = log_ratio.sum().exp().detach()
+        k, scale = torch.where(advantage >= 0, 2.0, 3.0), torch.where(advantage >= 0, 3.0, 2.0)
+        return (scale.exp() * w**k * (-scale * w).exp() * advantage * logprob).sum()
+
+    total = sum(len(row) for row in logprobs)
+    return torch.stack([gain(*row) for row in zip(logprobs, ratios, advantages, strict=True)]).sum() / total
+
+
+SEQUENCE = {"importance_sampling_level": "sequence"}
+FORMULAS: list[tuple[str, dict[str, Any], Objective]] = [
+    ("dapo", {}, dapo),
+    ("bnpo", {}, dapo),
+    ("grpo", {}, grpo),
+    ("dr_grpo", {}, dr_grpo),
+    ("grpo", SEQUENCE, gspo),
+    ("luspo", SEQUENCE, luspo),
+    ("cispo", {"epsilon_high": 1.1}, cispo),
+    ("sapo", {}, sapo),
+    ("vespo", {}, vespo),
+]
+
+
+@pytest.mark.parametrize(("loss", "trl", "objective"), FORMULAS, ids=lambda value: getattr(value, "__name__", None))
+def test_one_step_is_the_formulas_step(
+    loss: Any, trl: dict[str, Any], objective: Objective, encoder: Encoder, experiences: list[Experience]
+) -> None:
+    """In micro-batches of uneven size, which must not matter."""
+    settings = LearnerSettings(
+        loss=loss, trl=trl, learning_rate=1e-3, micro_batch=5, clip=CLIP, max_completion_tokens=MOST_TOKENS
+    )
+    learner = PolicyLearner(CHECKPOINT, encoder, settings)
+    before = learner.weights()
+    metrics = learner.step(experiences)
+    plain_loss, norm, expected = plain_update(encoder, experiences, 1e-3, objective)
+    assert metrics["loss"] == pytest.approx(plain_loss, rel=1e-4, abs=1e-6)
+    assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    # Adam turns a rounding error in a near-zero gradient into a step of up to the learning rate, so compare the
+    # weights that really moved, and all of them in the mean.
+    ours = learner.weights()
+    errors = torch.cat([(ours[name] - expected[name]).abs().flatten() for name in ours])
+    assert largest_difference(before, expected) > 5e-4
+    assert errors.mean() < 1e-6
+    assert (errors > 1e-4).float().mean() < 1e-3
+
+
+def test_off_policy_ratios_are_clipped(encoder: Encoder) -> None:
+    """Rollouts of a policy that found every token 40 % less likely: positive advantages are all clipped away."""
+    far = [
+        replace(e, sampler_logprobs=tuple(np.array(e.sampler_logprobs) - 0.5), advantages=np.abs(e.advantages))
+        for e in sampled_experiences()
+    ]
+    learner = PolicyLearner(CHECKPOINT, encoder)
+    before = learner.weights()
+    metrics = learner.step(far)
+    assert metrics["clipped"] == 1.0
+    assert metrics["grad_norm"] == 0.0
+    assert largest_difference(before, learner.weights()) == 0.0
+
+
+@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"])
+def test_micro_batches_do_not_change_the_update(loss: Any, encoder: Encoder, experiences: list[Experience]) -> None:
+    """With everything on that could depend on them."""
+    trl = {"top_entropy_quantile": 0.6, "entropy_coef": 0.1, "off_policy_mask_threshold": 0.05}
+    results = []
+    for size in (12, 5, 1):
+        settings = LearnerSettings(
+            loss=loss, trl=trl, micro_batch=size, kl=0.1, correction="token_truncate", correction_max=1.2
+        )
+        results.append(PolicyLearner(CHECKPOINT, encoder, settings).step(experiences))
+    for name in ("loss", "grad_norm", "entropy", "clipped", "importance_weight"):
+        assert [result[name] for result in results[1:]] == pytest.approx([results[0][name]] * 2, rel=2e-4), name
+
+
+def test_mini_batches_and_epochs_are_optimizer_steps(encoder: Encoder, experiences: list[Experience]) -> None:
+    """Two epochs of one mini-batch are the same rollouts twice, with the sampler's log-probabilities both times."""
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(epochs=2))
+    metrics = learner.step(experiences)
+    twice = PolicyLearner(CHECKPOINT, encoder)
+    apart = [twice.step(experiences) for _ in range(2)]
+    assert largest_difference(learner.weights(), twice.weights()) == 0.0
+    assert metrics["loss"] == pytest.approx(np.mean([one["loss"] for one in apart]))
+    assert (learner.version, twice.version) == (1, 2)
+    small = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, learning_rate=1e-3))
+    again = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, learning_rate=1e-3))
+    small.step(experiences)
+    again.step(experiences)
+    assert largest_difference(small.weights(), again.weights()) == 0.0, "their order is the seed's"
+    moved = largest_difference(PolicyLearner(CHECKPOINT, encoder).weights(), small.weights())
+    assert moved > 2e-3, "three steps of Adam go further than one"
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights(
+    encoder: Encoder, experiences: list[Experience], tmp_path: Path
+) -> None:
+    """A few policy steps like that are left out and counted, but not too many in a row, saved and resumed or not."""
+    settings = LearnerSettings(max_skipped=2, trl={"use_adaptive_entropy": True})
+    learner, fresh = (PolicyLearner(CHECKPOINT, encoder, settings) for _ in range(2))
+    before = learner.weights()
+    broken = [replace(e, advantages=np.full(len(e.token_ids), np.nan)) for e in experiences]
+    for _ in range(2):
+        metrics = learner.step(broken)
+        assert metrics["skipped"] == 1 and "loss" not in metrics
+    assert largest_difference(before, learner.weights()) == 0.0 and learner.version == 2
+    learner.save(tmp_path)
+    resumed = PolicyLearner(CHECKPOINT, encoder, settings)
+    resumed.load(tmp_path)
+    with pytest.raises(FloatingPointError, match="policy update 3: loss nan, grad_norm nan, 3 in a row like that"):
+        resumed.step(broken)
+    assert largest_difference(before, resumed.weights()) == 0.0 and resumed.version == 2
+    assert learner.step(experiences)["skipped"] == 0
+    fresh.step(experiences)
+    assert largest_difference(fresh.weights(), learner.weights()) == 0.0, "as if the broken ones had never been"
+    learner.step(broken)
+
+
+def test_of_several_optimizer_steps_only_the_broken_one_is_left_out(
+    encoder: Encoder, experiences: list[Experience]
+) -> None:
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, max_skipped=0))
+    before = learner.weights()
+    endless = replace(experiences[0], advantages=np.full(len(experiences[0].token_ids), np.inf))
+    metrics = learner.step([endless, *experiences[1:]])
+    assert metrics["skipped"] == 1 and np.isfinite([metrics["loss"], metrics["grad_norm"], metrics["entropy"]]).all()
+    moved = learner.weights()
+    assert largest_difference(before, moved) > 0 and all(bool(tensor.isfinite().all()) for tensor in moved.values())
+
+
+RESUMED: list[dict[str, Any]] = [
+    {},
+    {"lora_rank": 4, "kl": 0.1, "reference_every": 2},
+    {"dtype": "bfloat16", "mini_batches": 2, "kl": 0.1, "reference_every": 2, "freeze_vision": True},
+    {"trl": {"use_adaptive_entropy": True, "entropy_target": 1.0, "entropy_coef_delta": 0.1}},
+]
+
+
+@pytest.mark.parametrize("values", RESUMED, ids=["plain", "lora", "bfloat16", "adaptive"])
+def test_a_saved_learner_goes_on_as_if_never_saved(
+    values: dict[str, Any], encoder: Encoder, experiences: list[Experience], tmp_path: Path
+) -> None:
+    settings = LearnerSettings(learning_rate=1e-3, **values)
+    learner = PolicyLearner(CHECKPOINT, encoder, settings)
+    for _ in range(3):
+        learner.step(experiences)
+    learner.save(tmp_path)
+    restored = PolicyLearner(CHECKPOINT, encoder, settings)
+    restored.load(tmp_path)
+    assert restored.version == 3
+    left, right = learner.step(experiences), restored.step(experiences)
+    assert {k: v for k, v in left.items() if k not in ("seconds", "flops_utilisation")} == {
+        k: v for k, v in right.items() if k not in ("seconds", "flops_utilisation")
+    }
+    assert largest_difference(learner.weights(), restored.weights()) == 0.0
+    assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.bin"))
+
+
+def test_what_had_no_gradient_before_it_was_saved_begins_anew(
+    encoder: Encoder, experiences: list[Experience], tmp_path: Path
+) -> None:
+    """The vision tower, before the first picture."""
+    settings = LearnerSettings(learning_rate=1e-3)
+    learner, restored = (PolicyLearner(CHECKPOINT, encoder, settings) for _ in range(2))
+    learner.step([replace(e, prompt=replace(e.prompt, id=f"text {e.prompt.id}", images=())) for e in experiences])
+    learner.save(tmp_path)
+    restored.load(tmp_path)
+    for one in (learner, restored):
+        one.step(experiences)
+    assert largest_difference(learner.weights(), restored.weights()) == 0.0
+
+
+def test_a_step_without_rollouts_counts_and_teaches_nothing(encoder: Encoder) -> None:
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(kl=0.1, reference_every=1))
+    before = learner.weights()
+    assert learner.step([])["tokens"] == 0
+    assert learner.version == 1 and largest_difference(before, learner.weights()) == 0.0
+
+
+def test_small_steps_are_not_lost_in_bfloat16(encoder: Encoder, experiences: list[Experience], tmp_path: Path) -> None:
+    """A step of 1e-6 is far below a bfloat16 weight's last digit; what is learned adds up in float32."""
+    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(dtype="bfloat16", learning_rate=1e-6))
+    plain = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=torch.float32).state_dict()
+    for _ in range(3):
+        metrics = learner.step(experiences)
+    assert np.isfinite(metrics["loss"])
+    assert {weight.dtype for weight in learner.weights().values()} == {torch.bfloat16}, "the engines' number format"
+    learner.save(tmp_path)
+    saved = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
+    moved = torch.cat([(saved[name] - plain[name]).abs().flatten() for name in plain])
+    assert 1e-6 < moved.max().item() < 4e-6, "three steps of Adam"
+    assert (moved > 5e-7).float().mean() > 0.3, "of nearly all weights that any token used"
+
+
+def test_computation_in_bfloat16_is_near_that_in_float32(encoder: Encoder, experiences: list[Experience]) -> None:
+    pair = [PolicyLearner(CHECKPOINT, encoder, LearnerSettings(dtype=kind)) for kind in ("float32", "bfloat16")]
+    prompts, completions = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+    exact, rough = (np.concatenate(learner.logprobs(prompts, completions)) for learner in pair)
+    assert 1e-4 < np.abs(exact - rough).max() < 0.2
+    assert np.abs(exact - rough).mean() < 0.02
+    exact_step, rough_step = (learner.step(experiences) for learner in pair)
+    assert rough_step["loss"] == pytest.approx(exact_step["loss"], abs=0.01)
+    assert rough_step["grad_norm"] == pytest.approx(exact_step["grad_norm"], rel=0.05)
+
+
+def test_gradient_checkpointing_changes_nothing(encoder: Encoder, experiences: list[Experience]) -> None:
+    results = []
+    for checkpointing in (False, True):
+        learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(gradient_checkpointing=checkpointing))
+        metrics = learner.step(experiences)
+        results.append((metrics["loss"], metrics["grad_norm"]))
+        assert learner._model.is_gradient_checkpointing == checkpointing
+    assert results[0] == pytest.approx(results[1], rel=1e-5)

@@ -1,0 +1,53 @@
+"""PPO in two ranks is PPO in one: the same metrics, policy and critic, whatever the critic reads and the ranks hold."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.fixtures.ranks import run_alone, run_in_two_ranks
+
+SCRIPT = Path(__file__).parents[2] / "fixtures" / "one_ppo_rank.py"
+BACKBONES, SHARDINGS = ("policy", "own"), ("ddp", "fsdp2")
+FILES = ("model.safetensors", "critic/critic.safetensors", "critic/optimizer/state.safetensors")
+METRICS = ("loss", "grad_norm", "entropy", "value_loss", "explained_variance", "advantage_std")
+
+
+def seen(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
+    rows = json.loads((folder / f"rank-{rank}.json").read_text())
+    return [{name: row[name] for name in METRICS} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process made of each thing that the critic reads, and two ranks of that and each sharding."""
+    folder = tmp_path_factory.mktemp("learned")
+    alone = {backbone: {"backbone": backbone, "sharding": "ddp"} for backbone in BACKBONES}
+    run_alone(SCRIPT, alone, folder / "one")
+    both = itertools.product(BACKBONES, SHARDINGS)
+    cases = {f"{backbone}-{sharding}": {"backbone": backbone, "sharding": sharding} for backbone, sharding in both}
+    run_in_two_ranks(SCRIPT, cases, folder / "two")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_two_ranks_equal_one(backbone: str, sharding: str, learned: Path) -> None:
+    alone, two = learned / "one" / backbone, learned / "two" / f"{backbone}-{sharding}"
+    assert seen(two, 0) == seen(two, 1), "every rank sees the same"
+    for row, other in zip(seen(alone), seen(two), strict=True):
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+    for folder in (alone, two):
+        assert seen(folder)[1] == pytest.approx(seen(folder)[2], rel=1e-5), "a step after loading is the one it was"
+    for name in FILES:
+        weights, others = load_file(alone / "saved" / name), load_file(two / "saved" / name)
+        assert weights.keys() == others.keys()
+        for key, value in weights.items():
+            assert value.shape == others[key].shape
+            assert (value - others[key]).abs().max().item() < 1e-5, (name, key)

@@ -1,0 +1,31 @@
+"""What the learner saves is a checkpoint that vLLM starts from, whatever the family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.policy_families import (
+    PROMPTS,
+    TOLERANCE,
+    Policy,
+    largest_difference,
+    scored,
+    some_experiences,
+)
+from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_engine_starts_from_a_saved_policy(family: str, rank: int, tmp_path: Path) -> None:
+    """Under the names that vLLM looks for, and with adapters merged."""
+    with Policy.of(family, write_tiny_checkpoint(family, tmp_path / "start")) as policy:
+        learner = policy.learner(lora_rank=rank)
+        learner.step(some_experiences(policy.sampled(PROMPTS, seed=7)))
+    learner.save(tmp_path / "saved")
+    with Policy.of(family, str(tmp_path / "saved")) as policy:
+        rows = policy.sampled(PROMPTS, seed=8)
+        assert largest_difference(rows, scored(learner, rows)) < TOLERANCE

@@ -1,0 +1,103 @@
+"""What the learner is given: truncated rollouts, separators, and the comparison of the algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rewards.models.encoding import Encoder
+from rewards.records import Experience, Rollout, StepScores
+from rl.config import Config
+from rl.config.learner import LearnerConfig
+from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.reward_models.credit import make_credit
+from tests.fixtures.builders import a_prompt, a_rollout, some_counts
+
+ENCODER = Encoder(str(SHIPPED_POLICY))
+GROUP = [
+    a_rollout(outcome=1.0),
+    a_rollout(outcome=0.0),
+    a_rollout(outcome=0.0, finish_reason="length"),
+    a_rollout(outcome=1.0),
+]
+
+
+def learned_from(rollouts: list[Rollout], counts: Any = (), **keys: Any) -> list[Experience]:
+    config = Config(learner=LearnerConfig(**({"credit": "outcome"} | keys)))
+    scores = [StepScores(np.linspace(0.5, 0.9, len(rollout.steps)), 0) for rollout in rollouts]
+    prompts = [a_prompt(f"p{place}") for place in range(len(rollouts))]
+    return make_credit(config, ENCODER.separators).experiences(prompts, rollouts, scores, counts)
+
+
+def advantages(experiences: list[Experience]) -> list[float]:
+    """The one that all tokens of a rollout have."""
+    for experience in experiences:
+        assert len(experience.advantages) == len(experience.token_ids) and len({*experience.advantages}) == 1
+    return [experience.advantages[0] for experience in experiences]
+
+
+def test_a_masked_rollout_counts_in_its_group_and_is_not_learned_from() -> None:
+    all_of_them, masked = learned_from(GROUP), learned_from(GROUP, truncated="mask")
+    assert [e.prompt.id for e in all_of_them] == ["p0", "p1", "p2", "p3"]
+    assert [e.prompt.id for e in masked] == ["p0", "p1", "p3"]
+    assert advantages(masked) == [value for place, value in enumerate(advantages(all_of_them)) if place != 2]
+
+
+def test_a_step_of_truncated_rollouts_alone_teaches_nothing() -> None:
+    cut = [replace(rollout, finish_reason="length") for rollout in GROUP]
+    assert advantages(learned_from(cut)) != [0.0] * 4
+    assert learned_from(cut, truncated="mask") == []
+
+
+def test_a_penalty_lowers_the_reward_before_it_is_compared() -> None:
+    penalised = learned_from(GROUP, truncated="penalise", truncation_penalty=0.5, scale_rewards="none")
+    assert advantages(penalised) == pytest.approx(np.array([1, 0, -0.5, 1]) - 0.375)
+    assert [e.token_ids for e in penalised] == [rollout.token_ids for rollout in GROUP]
+
+
+def test_the_algorithm_compares() -> None:
+    assert advantages(learned_from(GROUP, algorithm="rloo")) == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3])
+
+
+def test_with_a_value_model_tokens_have_rewards() -> None:
+    (right, *_) = learned_from(GROUP, algorithm="ppo")
+    assert right.advantages.tolist() == [0, 0, 0, 0, 1]
+
+
+def test_separators_can_go_without() -> None:
+    tokens = ENCODER.tokenizer("1: red 1 0 = 1\n2: 1 + 1 = 2\nAnswer: 2", add_special_tokens=False)["input_ids"]
+    written = a_rollout([len(tokens) - 1], tokens=tokens)
+    separates = np.array([ENCODER.decode([token]) == "\n" for token in tokens])
+    assert 0 < separates.sum() < len(tokens)
+    rollouts = [written, replace(written, outcome=0.0)]
+    kept, left_out = learned_from(rollouts), learned_from(rollouts, separator_advantages=False)
+    for before, after in zip(kept, left_out, strict=True):
+        assert before.advantages.all()
+        assert after.advantages.tolist() == np.where(separates, 0, before.advantages).tolist()
+
+
+def test_what_a_rule_waits_for() -> None:
+    for credit, needs in (("monte_carlo", "counts"), ("progress", "scores"), ("outcome", "outcomes")):
+        config = Config(learner=LearnerConfig(credit=credit))
+        assert make_credit(config, ENCODER.separators).needs == needs
+    ppo = Config(learner=LearnerConfig(algorithm="ppo", credit="outcome"))
+    assert make_credit(ppo, ENCODER.separators).needs == "outcomes"
+
+
+def test_the_outcome_rule_says_the_same_before_the_scores_are_there() -> None:
+    config = Config(learner=LearnerConfig(credit="outcome"))
+    credit, prompts = make_credit(config, ENCODER.separators), [a_prompt()] * len(GROUP)
+    scores = [StepScores(np.full(len(rollout.steps), 0.3), 0) for rollout in GROUP]
+    before, after = credit.experiences(prompts, GROUP), credit.experiences(prompts, GROUP, scores)
+    assert [e.advantages.tolist() for e in before] == [e.advantages.tolist() for e in after]
+
+
+def test_counts_reach_the_rule_that_wants_them() -> None:
+    sure = some_counts([8, 8]), some_counts([0, 0])
+    told = learned_from(GROUP[:2], counts=sure, credit="monte_carlo")
+    untold = learned_from(GROUP[:2], counts=[None, None], credit="monte_carlo")
+    assert told[0].advantages[0] > untold[0].advantages[0]
+    assert told[1].advantages[0] < untold[1].advantages[0]

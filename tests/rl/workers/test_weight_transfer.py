@@ -1,0 +1,163 @@
+"""The routes of new weights from learner to engines: through Ray on a CPU, and what of vLLM's own can be seen there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from rewards.models.backbone import load_model
+from rewards.models.encoding import Encoder
+from rewards.records import SamplingRequest
+from rl.config import Config
+from rl.engines.making import weight_route
+from rl.engines.vllm_engine import VllmEngine
+from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
+from rl.parts import start_engines, start_learner
+from rl.workers.weight_transfer import WeightTransfer
+from tests.fixtures.policy_families import (
+    PROMPTS,
+    TOKENS,
+    TOLERANCE,
+    Policy,
+    largest_difference,
+    scored,
+    some_experiences,
+    without_placeholders,
+)
+from tests.fixtures.tiny_families import write_tiny_checkpoint
+
+
+def changed(config: Config, **sections: dict[str, Any]) -> Config:
+    """With some fields of some sections as given, whether or not this machine could have it so."""
+    update = {name: getattr(config, name).model_copy(update=fields) for name, fields in sections.items()}
+    return config.model_copy(update=update)
+
+
+@pytest.mark.parametrize(
+    ("engine", "rank", "route"),
+    [
+        ({}, 0, "weights"),
+        ({}, 4, "adapters"),
+        ({"sync_adapters": False}, 4, "weights"),
+        ({"kind": "hf"}, 4, "weights"),
+        ({"weight_transfer": "nccl"}, 0, "nccl"),
+        ({"weight_transfer": "nccl"}, 4, "adapters"),
+        ({"weight_transfer": "ipc"}, 0, "ipc"),
+    ],
+)
+def test_adapters_travel_alone_where_they_can(engine: dict[str, Any], rank: int, route: str) -> None:
+    assert weight_route(changed(Config(), engine=engine, learner={"lora_rank": rank})) == route
+
+
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 4])
+def test_an_engine_in_two_processes_follows_the_learner(rank: int, cluster: None, tmp_path: Path) -> None:
+    """Half of every weight in each, whole weights or adapters from Ray's object store."""
+    folder = write_tiny_checkpoint("qwen2_5_vl", tmp_path / "policy")
+    encoder = Encoder(folder)
+    config = changed(
+        Config(),
+        policy={"checkpoint": folder},
+        engine={"tensor_parallel": 2, "num_cpus": 2, "images_per_prompt": 2, "max_completion_tokens": TOKENS},
+        learner={"lora_rank": rank, "learning_rate": 1e-2},
+    )
+    engines, learner = start_engines(config), start_learner(config)
+    transfer = WeightTransfer(config, learner, engines)
+    requests = [SamplingRequest(prompt, n=4, seed=i) for i, prompt in enumerate(PROMPTS)]
+    for version in (1, 2):
+        rows = without_placeholders(encoder, PROMPTS, engines.sample(requests).result())
+        assert {sample.policy_version for _, sample in rows} == {version - 1}
+        said = learner.call("logprobs", [prompt for prompt, _ in rows], [sample.token_ids for _, sample in rows])
+        assert largest_difference(rows, said) < TOLERANCE
+        learner.call("step", some_experiences(rows))
+        sent = transfer.send(version)
+        after = engines.sample(requests)
+        assert [answer.result() for answer in sent] == [version]
+        rows = without_placeholders(encoder, PROMPTS, after.result())
+        assert {sample.policy_version for _, sample in rows} == {version}, "asked for behind the new weights"
+        said = learner.call("logprobs", [prompt for prompt, _ in rows], [sample.token_ids for _, sample in rows])
+        assert largest_difference(rows, said) < TOLERANCE
+
+
+def test_what_vllm_is_told_of_the_weights_is_what_comes() -> None:
+    from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferUpdateInfo
+
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1, bias=False).bfloat16(), torch.nn.ReLU())
+    module[2].tied = module[0].weight
+    weights = WholeWeights(module)
+    told = NCCLWeightTransferUpdateInfo(**weights.description())
+    came = list(weights)
+    assert told.names == [name for name, _ in came] == ["0.weight", "0.bias", "1.weight", "2.tied"]
+    assert told.shapes == [list(tensor.shape) for _, tensor in came]
+    assert told.dtype_names == ["float32", "float32", "bfloat16", "float32"]
+    assert not weights.held
+    held = WholeWeights(module, hold=True)
+    assert [tensor.data_ptr() for _, tensor in held] == [tensor.data_ptr() for tensor in held.held]
+
+
+def test_an_engine_meets_the_learner_and_loads_what_it_receives(tmp_path: Path) -> None:
+    """By vLLM's own NCCL engine, but for the wire: here the tensors come with the message about them.
+
+    The family has names of its own, and an output layer that is its embedding.
+    """
+    from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+    from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngine
+
+    met = []
+
+    class ByHand(NCCLWeightTransferEngine):
+        def init_transfer_engine(self, init_info: Any) -> None:
+            met.append(init_info)
+
+        def update_weights(self, update_info: dict[str, Any]) -> None:
+            self.model.load_weights(zip(update_info["names"], update_info["tensors"], strict=True))
+
+    WeightTransferEngineFactory.register_engine("by_hand", ByHand)
+    with Policy.of("gemma3", write_tiny_checkpoint("gemma3", tmp_path), weight_transfer="by_hand") as policy:
+        handshake = {"master_address": "127.0.0.1", "master_port": 1, "world_size": 3, "packed": True}
+        policy.engine.join_transfer(handshake, first_rank=2)
+        (info,) = met
+        assert (info.rank_offset, info.world_size) == (2, 3)
+
+        learner = policy.learner()
+        learner.step(some_experiences(policy.sampled(PROMPTS, seed=1)))
+        model = load_model(policy.checkpoint)
+        model.load_state_dict(learner.weights())
+        weights = WholeWeights(model)
+        update = weights.description() | {"tensors": [tensor for _, tensor in weights]}
+        assert policy.engine.receive_weights(update, 1) == 1
+        rows = policy.sampled(PROMPTS, seed=2)
+        assert {sample.policy_version for _, sample in rows} == {1}
+        assert largest_difference(rows, scored(learner, rows)) < TOLERANCE
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one, it is hidden."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize("backend", ["nccl", "ipc"])
+def test_without_a_gpu_vllms_own_transfer_is_refused_by_both_sides(backend: Backend, no_gpu: None) -> None:
+    with pytest.raises(ValueError, match=f"engine.weight_transfer is '{backend}': .*allowed is object_store"):
+        WeightSender(torch.nn.Linear(1, 1), 0, backend, receivers=1)
+    with pytest.raises(ValueError, match=f"engine.weight_transfer is '{backend}': .*allowed is object_store"):
+        VllmEngine(str(SHIPPED_POLICY), weight_transfer=backend)
+
+
+def test_without_a_gpu_there_is_no_sleep(no_gpu: None) -> None:
+    with pytest.raises(ValueError, match=r"engine.sleep is true: .*allowed is false"):
+        VllmEngine(str(SHIPPED_POLICY), sleep=True)
