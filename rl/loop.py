@@ -120,8 +120,8 @@ def run(
         with clock("teach"):
             taught = lesson.result() if lesson else {}
             taught_answers = answer_lesson.result() if answer_lesson else {}
-        bill = labelling.bill(clock.seconds("annotate"))
-        progress.count(bill)
+        cost = labelling.cost(clock.seconds("annotate"))
+        progress.count(cost)
 
         # 8. What happened is written down.
         hacking, warning = parts.watch.after(rollouts, scores)
@@ -134,7 +134,7 @@ def run(
                 policy,
                 engines.busy_seconds - busy,
                 len(engines),
-                batch.tokens + bill.tokens,
+                batch.tokens + cost.tokens,
             )
             | batch.metrics
             | reward_metrics(rollouts, scores, counts, labelling.chosen)
@@ -142,7 +142,7 @@ def run(
             | group("reward", {f"model_{name}": value for name, value in taught_answers.items()})
             | hacking
             | judge_metrics
-            | annotation_metrics(bill, counts, labelling.rollouts)
+            | annotation_metrics(cost, counts, labelling.rollouts)
             | policy_metrics(policy)
             | selection_metrics(candidates, informative, parts.buffer)
             | group("selection", offered)

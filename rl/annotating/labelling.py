@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rewards.annotation.annotator import Annotation, Bill, Continuation
+from rewards.annotation.annotator import Annotation, Continuation, LabelCost
 from rewards.annotation.budgets import Budget, make_budget
 from rewards.annotation.predicted_bis import predicted_balanced_information
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
@@ -90,9 +90,9 @@ class Labelling:
         """All continuations so far, of each step of each chosen rollout."""
         return self._annotation.continuations()
 
-    def bill(self, seconds: float) -> Bill:
+    def cost(self, seconds: float) -> LabelCost:
         """What it took; ``seconds`` is how long the loop waited."""
-        return self._annotation.bill(seconds)
+        return self._annotation.cost(seconds)
 
     def judged(self, say: Callable[[str], None]) -> tuple[list[Annotated], dict[str, float]]:
         """The labelled rollouts, with the judge's verdicts where there are any, and metrics of that."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rewards.annotation.annotator import Bill
+from rewards.annotation.annotator import LabelCost
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.manifest import list_files
 from rl.config import Config
@@ -46,11 +46,11 @@ class Progress:
     fixed_tokens: float = 0.0
     start: dict[str, float] = field(default_factory=dict)
 
-    def count(self, bill: Bill) -> None:
-        """Add a step's annotation to the bill."""
-        self.continuations += bill.continuations
-        self.tokens += bill.tokens
-        self.fixed_tokens += bill.fixed_tokens
+    def count(self, cost: LabelCost) -> None:
+        """Add what a step's labels took."""
+        self.continuations += cost.continuations
+        self.tokens += cost.tokens
+        self.fixed_tokens += cost.fixed_tokens
 
     def save(self, config: Config, parts: Parts) -> Path:
         """Write ``checkpoints/step-N`` under a temporary name, rename it, and delete the oldest ones beyond the limit.

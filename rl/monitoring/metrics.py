@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rewards.annotation.annotator import Bill
+from rewards.annotation.annotator import LabelCost
 from rewards.annotation.hybrid_labels import Agreement
 from rewards.annotation.judge import Judgement
 from rewards.measuring.by_kind import KINDS, labels_by_kind, scores_by_kind
@@ -121,21 +121,23 @@ def _score_metrics(
     } | {f"reward/mprm_{kind}": score for kind, score in scores_by_kind(rollouts, scores).items()}
 
 
-def annotation_metrics(bill: Bill, counts: Sequence[StepCounts], rollouts: Sequence[Rollout] = ()) -> dict[str, float]:
+def annotation_metrics(
+    cost: LabelCost, counts: Sequence[StepCounts], rollouts: Sequence[Rollout] = ()
+) -> dict[str, float]:
     """What a step's Monte-Carlo labels cost, and what was got for it; by the kind of step, too, given the rollouts that
     the counts belong to."""
     by_kind: dict[str, float] = {}
     for kind, (labelled, positive) in labels_by_kind(rollouts, counts if rollouts else ()).items():
         by_kind |= {f"annotation/labelled_{kind}": float(labelled), f"annotation/positive_{kind}": positive}
     return by_kind | {
-        "annotation/continuations": float(bill.continuations),
-        "annotation/tokens": float(bill.tokens),
-        "annotation/truncated": bill.truncated / bill.continuations if bill.continuations else float("nan"),
-        "annotation/rounds": float(bill.rounds),
-        "annotation/seconds": bill.seconds,
-        "annotation/saved_continuations": float(bill.saved_continuations),
-        "annotation/saved_tokens": bill.saved_tokens,
-        "annotation/saved_seconds": bill.saved_seconds,
+        "annotation/continuations": float(cost.continuations),
+        "annotation/tokens": float(cost.tokens),
+        "annotation/truncated": cost.truncated / cost.continuations if cost.continuations else float("nan"),
+        "annotation/rounds": float(cost.rounds),
+        "annotation/seconds": cost.seconds,
+        "annotation/saved_continuations": float(cost.saved_continuations),
+        "annotation/saved_tokens": cost.saved_tokens,
+        "annotation/saved_seconds": cost.saved_seconds,
         "annotation/labelled": _mean([bool(entry.sampled.any()) for entry in counts]),
     }
 

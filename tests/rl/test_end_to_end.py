@@ -191,8 +191,8 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
     options += ["learner.dynamic_sampling=refill", "learner.truncated=penalise", "learner.credit=monte_carlo"]
     process = sieve("train", SMOKE, f"output_dir={run}", *options)
     assert process.returncode == 0, process.stderr
-    bill = json.loads((run / "summary.json").read_text())["annotation"]
-    assert bill["fixed_tokens"] == bill["tokens"], "the fixed budget, and nothing shared"
+    cost = json.loads((run / "summary.json").read_text())["annotation"]
+    assert cost["fixed_tokens"] == cost["tokens"], "the fixed budget, and nothing shared"
     found = metrics(run, timed=True)
     steps = [found[step] for step in (1, 2, 3, 4)]
     assert sum(values["perf/rounds"] for values in steps) > 4

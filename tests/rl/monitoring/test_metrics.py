@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import rl
-from rewards.annotation.annotator import Bill
+from rewards.annotation.annotator import LabelCost
 from rewards.records import Annotated, Rollout, StepScores
 from rl.monitoring import metric_table, metrics
 from rl.monitoring.metric_table import METRICS
@@ -118,11 +118,13 @@ def test_without_a_score_nothing_is_said_of_scores(rollout: Rollout) -> None:
     assert found["reward/steps"] == len(rollout.steps) and not [name for name in found if "mprm" in name]
 
 
-A_BILL = Bill(continuations=4, tokens=6, truncated=1, rounds=2, seconds=3.0, fixed_continuations=16, fixed_tokens=30.0)
+A_COST = LabelCost(
+    continuations=4, tokens=6, truncated=1, rounds=2, seconds=3.0, fixed_continuations=16, fixed_tokens=30.0
+)
 
 
 def test_annotation_metrics_worked_by_hand() -> None:
-    assert annotation_metrics(A_BILL, [some_counts([1, 0]), some_counts([0, 0], 0)]) == {
+    assert annotation_metrics(A_COST, [some_counts([1, 0]), some_counts([0, 0], 0)]) == {
         "annotation/continuations": 4.0,
         "annotation/tokens": 6.0,
         "annotation/truncated": 0.25,
@@ -133,7 +135,7 @@ def test_annotation_metrics_worked_by_hand() -> None:
         "annotation/saved_seconds": 12.0,
         "annotation/labelled": 0.5,
     }
-    assert isnan(annotation_metrics(replace(A_BILL, continuations=0), [])["annotation/truncated"])
+    assert isnan(annotation_metrics(replace(A_COST, continuations=0), [])["annotation/truncated"])
 
 
 def test_steps_with_kinds_are_reported_by_kind() -> None:
@@ -144,7 +146,7 @@ def test_steps_with_kinds_are_reported_by_kind() -> None:
     rewards = reward_metrics(rollouts, [scored(0.9), scored(0.2, 0.6, 0.5)], [], [])
     assert rewards["reward/mprm_perception"] == pytest.approx(0.4)
     assert rewards["reward/mprm_reasoning"] == 0.5
-    labels = annotation_metrics(A_BILL, [some_counts([1]), some_counts([3, 0, 0], [8, 8, 0])], rollouts)
+    labels = annotation_metrics(A_COST, [some_counts([1]), some_counts([3, 0, 0], [8, 8, 0])], rollouts)
     by_kind = {name: value for name, value in labels.items() if name.endswith(("_perception", "_reasoning"))}
     assert by_kind == {"annotation/labelled_perception": 2.0, "annotation/positive_perception": 0.5}
     assert set(by_kind) < set(METRICS)
@@ -217,7 +219,7 @@ def test_every_metric_that_is_made_is_documented() -> None:
     batch, scores = [an_annotated([1, 0])], np.ones(1)
     made = {
         *reward_metrics([a_rollout([1])], [scored(0.5)], [], []),
-        *annotation_metrics(A_BILL, []),
+        *annotation_metrics(A_COST, []),
         *group("selection", buffer.offer(batch, scores)),
         *selection_metrics(gather_candidates(batch), scores, buffer),
         *pace_metrics(5.0, SAID, 8.0, 2, 250),
