@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
-from rl.annotating.labelling import Labelling
 from rl.checkpoints.checkpoint import Progress
 from rl.config import Config
 from rl.config.section import is_due
@@ -26,11 +25,9 @@ from rl.monitoring.metrics import (
     selection_metrics,
 )
 from rl.monitoring.monitor import Monitor
-from rl.monitoring.recording import Offer
 from rl.parts import Parts
 from rl.rollouts.staleness import check_one_version, check_versions_sent
 from rl.workers.pending import Pending
-from selection.selectors import apply_selector
 
 
 def run(
@@ -72,7 +69,7 @@ def run(
             check_one_version(scores)
 
         # 3. The engines begin to continue some rollouts from each of their steps.
-        labelling = Labelling(config, parts, step, prompts, rollouts, scores)
+        labelling = parts.labeller.begin(step, prompts, rollouts, scores)
 
         # 4. Scores and outcome rewards become one advantage a token, and the policy takes its step …
         if waits_for == "scores":
@@ -87,22 +84,17 @@ def run(
         with clock("annotate"):
             labelling.finish()
         with clock("judge"):
-            annotated, judge_metrics = labelling.judged(monitor.say)
-        counts = [entry.counts for entry in annotated]
+            labels = labelling.labels(clock.seconds("annotate"), monitor.say)
+        counts = [entry.counts for entry in labels.annotated]
 
         # 6. The buffer keeps the informative rollouts, and every few steps the MPRM trains on them.
         with clock("select"):
-            candidates = labelling.candidates(annotated)
-            informative = apply_selector(f"selection.selector {config.selection.selector}", parts.selector, candidates)
-            for_learning = parts.held_back.split(annotated)
-            offered = parts.buffer.offer([annotated[i] for i in for_learning], informative[for_learning])
+            offer = parts.lessons.offer(step, labels.annotated, labelling.scores, labelling.entropy())
         with clock("teach"):
-            due = config.mprm.learns_after(step + 1) and len(parts.buffer) > 0
-            lesson = _teach(config, parts) if due else None
+            lesson = parts.lessons.begin(parts.mprm, step)
             answer_lesson = parts.answers.teach(step, prompts, rollouts)
-        offer = Offer(labelling.chosen, annotated, labelling.continuations(), informative, parts.buffer.kept())
         if parts.recording:
-            parts.recording.step(step + 1, prompts, rollouts, scores, offer)
+            parts.recording.step(step + 1, prompts, rollouts, scores, labels, offer)
 
         # 7. The new weights go back to the engines, behind whatever they are sampling.
         with clock("rollout"):
@@ -118,10 +110,9 @@ def run(
             sent = parts.transfer.send(progress.step)
             stream.weights_sent(progress.step)
         with clock("teach"):
-            taught = lesson.result() if lesson else {}
+            taught = lesson.result()
             taught_answers = answer_lesson.result() if answer_lesson else {}
-        cost = labelling.cost(clock.seconds("annotate"))
-        progress.count(cost)
+        progress.count(labels.cost)
 
         # 8. What happened is written down.
         hacking, warning = parts.watch.after(rollouts, scores)
@@ -134,24 +125,23 @@ def run(
                 policy,
                 engines.busy_seconds - busy,
                 len(engines),
-                batch.tokens + cost.tokens,
+                batch.tokens + labels.cost.tokens,
             )
             | batch.metrics
-            | reward_metrics(rollouts, scores, counts, labelling.chosen)
+            | reward_metrics(rollouts, scores, counts, labels.places)
             | group("reward", answer_metrics)
             | group("reward", {f"model_{name}": value for name, value in taught_answers.items()})
             | hacking
-            | judge_metrics
-            | annotation_metrics(cost, counts, labelling.rollouts)
+            | labels.judge
+            | annotation_metrics(labels.cost, counts, [entry.rollout for entry in labels.annotated])
             | policy_metrics(policy)
-            | selection_metrics(candidates, informative, parts.buffer)
-            | group("selection", offered)
+            | selection_metrics(offer)
             | group("mprm", taught)
             | progress.ledger.finished(progress.step),
         )
-        monitor.distribution(progress.step, "selection/scores_offered", informative)
-        monitor.distribution(progress.step, "selection/scores_kept", parts.buffer.kept_scores())
-        monitor.rollouts(progress.step, prompts, rollouts, scores, offer)
+        monitor.distribution(progress.step, "selection/scores_offered", offer.informative)
+        monitor.distribution(progress.step, "selection/scores_kept", offer.kept_scores)
+        monitor.rollouts(progress.step, prompts, rollouts, scores, labels, offer)
         if warning and config.watch.action == "warn":
             monitor.say(f"step {progress.step}: {warning}")
         if progress.step < config.steps:
@@ -185,9 +175,3 @@ def _everywhere(parts: Parts, method: str) -> None:
     """Have every engine do something, and wait for it."""
     for answer in parts.engines.start_all(method):
         answer.result()
-
-
-def _teach(config: Config, parts: Parts) -> Pending[dict[str, float]]:
-    """Begin an update of the MPRM, watched by its guard."""
-    samples = parts.buffer.draw(config.mprm.lesson_size)
-    return parts.mprm.start("update", samples, parts.held_back.entries(), config.mprm.guard_margin)

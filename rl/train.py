@@ -91,7 +91,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                     if progress.step < config.steps:
                         return Outcome(folder, progress.step, None)
                     end = evaluations.after(progress.step)
-                summary = _summary(progress, end, parts.buffer.seen, len(parts.buffer), memory.gib)
+                summary = _summary(progress, end, parts.lessons.buffer.seen, len(parts.lessons.buffer), memory.gib)
                 text = json.dumps(summary, indent=2) + "\n"
                 with replacing(folder / SUMMARY_FILE) as path:
                     path.write_text(text)

@@ -20,9 +20,6 @@ from rl.files.run_files import CHECKPOINTS, checkpoints
 from rl.parts import Parts
 from rl.rollouts.staleness import check_versions_sent
 from rl.workers.pending import Pending
-from selection.rows import load_buffer, save_buffer
-
-BUFFER_FILE, HELD_BACK_FILE = "buffer.parquet", "held_back.parquet"
 
 
 @dataclass
@@ -76,8 +73,7 @@ class Progress:
                 parts.mprm.start("save", (partial / "mprm").absolute()),
             ]
             saving += parts.answers.save(partial)
-            save_buffer(parts.buffer.state(), partial / BUFFER_FILE)
-            parts.held_back.save(partial / HELD_BACK_FILE)
+            parts.lessons.save(partial)
             (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
             for answer in saving:
                 answer.result()
@@ -101,8 +97,7 @@ class Progress:
         """
         newest = checkpoints(folder)[-1].absolute()
         try:
-            parts.buffer.restore(load_buffer(newest / BUFFER_FILE))
-            parts.held_back.load(newest / HELD_BACK_FILE)
+            parts.lessons.load(newest)
             loading = parts.answers.load(newest)
         except ValueError as error:
             raise ConfigError(str(error)) from None
@@ -110,8 +105,7 @@ class Progress:
         state = json.loads((newest / "progress.json").read_text())
         parts.stream.restore(state.pop("stream"))
         parts.watch.restore(state.pop("watch"))
-        if (judge := state.pop("judge")) is not None and parts.judge is not None:
-            parts.judge.restore(judge)
+        parts.labeller.restore(state.pop("judge"))
         for answer in loading:
             answer.result()
         progress = cls(folder, ledger, **state)
@@ -136,5 +130,5 @@ def _controller_state(parts: Parts) -> dict[str, object]:
     return {
         "stream": parts.stream.state(),
         "watch": parts.watch.state(),
-        "judge": parts.judge.state() if parts.judge is not None else None,
+        "judge": parts.labeller.state(),
     }

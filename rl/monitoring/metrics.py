@@ -14,9 +14,9 @@ from rewards.annotation.hybrid_labels import Agreement
 from rewards.annotation.judge import Judgement
 from rewards.measuring.by_kind import KINDS, labels_by_kind, scores_by_kind
 from rewards.records import Rollout, StepCounts, StepScores
+from rl.monitoring.report import Offer
 from selection.bis import step_statistics
-from selection.buffer import StreamingBuffer
-from selection.candidates import Candidates, gather_candidates
+from selection.candidates import gather_candidates
 
 PACE = ("seconds", "tokens", "flops_utilisation")
 """What the learner says of its step that is not about the policy."""
@@ -158,19 +158,19 @@ def judge_metrics(judgement: Judgement, agreement: Agreement) -> dict[str, float
     return group("annotation", values)
 
 
-def selection_metrics(candidates: Candidates, scores: np.ndarray, buffer: StreamingBuffer) -> dict[str, float]:
+def selection_metrics(offer: Offer) -> dict[str, float]:
     """What was offered to the buffer, and what it holds now; means over the rollouts with a labelled step."""
-    statistics, kept = step_statistics(candidates), step_statistics(gather_candidates(buffer.kept()))
+    statistics, kept = step_statistics(offer.candidates), step_statistics(gather_candidates(offer.kept))
     labelled, kept_labelled = statistics.labelled > 0, kept.labelled > 0
     return {
-        "selection/seen": float(buffer.seen),
-        "selection/score": _mean(scores[~np.isnan(scores)]),
+        "selection/seen": float(offer.seen),
+        "selection/score": _mean(offer.informative[~np.isnan(offer.informative)]),
         "selection/mixture": _mean(statistics.mixture[labelled]),
         "selection/reliability": _mean(statistics.reliability[labelled]),
         "selection/all_negative": _mean(statistics.all_negative[labelled]),
         "selection/kept_mixture": _mean(kept.mixture[kept_labelled]),
         "selection/kept_reliability": _mean(kept.reliability[kept_labelled]),
-    } | group("selection", buffer.statistics())
+    } | group("selection", offer.buffer)
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

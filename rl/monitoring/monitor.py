@@ -20,7 +20,7 @@ from rl.evaluating.heldout import Evaluation
 from rl.files.run_files import METRICS_FILE, TENSORBOARD
 from rl.monitoring.console import Console
 from rl.monitoring.dashboard import dashboard_layout, write_hyperparameters
-from rl.monitoring.recording import Offer
+from rl.monitoring.report import Labels, Offer
 from rl.monitoring.rollout_picture import choose_shown, draw_rollout, monte_carlo_labels
 from rl.tasks.task import KnowsSteps, Task
 
@@ -96,6 +96,7 @@ class Monitor:
         prompts: Sequence[Prompt],
         rollouts: Sequence[Rollout],
         scores: Sequence[StepScores],
+        labels: Labels,
         offer: Offer,
     ) -> None:
         """Record how the MPRM scores a policy step's rollouts, and what was made of them; every so many steps, show a
@@ -104,11 +105,11 @@ class Monitor:
             of_these = [s.scores for r, s in zip(rollouts, scores, strict=True) if r.outcome == outcome]
             self.distribution(step, f"mprm/scores_of_{told}_rollouts", np.concatenate([np.zeros(0), *of_these]))
         if step == 1 or is_due(SHOWN_EVERY, step):
-            shown = choose_shown(prompts, rollouts, scores, offer, self._encoder.decode)
+            shown = choose_shown(prompts, rollouts, scores, labels, offer, self._encoder.decode)
             for slot, entry in enumerate(shown):
                 picture = np.asarray(draw_rollout(entry))
                 self._writer.add_image(f"rollouts/{slot}", picture, step, dataformats="HWC")
-            known, wrong = monte_carlo_labels(scores, offer)
+            known, wrong = monte_carlo_labels(scores, labels)
             self._finding_wrong_steps(step, "mprm/finding_wrong_steps_by_monte_carlo", known, wrong)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rewards.process_model.labels import hard
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
-from rl.monitoring.recording import Offer
+from rl.monitoring.report import Labels, Offer
 from selection.rows import identity
 
 WIDTH = 350
@@ -197,6 +197,7 @@ def choose_shown(
     prompts: Sequence[Prompt],
     rollouts: Sequence[Rollout],
     scores: Sequence[StepScores],
+    labels: Labels,
     offer: Offer,
     decode: Callable[[Sequence[int]], str],
 ) -> list[ShownRollout]:
@@ -204,10 +205,11 @@ def choose_shown(
 
     Args:
         prompts, rollouts, scores: All of the step's rollouts, the prompt of each, and the MPRM's scores of each.
-        offer: Which of them were labelled, and kept.
+        labels: Which of them were labelled.
+        offer: Which of these were kept.
         decode: From completion tokens to text.
     """
-    annotated = dict(zip(offer.places, offer.annotated, strict=True))
+    annotated = dict(zip(labels.places, labels.annotated, strict=True))
     kept = {identity(entry) for entry in offer.kept}
     labelled_first = sorted(range(len(rollouts)), key=lambda place: place not in annotated)
     firsts = {rollouts[place].group: place for place in reversed(labelled_first)}
@@ -225,12 +227,12 @@ def choose_shown(
     ]
 
 
-def monte_carlo_labels(scores: Sequence[StepScores], offer: Offer) -> tuple[np.ndarray, np.ndarray]:
+def monte_carlo_labels(scores: Sequence[StepScores], labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     """The MPRM's scores of the S labelled steps of a policy step, (S,), and which of them have a negative label, (S,);
     none without an MPRM."""
-    scored = np.concatenate([np.zeros(0), *(scores[place].scores for place in offer.places)])
-    labels = np.concatenate([np.zeros(0), *(hard(entry.counts) for entry in offer.annotated)])
+    scored = np.concatenate([np.zeros(0), *(scores[place].scores for place in labels.places)])
+    label = np.concatenate([np.zeros(0), *(hard(entry.counts) for entry in labels.annotated)])
     if not len(scored):
         return scored, np.zeros(0, dtype=bool)
-    labelled = ~np.isnan(labels)
-    return scored[labelled], labels[labelled] == 0
+    labelled = ~np.isnan(label)
+    return scored[labelled], label[labelled] == 0

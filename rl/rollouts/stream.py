@@ -16,7 +16,7 @@ from rl.workers.pending import Pending
 
 
 class Engines(Protocol):
-    """What the stream needs of `rl.workers.engine_pool.EnginePool`."""
+    """What the stream, and whoever labels, need of `rl.workers.engine_pool.EnginePool`."""
 
     def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
         """Begin to answer the requests, behind everything that was asked for before."""

@@ -24,10 +24,10 @@ from rl.monitoring.dashboard import METRICS as HEADLINES
 from rl.monitoring.dashboard import SETTINGS, dashboard_layout, write_hyperparameters
 from rl.monitoring.metric_table import METRICS
 from rl.monitoring.monitor import Monitor
-from rl.monitoring.recording import Offer
+from rl.monitoring.report import Labels, Offer
 from rl.monitoring.rollout_picture import SHOWN, choose_shown, monte_carlo_labels
 from rl.tasks.grid import GridTask
-from tests.fixtures.builders import a_prompt, a_rollout, some_counts
+from tests.fixtures.builders import a_prompt, a_rollout, an_offer, some_counts, some_labels
 
 NO_MPRM = {"mprm": {"enabled": False}, "annotation": {"share": 0}, "learner": {"credit": "outcome"}}
 EVERYTHING = {
@@ -45,7 +45,7 @@ def some_scores(*scores: float) -> StepScores:
     return StepScores(np.array(scores), mprm_version=1)
 
 
-def a_step(groups: int = 6) -> tuple[list[Prompt], list[Rollout], list[StepScores], Offer]:
+def a_step(groups: int = 6) -> tuple[list[Prompt], list[Rollout], list[StepScores], Labels, Offer]:
     """Two rollouts of two steps in each group; of the last two groups, the second one is labelled, and one is kept."""
     places = range(2 * groups)
     prompts = [a_prompt(f"prompt {place // 2}") for place in places]
@@ -55,7 +55,7 @@ def a_step(groups: int = 6) -> tuple[list[Prompt], list[Rollout], list[StepScore
     scores = [some_scores(0.25, 0.01 * place) for place in places]
     labelled = [2 * groups - 3, 2 * groups - 1]
     annotated = [Annotated(prompts[p], rollouts[p], some_counts([3, 0], [4, 4])) for p in labelled]
-    return prompts, rollouts, scores, Offer(labelled, annotated, [], np.zeros(2), annotated[1:])
+    return prompts, rollouts, scores, some_labels(labelled, annotated), an_offer(annotated, annotated[1:])
 
 
 def read(run: Path) -> EventAccumulator:
@@ -80,8 +80,8 @@ def test_every_chart_shows_metrics_that_exist(values: dict[str, dict[str, object
 
 
 def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:
-    prompts, rollouts, scores, offer = a_step()
-    shown = choose_shown(prompts, rollouts, scores, offer, lambda tokens: f" step {tokens[0]}\n")
+    prompts, rollouts, scores, labels, offer = a_step()
+    shown = choose_shown(prompts, rollouts, scores, labels, offer, lambda tokens: f" step {tokens[0]}\n")
     assert len(shown) == SHOWN
     assert [entry.rollout for entry in shown] == [rollouts[place] for place in (9, 11, 0, 2)]
     assert [entry.counts is not None for entry in shown] == [True, True, False, False]
@@ -91,14 +91,14 @@ def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:
 
 
 def test_monte_carlo_labels_are_those_of_labelled_steps() -> None:
-    _, rollouts, scores, offer = a_step()
-    found, wrong = monte_carlo_labels(scores, offer)
+    _, rollouts, scores, labels, _ = a_step()
+    found, wrong = monte_carlo_labels(scores, labels)
     assert found.tolist() == [0.25, 0.09, 0.25, 0.11] and wrong.tolist() == [False, True, False, True]
-    missing = dataclasses.replace(offer.annotated[0], counts=some_counts([0, 1], [0, 4]))
-    found, wrong = monte_carlo_labels(scores, dataclasses.replace(offer, annotated=[missing, offer.annotated[1]]))
+    missing = dataclasses.replace(labels.annotated[0], counts=some_counts([0, 1], [0, 4]))
+    found, wrong = monte_carlo_labels(scores, dataclasses.replace(labels, annotated=[missing, labels.annotated[1]]))
     assert found.tolist() == [0.09, 0.25, 0.11] and wrong.tolist() == [False, False, True]
     without = [some_scores()] * len(rollouts)
-    assert [len(values) for values in monte_carlo_labels(without, offer)] == [0, 0]
+    assert [len(values) for values in monte_carlo_labels(without, labels)] == [0, 0]
 
 
 def test_settings_are_there_once_and_are_the_newest(tmp_path: Path) -> None:

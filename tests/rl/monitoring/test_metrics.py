@@ -16,6 +16,7 @@ import pytest
 import rl
 from rewards.annotation.annotator import LabelCost
 from rewards.records import Annotated, Rollout, StepScores
+from rl.config import Config
 from rl.monitoring import metric_table, metrics
 from rl.monitoring.metric_table import METRICS
 from rl.monitoring.metrics import (
@@ -27,9 +28,7 @@ from rl.monitoring.metrics import (
     reward_metrics,
     selection_metrics,
 )
-from selection.buffer import BufferSettings, StreamingBuffer
-from selection.candidates import gather_candidates
-from selection.selectors import SelectorSettings, make_selector
+from rl.reward_models.lessons import Lessons
 from tests.fixtures.builders import (
     a_prompt,
     a_rollout,
@@ -158,11 +157,9 @@ def test_selection_metrics_worked_by_hand() -> None:
         Annotated(a_prompt(), a_rollout([1, 1], tokens=[place]), some_counts(correct, sampled))
         for place, (correct, sampled) in enumerate((([4, 0], 8), ([0, 0], 8), ([2, 2], 8), ([0, 0], 0)))
     ]
-    candidates = gather_candidates(batch)
-    scores = make_selector("bis", SelectorSettings(alpha=1))(candidates)
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.7, capacity=10), seed=0)
-    buffer.offer(batch, scores)
-    assert selection_metrics(candidates, scores, buffer) == {
+    selection = {"selector": "bis", "alpha": 1, "keep_ratio": 0.7, "capacity": 10}
+    lessons = Lessons(Config.model_validate({"selection": selection}))
+    assert selection_metrics(lessons.offer(0, batch, None, None)) == {
         "selection/seen": 4.0,
         "selection/score": pytest.approx((0.625 + 1.0 + 0.25) / 3),
         "selection/mixture": pytest.approx(0.25 / 3),
@@ -176,6 +173,11 @@ def test_selection_metrics_worked_by_hand() -> None:
         "selection/age": 0.0,
         "selection/kept_all_negative": 0.5,
         "selection/share/total": 1.0,
+        "selection/kept": 0.5,
+        "selection/left/all_negative": 0.0,
+        "selection/left/capacity": 0.0,
+        "selection/left/outranked": 0.0,
+        "selection/left/replaced": 0.0,
     }
 
 
@@ -215,13 +217,11 @@ def test_every_documented_metric_is_there_once_and_fully() -> None:
 
 
 def test_every_metric_that_is_made_is_documented() -> None:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=1.0, capacity=4), seed=0)
-    batch, scores = [an_annotated([1, 0])], np.ones(1)
+    lessons = Lessons(Config())
     made = {
         *reward_metrics([a_rollout([1])], [scored(0.5)], [], []),
         *annotation_metrics(A_COST, []),
-        *group("selection", buffer.offer(batch, scores)),
-        *selection_metrics(gather_candidates(batch), scores, buffer),
+        *selection_metrics(lessons.offer(0, [an_annotated([1, 0])], None, None)),
         *pace_metrics(5.0, SAID, 8.0, 2, 250),
         *policy_metrics(SAID),
     }
