@@ -43,11 +43,13 @@ class Progress:
     fixed_tokens: float = 0.0
     start: dict[str, float] = field(default_factory=dict)
 
-    def count(self, cost: LabelCost) -> None:
-        """Add what a step's labels took."""
+    def advance(self, cost: LabelCost) -> dict[str, float]:
+        """A policy step is finished, and its labels took so much; gives the ledger's metrics."""
+        self.step += 1
         self.continuations += cost.continuations
         self.tokens += cost.tokens
         self.fixed_tokens += cost.fixed_tokens
+        return self.ledger.finished(self.step)
 
     def save(self, config: Config, parts: Parts) -> Path:
         """Write ``checkpoints/step-N`` under a temporary name, rename it, and delete the oldest ones beyond the limit.

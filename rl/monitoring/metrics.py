@@ -14,7 +14,7 @@ from rewards.annotation.hybrid_labels import Agreement
 from rewards.annotation.judge import Judgement
 from rewards.measuring.by_kind import KINDS, labels_by_kind, scores_by_kind
 from rewards.records import Rollout, StepCounts, StepScores
-from rl.monitoring.report import Offer
+from rl.monitoring.report import Offer, StepReport
 from selection.bis import step_statistics
 from selection.candidates import gather_candidates
 
@@ -45,6 +45,28 @@ class StageClock:
         """``perf/STAGE_seconds`` for each stage, and ``perf/step_seconds`` since the clock was made."""
         stages = {f"perf/{stage}_seconds": seconds for stage, seconds in self._seconds.items()}
         return stages | {"perf/step_seconds": time.perf_counter() - self._start}
+
+
+def step_metrics(report: StepReport) -> dict[str, float]:
+    """All metrics of a policy step, by their full names."""
+    pace, batch, labels, said = report.pace, report.batch, report.labels, report.said
+    tokens = batch.tokens + labels.cost.tokens
+    labelled, counts = [entry.rollout for entry in labels.annotated], [entry.counts for entry in labels.annotated]
+    return (
+        pace.stages
+        | pace_metrics(pace.stages["perf/step_seconds"], said.policy, pace.busy_seconds, pace.engines, tokens)
+        | batch.metrics
+        | reward_metrics(batch.rollouts, report.scores, counts, labels.places)
+        | group("reward", said.answers)
+        | group("reward", {f"model_{name}": value for name, value in said.outcome_model.items()})
+        | said.hacking
+        | labels.judge
+        | annotation_metrics(labels.cost, counts, labelled)
+        | policy_metrics(said.policy)
+        | selection_metrics(report.offer)
+        | group("mprm", said.mprm)
+        | pace.run
+    )
 
 
 def group(name: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -12,20 +12,22 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rewards.files.whole_file import replacing
 from rewards.models.encoding import Encoder
-from rewards.records import Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.config.section import is_due
 from rl.errors import ConfigError
-from rl.evaluating.heldout import Evaluation
 from rl.files.run_files import METRICS_FILE, TENSORBOARD
 from rl.monitoring.console import Console
 from rl.monitoring.dashboard import dashboard_layout, write_hyperparameters
-from rl.monitoring.report import Labels, Offer
+from rl.monitoring.metrics import step_metrics
+from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import choose_shown, draw_rollout, monte_carlo_labels
 from rl.tasks.task import KnowsSteps, Task
 
 SHOWN_EVERY = 10
 """Policy steps between pictures of rollouts."""
+
+Finding = tuple[np.ndarray, np.ndarray]
+"""The MPRM's scores of S steps (S,), and which of these are wrong (S,)."""
 
 
 class Monitor:
@@ -55,10 +57,23 @@ class Monitor:
             text = json.dumps(config.model_dump(mode="json"), indent=2)
             self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
 
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record the scalars of one policy step."""
+    def step(self, step: int, report: StepReport) -> None:
+        """Record one policy step; every so many steps, show a few of its rollouts."""
+        metrics = step_metrics(report)
         self._write(step, metrics)
         self._console.step(step, self._config.steps, metrics)
+        self._distribution(step, "selection/scores_offered", report.offer.informative)
+        self._distribution(step, "selection/scores_kept", report.offer.kept_scores)
+        scored = list(zip(report.batch.rollouts, report.scores, strict=True))
+        for told, outcome in (("right", 1.0), ("wrong", 0.0)):
+            of_these = [entry.scores for rollout, entry in scored if rollout.outcome == outcome]
+            self._distribution(step, f"mprm/scores_of_{told}_rollouts", np.concatenate([np.zeros(0), *of_these]))
+        if step == 1 or is_due(SHOWN_EVERY, step):
+            for slot, shown in enumerate(choose_shown(report, self._encoder.decode)):
+                picture = np.asarray(draw_rollout(shown))
+                self._writer.add_image(f"rollouts/{slot}", picture, step, dataformats="HWC")
+            finding = monte_carlo_labels(report.scores, report.labels)
+            self._finding_wrong_steps(step, "mprm/finding_wrong_steps_by_monte_carlo", finding)
 
     def say(self, text: str) -> None:
         """A line for whoever watches."""
@@ -68,56 +83,31 @@ class Monitor:
         """While inside, whoever watches sees what takes so long."""
         return self._console.waiting(what)
 
-    def distribution(self, step: int, name: str, values: np.ndarray) -> None:
-        """Record a histogram of the finite ones among the values, if there are any."""
-        finite = values[np.isfinite(values)]
-        if len(finite):
-            self._writer.add_histogram(name, finite, step)
-
-    def evaluation(self, step: int, evaluation: Evaluation) -> dict[str, float]:
-        """Record a held-out evaluation; gives its metrics back."""
-        metrics = evaluation.metrics()
+    def evaluation(self, step: int, metrics: Mapping[str, float], finding: Finding | None) -> None:
+        """Record a held-out evaluation, and how well it finds wrong steps, where anybody knows them."""
         self._write(step, metrics)
-        if evaluation.steps is not None:
-            self._finding_wrong_steps(
-                step, "mprm/finding_wrong_steps", evaluation.steps.scores, ~evaluation.steps.so_far
-            )
+        if finding is not None:
+            self._finding_wrong_steps(step, "mprm/finding_wrong_steps", finding)
         self._console.evaluation(step, metrics)
-        return metrics
 
     def further_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record what was found out beside the held-out evaluation."""
         self._write(step, metrics)
         self._console.further_evaluation(step, metrics)
 
-    def rollouts(
-        self,
-        step: int,
-        prompts: Sequence[Prompt],
-        rollouts: Sequence[Rollout],
-        scores: Sequence[StepScores],
-        labels: Labels,
-        offer: Offer,
-    ) -> None:
-        """Record how the MPRM scores a policy step's rollouts, and what was made of them; every so many steps, show a
-        few of them."""
-        for told, outcome in (("right", 1.0), ("wrong", 0.0)):
-            of_these = [s.scores for r, s in zip(rollouts, scores, strict=True) if r.outcome == outcome]
-            self.distribution(step, f"mprm/scores_of_{told}_rollouts", np.concatenate([np.zeros(0), *of_these]))
-        if step == 1 or is_due(SHOWN_EVERY, step):
-            shown = choose_shown(prompts, rollouts, scores, labels, offer, self._encoder.decode)
-            for slot, entry in enumerate(shown):
-                picture = np.asarray(draw_rollout(entry))
-                self._writer.add_image(f"rollouts/{slot}", picture, step, dataformats="HWC")
-            known, wrong = monte_carlo_labels(scores, labels)
-            self._finding_wrong_steps(step, "mprm/finding_wrong_steps_by_monte_carlo", known, wrong)
-
     def close(self) -> None:
         """Flush and close the files."""
         self._writer.close()
 
-    def _finding_wrong_steps(self, step: int, name: str, scores: np.ndarray, wrong: np.ndarray) -> None:
-        """Record a precision-recall curve: a step with a low score (S,) is called wrong; some (S,) are."""
+    def _distribution(self, step: int, name: str, values: np.ndarray) -> None:
+        """Record a histogram of the finite ones among the values, if there are any."""
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            self._writer.add_histogram(name, finite, step)
+
+    def _finding_wrong_steps(self, step: int, name: str, finding: Finding) -> None:
+        """Record a precision-recall curve: a step with a low score is called wrong; some are."""
+        scores, wrong = finding
         if wrong.any():
             self._writer.add_pr_curve(name, wrong, 1 - scores, step)
 

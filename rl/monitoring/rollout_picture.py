@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rewards.process_model.labels import hard
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
-from rl.monitoring.report import Labels, Offer
+from rl.monitoring.report import Labels, StepReport
 from selection.rows import identity
 
 WIDTH = 350
@@ -193,33 +193,21 @@ def _font() -> ImageFont.FreeTypeFont:
 SHOWN = 4
 
 
-def choose_shown(
-    prompts: Sequence[Prompt],
-    rollouts: Sequence[Rollout],
-    scores: Sequence[StepScores],
-    labels: Labels,
-    offer: Offer,
-    decode: Callable[[Sequence[int]], str],
-) -> list[ShownRollout]:
-    """The first rollouts of different groups, labelled ones before others.
-
-    Args:
-        prompts, rollouts, scores: All of the step's rollouts, the prompt of each, and the MPRM's scores of each.
-        labels: Which of them were labelled.
-        offer: Which of these were kept.
-        decode: From completion tokens to text.
-    """
-    annotated = dict(zip(labels.places, labels.annotated, strict=True))
-    kept = {identity(entry) for entry in offer.kept}
+def choose_shown(report: StepReport, decode: Callable[[Sequence[int]], str]) -> list[ShownRollout]:
+    """The first of a policy step's rollouts of different groups, labelled ones before others; ``decode`` gives the text
+    of tokens."""
+    rollouts = report.batch.rollouts
+    annotated = dict(zip(report.labels.places, report.labels.annotated, strict=True))
+    kept = {identity(entry) for entry in report.offer.kept}
     labelled_first = sorted(range(len(rollouts)), key=lambda place: place not in annotated)
     firsts = {rollouts[place].group: place for place in reversed(labelled_first)}
     shown = [place for place in labelled_first if firsts[rollouts[place].group] == place][:SHOWN]
     return [
         ShownRollout(
-            prompt=prompts[place],
+            prompt=report.batch.prompts[place],
             rollout=rollouts[place],
             steps=[decode(rollouts[place].token_ids[span.start : span.end]).strip() for span in rollouts[place].steps],
-            scores=scores[place].scores,
+            scores=report.scores[place].scores,
             counts=annotated[place].counts if place in annotated else None,
             kept=place in annotated and identity(annotated[place]) in kept,
         )

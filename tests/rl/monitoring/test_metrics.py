@@ -27,10 +27,12 @@ from rl.monitoring.metrics import (
     policy_metrics,
     reward_metrics,
     selection_metrics,
+    step_metrics,
 )
 from rl.reward_models.lessons import Lessons
 from tests.fixtures.builders import (
     a_prompt,
+    a_report,
     a_rollout,
     an_annotated,
     some_counts,
@@ -199,6 +201,31 @@ def test_pace_worked_by_hand() -> None:
     ahead = pace_metrics(5.0, SAID, busy_seconds=11.0, engines=2, tokens=250)
     assert ahead["perf/engine_idle"] == 0 and ahead["perf/engine_busy_seconds"] == 5.5
     assert policy_metrics(SAID) == {"policy/loss": 0.5}
+
+
+def test_a_report_becomes_metrics_each_where_it_belongs() -> None:
+    prompts, rollouts = [a_prompt("a"), a_prompt("b")], [a_rollout(prompt="a"), a_rollout(prompt="b", outcome=0.0)]
+    report = a_report(prompts, rollouts, [scored(0.75, 0.5), scored(0.25, 0.25)], labelled=[1], kept=[1])
+    said = replace(
+        report.said,
+        policy=SAID,
+        mprm={"loss": 0.25},
+        outcome_model={"loss": 0.125},
+        answers={"model": 0.75},
+        hacking={"reward/hacking_gap": 0.5},
+    )
+    labels = replace(report.labels, cost=A_COST, judge={"annotation/judged": 1.0})
+    made = step_metrics(replace(report, said=said, labels=labels))
+    assert made["perf/tokens_per_second"] == 100 + 6, "sampled for rollouts and for labels"
+    assert (made["perf/engine_idle"], made["perf/learner_seconds"], made["perf/wall_seconds"]) == (0.5, 2.0, 60.0)
+    assert (made["policy/loss"], made["mprm/loss"], made["reward/model_loss"]) == (0.5, 0.25, 0.125)
+    assert (made["reward/model"], made["reward/hacking_gap"], made["reward/groups"]) == (0.75, 0.5, 1.0)
+    assert made["reward/mprm_error"] == pytest.approx((0.75 + 0.25) / 2), "labels 1 and 0 of the second rollout"
+    assert made["annotation/labelled"] == made["annotation/judged"] == 1.0 and made["annotation/tokens"] == 6.0
+    assert made["selection/kept_mixture"] == 0.25
+    order = list(dict.fromkeys(name.partition("/")[0] for name in made))
+    assert order == ["perf", "reward", "annotation", "policy", "selection", "mprm"]
+    assert list(made)[-1] == "perf/wall_seconds"
 
 
 def test_every_documented_metric_is_there_once_and_fully() -> None:
