@@ -1,26 +1,25 @@
-"""What a run leaves behind while it runs: TensorBoard, ``metrics.jsonl``, and a table or lines in the terminal."""
+"""What a run leaves behind while it runs: what its loggers write, and a table or lines in the terminal."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
-from rewards.files.whole_file import replacing
 from rewards.models.encoding import Encoder
 from rl.config import Config
 from rl.config.section import is_due
-from rl.errors import ConfigError
-from rl.files.run_files import METRICS_FILE, TENSORBOARD
+from rl.files.run_files import TENSORBOARD
 from rl.monitoring.console import Console
-from rl.monitoring.dashboard import dashboard_layout, write_hyperparameters
 from rl.monitoring.metrics import step_metrics
+from rl.monitoring.metrics_file import MetricsFile
 from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import choose_shown, draw_rollout, monte_carlo_labels
+from rl.monitoring.tensorboard import TensorBoard
+from rl.monitoring.writer import Writer
 from rl.tasks.task import KnowsSteps, Task
 
 SHOWN_EVERY = 10
@@ -31,31 +30,17 @@ Finding = tuple[np.ndarray, np.ndarray]
 
 
 class Monitor:
-    """Writes metrics down. Opened on a run that goes on, it forgets what lies after ``step`` and goes on from there.
+    """Says what every logger writes, and what the terminal shows.
 
     Args:
-        folder: The run folder.
         config: The experiment.
         encoder: Decodes the steps of shown rollouts.
-        task: Where their prompts come from.
         console: The terminal's view.
-        step: Policy steps already taken; None for a run that begins, or begins anew without having been saved.
+        writers: The loggers; see `open_writers`.
     """
 
-    def __init__(
-        self, folder: Path, config: Config, encoder: Encoder, task: Task, console: Console, step: int | None
-    ) -> None:
-        self._config, self._encoder, self._console = config, encoder, console
-        self._lines = folder / METRICS_FILE
-        known = -1 if step is None else step
-        _forget_after(self._lines, known, keep_evaluation=known < config.steps)
-        # Before the run's own file is there: TensorBoard goes on reading the newest one alone.
-        write_hyperparameters(folder / TENSORBOARD, config)
-        self._writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=known + 1)
-        self._writer.add_custom_scalars(dashboard_layout(config, isinstance(task, KnowsSteps)))
-        if step is None:
-            text = json.dumps(config.model_dump(mode="json"), indent=2)
-            self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
+    def __init__(self, config: Config, encoder: Encoder, console: Console, writers: Sequence[Writer]) -> None:
+        self._config, self._encoder, self._console, self._writers = config, encoder, console, writers
 
     def step(self, step: int, report: StepReport) -> None:
         """Record one policy step; every so many steps, show a few of its rollouts."""
@@ -71,7 +56,8 @@ class Monitor:
         if step == 1 or is_due(SHOWN_EVERY, step):
             for slot, shown in enumerate(choose_shown(report, self._encoder.decode)):
                 picture = np.asarray(draw_rollout(shown))
-                self._writer.add_image(f"rollouts/{slot}", picture, step, dataformats="HWC")
+                for writer in self._writers:
+                    writer.image(step, f"rollouts/{slot}", picture)
             finding = monte_carlo_labels(report.scores, report.labels)
             self._finding_wrong_steps(step, "mprm/finding_wrong_steps_by_monte_carlo", finding)
 
@@ -96,54 +82,48 @@ class Monitor:
         self._console.further_evaluation(step, metrics)
 
     def close(self) -> None:
-        """Flush and close the files."""
-        self._writer.close()
+        """Close the loggers."""
+        for writer in self._writers:
+            writer.close()
 
     def _distribution(self, step: int, name: str, values: np.ndarray) -> None:
         """Record a histogram of the finite ones among the values, if there are any."""
         finite = values[np.isfinite(values)]
-        if len(finite):
-            self._writer.add_histogram(name, finite, step)
+        for writer in self._writers if len(finite) else ():
+            writer.histogram(step, name, finite)
 
     def _finding_wrong_steps(self, step: int, name: str, finding: Finding) -> None:
         """Record a precision-recall curve: a step with a low score is called wrong; some are."""
         scores, wrong = finding
-        if wrong.any():
-            self._writer.add_pr_curve(name, wrong, 1 - scores, step)
+        for writer in self._writers if wrong.any() else ():
+            writer.curve(step, name, wrong, 1 - scores)
 
     def _write(self, step: int, metrics: Mapping[str, float]) -> None:
         finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
-        for name, value in finite.items():
-            self._writer.add_scalar(name, value, step)
-        with self._lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step} | finite) + "\n")
+        for writer in self._writers:
+            writer.scalars(step, finite)
 
 
-def _forget_after(path: Path, step: int, keep_evaluation: bool = True) -> None:
-    """Drop the lines of steps after ``step``: an interrupted run wrote them and its resumption writes them again.
+def open_writers(config: Config, folder: Path, task: Task, step: int | None) -> list[Writer]:
+    """The loggers of a run. Opened on one that goes on, they forget what lies after ``step`` and go on from there.
 
-    The evaluation of ``step`` itself may have to go with them: the last one comes after the last checkpoint, all others
-    come before theirs.
+    Args:
+        config: The experiment.
+        folder: The run folder.
+        task: Where its prompts come from.
+        step: Policy steps already taken; None for a run that begins, or begins anew without having been saved.
 
     Raises:
-        ConfigError: A line is broken.
+        ConfigError: What is there already is broken.
     """
-    if not path.exists():
-        return
-    # A run that was killed may have torn its last line.
-    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    steps = [_step_of(path, number, line) for number, line in enumerate(whole, start=1)]
-    kept = [
-        line
-        for line, of in zip(whole, steps, strict=True)
-        if of < step or (of == step and (keep_evaluation or b'"perf/step_seconds"' in line))
+    known = -1 if step is None else step
+    writers: list[Writer] = [
+        # First: it refuses a broken file before anything is written.
+        MetricsFile(folder, known, keep_evaluation=known < config.steps),
+        TensorBoard(folder / TENSORBOARD, config, isinstance(task, KnowsSteps), known),
     ]
-    with replacing(path) as partial:
-        partial.write_bytes(b"".join(kept))
-
-
-def _step_of(path: Path, number: int, line: bytes) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path}:{number}: allowed is an object of numbers with a step") from None
+    if step is None:
+        text = json.dumps(config.model_dump(mode="json"), indent=2)
+        for writer in writers:
+            writer.text(0, "config", "\n".join(f"    {line}" for line in text.splitlines()))
+    return writers

@@ -23,7 +23,7 @@ from rl.monitoring.console import Console
 from rl.monitoring.dashboard import METRICS as HEADLINES
 from rl.monitoring.dashboard import SETTINGS, dashboard_layout, write_hyperparameters
 from rl.monitoring.metric_table import METRICS
-from rl.monitoring.monitor import Monitor
+from rl.monitoring.monitor import Monitor, open_writers
 from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import SHOWN, choose_shown, monte_carlo_labels
 from rl.tasks.grid import GridTask
@@ -120,7 +120,8 @@ def with_loss(loss: float) -> StepReport:
 
 def test_a_run_fills_the_dashboard_and_a_resumed_one_goes_on(tmp_path: Path, encoder: Encoder) -> None:
     def monitor(step: int | None) -> Monitor:
-        return Monitor(tmp_path, Config(steps=3), encoder, GridTask(), Console(), step)
+        config = Config(steps=3)
+        return Monitor(config, encoder, Console(), open_writers(config, tmp_path, GridTask(), step))
 
     steps = ScoredSteps(
         np.array([0.9, 0.2, 0.8, 0.3]), np.array([True, False, True, False]), np.ones(4, bool), ["a"] * 4, [""] * 4
