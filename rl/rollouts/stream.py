@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rl.monitoring.report import Delivery
 from rl.rollouts.groups import Group, Round
 from rl.rollouts.making import check_readable
 from rl.rollouts.staleness import StalenessGate
@@ -16,7 +17,7 @@ from rl.workers.pending import Pending
 
 
 class Engines(Protocol):
-    """What the stream needs of `rl.workers.engine_pool.EnginePool`."""
+    """What the stream, and whoever labels, need of `rl.workers.engine_pool.EnginePool`."""
 
     def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
         """Begin to answer the requests, behind everything that was asked for before."""
@@ -47,23 +48,6 @@ class StreamSettings:
     dynamic_sampling: Literal["off", "drop", "refill"] = "off"
     refill_rounds: int = 4
     segment_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What one policy step trains on.
-
-    Attributes:
-        prompts: Of each rollout.
-        rollouts: Group by group.
-        metrics: What there is to say about them, under full names.
-        tokens: Tokens that the engines wrote since the last delivery.
-    """
-
-    prompts: list[Prompt]
-    rollouts: list[Rollout]
-    metrics: dict[str, float]
-    tokens: int
 
 
 @dataclass

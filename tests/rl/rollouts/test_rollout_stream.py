@@ -23,9 +23,10 @@ from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
 from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.monitoring.report import Delivery
 from rl.rollouts.making import make_group
 from rl.rollouts.staleness import StalenessGate
-from rl.rollouts.stream import Delivery, RolloutStream, StreamSettings
+from rl.rollouts.stream import RolloutStream, StreamSettings
 from rl.tasks.grid import GridTask
 from rl.workers.pending import Ready
 from tests.fixtures.builders import a_prompt
