@@ -13,8 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from rewards.files.whole_file import replacing
 from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout, StepScores
+from rewards.section import is_due
 from rl.config import Config
-from rl.config.section import is_due
 from rl.errors import ConfigError
 from rl.evaluating.heldout import Evaluation
 from rl.files.run_files import METRICS_FILE, TENSORBOARD
