@@ -27,9 +27,10 @@ from rl.monitoring.metrics import (
     reward_metrics,
     selection_metrics,
 )
-from selection.buffer import BufferSettings, StreamingBuffer
+from selection.buffer import StreamingBuffer
 from selection.candidates import gather_candidates
-from selection.selectors import SelectorSettings, make_selector
+from selection.config import SelectionConfig
+from selection.selectors import make_selector
 from tests.fixtures.builders import (
     a_prompt,
     a_rollout,
@@ -157,8 +158,8 @@ def test_selection_metrics_worked_by_hand() -> None:
         for place, (correct, sampled) in enumerate((([4, 0], 8), ([0, 0], 8), ([2, 2], 8), ([0, 0], 0)))
     ]
     candidates = gather_candidates(batch)
-    scores = make_selector("bis", SelectorSettings(alpha=1))(candidates)
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.7, capacity=10), seed=0)
+    scores = make_selector("bis", SelectionConfig(alpha=1))(candidates)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.7, capacity=10, max_all_negative=1), seed=0)
     buffer.offer(batch, scores)
     assert selection_metrics(candidates, scores, buffer) == {
         "selection/seen": 4.0,
@@ -213,7 +214,7 @@ def test_every_documented_metric_is_there_once_and_fully() -> None:
 
 
 def test_every_metric_that_is_made_is_documented() -> None:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=1.0, capacity=4), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=1.0, capacity=4, max_all_negative=1), seed=0)
     batch, scores = [an_annotated([1, 0])], np.ones(1)
     made = {
         *reward_metrics([a_rollout([1])], [scored(0.5)], [], []),
