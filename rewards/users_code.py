@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+class UsersCodeError(RuntimeError):
+    """A task, verifier, selector or credit rule of the user's failed, or gave what is none; the message says which and
+    why, in one line."""
+
+
 @contextmanager
 def in_one_line(
-    what: str, kind: Callable[[str], Exception], let_through: tuple[type[Exception], ...] = ()
+    what: str, kind: Callable[[str], Exception] = UsersCodeError, let_through: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
     """Turn what the block raises into an error of another kind.
 

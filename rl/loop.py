@@ -45,7 +45,7 @@ def run(
 
     Raises:
         WorkerError: A worker died, raised, or did not answer in time.
-        TaskError, VerifierError, SelectorError, CreditError: The user's task, verifier, selector or credit rule failed.
+        UsersCodeError: The user's task, verifier, selector or credit rule failed.
         CheckpointError: A checkpoint could not be written.
         RewardHackingError: ``watch.action`` is ``stop``, and a threshold was crossed; there is a checkpoint.
     """

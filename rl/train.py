@@ -69,7 +69,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
         if resume:
             others_kept_out.enter_context(only_one(folder))
 
-        def sitting() -> Outcome:
+        def attempt() -> Outcome:
             goes_on = resume or bool(checkpoints(folder))
             try:
                 with console.waiting(f"starting {config.engine.count} {config.engine.kind} engine(s), {others}"):
@@ -101,7 +101,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
             finally:
                 ray.shutdown()
 
-        return recovering(sitting, config.recovery.attempts, ledger, console.say, stopped)
+        return recovering(attempt, config.recovery.attempts, ledger, console.say, stopped)
 
 
 def _first_lessons(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rewards.users_code import in_one_line
+from rewards.users_code import UsersCodeError, in_one_line
 from selection.bis import balanced_information, step_statistics
 from selection.bis_posterior import posterior_balanced_information
 from selection.candidates import Candidates
@@ -16,10 +16,6 @@ Selector = Callable[[Candidates], np.ndarray]
 """``candidates -> scores (B,)``, from 0 on: higher is more worth keeping, NaN is not to be kept at any ratio."""
 
 SMALLEST_PROBABILITY = 1e-6  # keeps the loss of a step finite where the MPRM is sure and wrong
-
-
-class SelectorError(Exception):
-    """A selector failed, or gave back something that is no scores; the message says which and why, in one line."""
 
 
 def make_selector(name: str, settings: SelectionConfig) -> Selector:
@@ -36,12 +32,12 @@ def apply_selector(name: str, selector: Selector, candidates: Candidates) -> np.
     """The selector's scores (B,), numbers or NaN; whatever a user's selector does, there is one line about it.
 
     Raises:
-        SelectorError: It raised, or did not return one number a rollout; ``name`` says which selector.
+        UsersCodeError: It raised, or did not return one number a rollout; ``name`` says which selector.
     """
-    with in_one_line(f"{name} failed", SelectorError):
+    with in_one_line(f"{name} failed"):
         scores = np.asarray(selector(candidates), dtype=float)
     if scores.shape != (len(candidates),):
-        raise SelectorError(
+        raise UsersCodeError(
             f"{name} gave scores of shape {scores.shape} for {len(candidates)} rollouts; allowed is one score a rollout"
         )
     return scores

@@ -9,7 +9,7 @@ import numpy as np
 
 from rewards.credit.comparison import Comparison, group_normalised
 from rewards.records import Rollout, StepCounts
-from rewards.users_code import in_one_line
+from rewards.users_code import UsersCodeError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,22 @@ One that does without ``scores`` says ``needs_scores = False``: it may get empty
 """
 
 
-class CreditError(Exception):
-    """A credit rule failed, or did not give one finite number a token."""
-
-
 def apply_rule(name: str, rule: CreditRule, batch: ScoredBatch) -> list[np.ndarray]:
     """The rule's advantages (or rewards): one array (T,) of finite numbers for each rollout.
 
     Raises:
-        CreditError: It raised, or gave something else; ``name`` says which rule.
+        UsersCodeError: It raised, or gave something else; ``name`` says which rule.
     """
-    with in_one_line(f"{name} failed", CreditError):
+    with in_one_line(f"{name} failed"):
         given = [np.asarray(tokens, dtype=float) for tokens in rule(batch)]
     shapes, allowed = [tokens.shape for tokens in given], [(len(r.token_ids),) for r in batch.rollouts]
     if len(shapes) != len(allowed):
-        raise CreditError(f"{name} gave {len(shapes)} arrays for {len(allowed)} rollouts; allowed is one a rollout")
+        raise UsersCodeError(f"{name} gave {len(shapes)} arrays for {len(allowed)} rollouts; allowed is one a rollout")
     for place, (tokens, shape) in enumerate(zip(given, allowed, strict=True)):
         if tokens.shape != shape:
-            raise CreditError(f"{name} gave rollout {place} the shape {tokens.shape}; allowed is one a token, {shape}")
+            raise UsersCodeError(
+                f"{name} gave rollout {place} the shape {tokens.shape}; allowed is one a token, {shape}"
+            )
         if not np.isfinite(tokens).all():
-            raise CreditError(f"{name} gave rollout {place} a number that is not finite; allowed are finite ones")
+            raise UsersCodeError(f"{name} gave rollout {place} a number that is not finite; allowed are finite ones")
     return given

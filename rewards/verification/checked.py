@@ -6,18 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from rewards.users_code import in_one_line
+from rewards.users_code import UsersCodeError, in_one_line
 from rewards.verification.verifiers import Verifier
-
-
-class VerifierError(RuntimeError):
-    """A verifier, or its reader of answers, failed or gave something that is no verdict, or no answer; the message says
-    which and why, in one line."""
 
 
 @dataclass(frozen=True)
 class CheckedVerifier:
-    """A verifier that says true or false, and reads an answer or none, or stops everything with a `VerifierError`.
+    """A verifier that says true or false, and reads an answer or none, or stops everything with a `UsersCodeError`.
 
     Attributes:
         name: For messages.
@@ -28,11 +23,11 @@ class CheckedVerifier:
     verifier: Verifier
 
     def __call__(self, completion: str, reference: str) -> bool:
-        with in_one_line(f"{self.name} failed", VerifierError):
+        with in_one_line(f"{self.name} failed"):
             verdict = self.verifier(completion, reference)
             if verdict in (True, False):
                 return bool(verdict)
-        raise VerifierError(f"{self.name} gave {verdict!r} for an answer; allowed is true or false")
+        raise UsersCodeError(f"{self.name} gave {verdict!r} for an answer; allowed is true or false")
 
     @property
     def answer_of(self) -> Callable[[str], str | None] | None:
@@ -42,8 +37,8 @@ class CheckedVerifier:
 
     def _read(self, reader: Callable[[str], str | None], completion: str) -> str | None:
         name = f"{self.name}: answer_of"
-        with in_one_line(f"{name} failed", VerifierError):
+        with in_one_line(f"{name} failed"):
             answer = reader(completion)
         if answer is not None and not isinstance(answer, str):
-            raise VerifierError(f"{name} gave a {type(answer).__name__}; allowed is text, or None without an answer")
+            raise UsersCodeError(f"{name} gave a {type(answer).__name__}; allowed is text, or None without an answer")
         return answer

@@ -1,4 +1,4 @@
-"""What a run has taken, over all its sittings and recoveries: unlike a checkpoint, it never goes back."""
+"""What a run has taken, over all its starts and recoveries: unlike a checkpoint, it never goes back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ledger:
         furthest: The last policy step that was ever finished; a run that went back to a checkpoint takes steps up to
             it once more.
         recoveries: Times that the run began anew because it had lost a worker.
-        before: Wall-clock seconds of earlier sittings.
+        before: Wall-clock seconds of earlier starts.
         began: When this one began, by `time.perf_counter`.
     """
 
@@ -39,7 +39,7 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
-        """The ledger of a run folder, from here on in a new sitting; empty where there is none.
+        """The ledger of a run folder, from here on in a new start; empty where there is none.
 
         Raises:
             ConfigError: It is damaged.
@@ -59,7 +59,7 @@ class Ledger:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds so far, what was in vain included."""
+        """Wall-clock seconds so far, work that was lost included."""
         return self.before + time.perf_counter() - self.began
 
     def finished(self, step: int) -> dict[str, float]:

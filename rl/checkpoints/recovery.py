@@ -17,16 +17,16 @@ Result = TypeVar("Result")
 
 
 def recovering(
-    sitting: Callable[[], Result],
+    attempt: Callable[[], Result],
     attempts: int,
     ledger: Ledger,
     say: Callable[[str], None],
     stopped: Callable[[], bool],
 ) -> Result:
-    """Call ``sitting`` until it comes to an end, and once more each time that it loses a worker.
+    """Call ``attempt`` until it comes to an end, and once more each time that it loses a worker.
 
     Args:
-        sitting: Goes on from the newest checkpoint, and lets go of all workers before it returns or raises.
+        attempt: Goes on from the newest checkpoint, and lets go of all workers before it returns or raises.
         attempts: How often in a row it is called again without having finished a policy step that it never finished
             before.
         ledger: Of the run; recoveries are counted there.
@@ -40,7 +40,7 @@ def recovering(
     left, furthest, lost = attempts, ledger.furthest, ""
     while True:
         try:
-            return sitting()
+            return attempt()
         except LostWorkerError as error:
             lost = str(error)
         except ConfigError as error:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rewards.credit.batch import CreditError
 from rewards.records import PromptError
-from rewards.verification.checked import VerifierError
+from rewards.users_code import UsersCodeError
 from rl.checkpoints.run_folder import choose_run_folder
 from rl.commands.ending import FAILURE, USER_ERROR, fail
 from rl.config import Config
@@ -15,14 +14,9 @@ from rl.files.run_files import checkpoints
 from rl.monitoring.console import Console
 from rl.monitoring.summary import summary_lines
 from rl.monitoring.terminal import typed_command
-from rl.tasks.task import TaskError
 from rl.train import train
-from selection.selectors import SelectorError
 
-FAILURES = (
-    *(WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError),
-    *(TaskError, VerifierError, SelectorError, CreditError),
-)
+FAILURES = (WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError, UsersCodeError)
 
 
 def run(config: Config, resume: Path | None) -> None:

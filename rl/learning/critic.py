@@ -226,12 +226,6 @@ class Critic:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self._accelerator.device)
 
 
-def foretold_share(estimates: Sequence[Estimate]) -> float:
-    """How much the values with which a policy step began knew of its returns; see
-    `rl.learning.critic.explained_variance`."""
-    return explained_variance([e.values for e in estimates], [e.returns for e in estimates])
-
-
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor's whole content, also where ranks hold parts of it."""
     whole = getattr(tensor, "full_tensor", None)

@@ -20,7 +20,7 @@ from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
 from rl.config import Config
 from rl.learning import policy_files, zero_files
-from rl.learning.critic import Critic, foretold_share
+from rl.learning.critic import Critic, explained_variance
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
 from rl.learning.policy_files import adapter_weights, plain_weights, save_policy, saved_weights
@@ -125,7 +125,9 @@ class PolicyLearner:
         metrics = {name: float(np.mean([one[name] for one in taken])) for name in tried[0] if taken}
         metrics["skipped"] = float(len(tried) - len(taken))
         if estimates := [row.estimate for row in rows if row.estimate is not None]:
-            metrics["explained_variance"] = foretold_share(estimates)
+            metrics["explained_variance"] = explained_variance(
+                [e.values for e in estimates], [e.returns for e in estimates]
+            )
         metrics |= advantage_statistics([row.experience for row in rows])
         return metrics | self._speed(experiences, time.perf_counter() - started)
 
@@ -160,7 +162,11 @@ class PolicyLearner:
             if self._accelerator.is_main_process:
                 (folder / REFERENCE_FILE).parent.mkdir(exist_ok=True)
                 save_file({name: state[name].contiguous() for name in self._learning}, folder / REFERENCE_FILE)
-        extra = {"version": self.version, "in_vain": self._patience.in_vain, "entropy_bonus": self._bonus.state()}
+        extra = {
+            "version": self.version,
+            "in_vain": self._patience.steps_without_update,
+            "entropy_bonus": self._bonus.state(),
+        }
         self._store.save_optimizer(self._optimizer, self._wrapped, folder, extra, self._accelerator.is_main_process)
         if self._critic is not None:
             self._critic.save(folder)
@@ -173,7 +179,7 @@ class PolicyLearner:
             with self._reference.in_place():
                 self._store.put_weights(self._wrapped, load_file(folder / REFERENCE_FILE))
         extra = self._store.load_optimizer(self._optimizer, self._wrapped, folder)
-        self.version, self._patience.in_vain = extra["version"], extra["in_vain"]
+        self.version, self._patience.steps_without_update = extra["version"], extra["in_vain"]
         self._bonus.restore(extra["entropy_bonus"])
         if self._critic is not None:
             self._critic.load(folder)

@@ -105,11 +105,11 @@ class Patience:
     Attributes:
         most: Policy steps in a row without any optimizer step that could be taken; None where no optimizer step may be
             left out, since the weights have moved by the time that its gradient is known.
-        in_vain: How many there have been in a row.
+        steps_without_update: How many there have been in a row.
     """
 
     most: int | None
-    in_vain: int = 0
+    steps_without_update: int = 0
 
     def taken(self, tried: Sequence[Mapping[str, float]], version: int) -> list[Mapping[str, float]]:
         """The optimizer steps of a policy step that could be taken.
@@ -122,11 +122,11 @@ class Patience:
             FloatingPointError: They are too few for too long.
         """
         taken = [one for one in tried if is_finite(one)]
-        self.in_vain = 0 if taken else self.in_vain + 1
+        self.steps_without_update = 0 if taken else self.steps_without_update + 1
         left_out = len(taken) < len(tried)
-        if left_out if self.most is None else self.in_vain > self.most:
+        if left_out if self.most is None else self.steps_without_update > self.most:
             last = next(one for one in reversed(tried) if not is_finite(one))
             numbers = ", ".join(f"{name} {last[name]}" for name in FINITE if name in last)
-            in_a_row = f", {self.in_vain} in a row like that" if self.in_vain > 1 else ""
+            in_a_row = f", {self.steps_without_update} in a row like that" if self.steps_without_update > 1 else ""
             raise FloatingPointError(f"policy update {version + 1}: {numbers}{in_a_row}")
         return taken

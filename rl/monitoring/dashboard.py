@@ -102,7 +102,7 @@ SUFFIX = ".settings"
 
 
 def write_hyperparameters(folder: Path, config: Config) -> None:
-    """Put the settings of a run into its TensorBoard folder, in the place of those of an earlier sitting.
+    """Put the settings of a run into its TensorBoard folder, in the place of those of an earlier start.
 
     They have a file of their own, since TensorBoard believes the first settings that it finds; the metrics are named
     alone, and have the values that the run's scalars had last.

@@ -261,7 +261,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     ),
     "perf/staleness": ("policy versions between sampling and training", "at most `max_staleness`", "nothing"),
     "perf/wall_seconds": (
-        "wall-clock seconds of the run so far, all sittings together, what was done in vain included",
+        "wall-clock seconds of the run so far, all starts together, work that was lost included",
         "grows evenly",
         "nothing",
     ),

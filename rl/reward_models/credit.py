@@ -62,7 +62,7 @@ class CreditAssignment:
             counts: Of the rollouts that were annotated, None for the others; empty where that is not known yet.
 
         Raises:
-            CreditError: The rule failed.
+            UsersCodeError: The rule failed.
         """
         settings = self.settings
         if settings.truncated == "penalise":

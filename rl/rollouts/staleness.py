@@ -20,10 +20,8 @@ class StalenessGate:
     next batch while the learner works.
 
     >>> gate = StalenessGate(max_staleness=1)
-    >>> gate.may_sample(step=1, engine_version=0), gate.may_sample(step=2, engine_version=0)
-    (True, False)
-    >>> gate.check(step=1, policy_version=0)
-    1
+    >>> gate.furthest(version=0), gate.check(step=1, policy_version=0)
+    (1, 1)
 
     Raises:
         ValueError: ``max_staleness`` is negative.
@@ -34,12 +32,8 @@ class StalenessGate:
             raise ValueError(f"max_staleness is {max_staleness}; allowed is 0 or more")
         self.max_staleness = max_staleness
 
-    def may_sample(self, step: int, engine_version: int) -> bool:
-        """Whether rollouts for policy step ``step`` may be sampled by ``engine_version``."""
-        return step <= self.furthest(engine_version)
-
     def furthest(self, version: int) -> int:
-        """The last policy step that may train on rollouts of ``version``."""
+        """The last policy step that may train on rollouts of ``version``, so the last one to sample for with it."""
         return version + self.max_staleness
 
     def check(self, step: int, policy_version: int) -> int:

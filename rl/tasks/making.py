@@ -14,7 +14,7 @@ from rl.tasks.task import Task, checked_task
 
 
 def make_task(config: Config) -> Task:
-    """The task that the configuration names; one of the user's own raises nothing but `TaskError` and `PromptError`.
+    """The task that the configuration names; a user's own raises nothing but `UsersCodeError` and `PromptError`.
 
     Raises:
         ConfigError: There is no such task, its files are not as they should be, or one of the user's cannot be made.
@@ -51,7 +51,7 @@ def _own_task(make: Callable[[Config], Task], config: Config) -> Task:
 
 
 def make_verifier(config: Config) -> Verifier:
-    """The verifier that the configuration names; one of the user's own raises nothing but `VerifierError`.
+    """The verifier that the configuration names; one of the user's own raises nothing but `UsersCodeError`.
 
     Raises:
         ConfigError: There is none of that name.

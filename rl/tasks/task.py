@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from rewards.records import Prompt, PromptError
-from rewards.users_code import in_one_line
+from rewards.users_code import UsersCodeError, in_one_line
 
 Split = Literal["train", "heldout"]
 
@@ -54,13 +54,9 @@ LET_THROUGH = (PromptError,)
 TEXTS = ("id", "source", "question", "answer")
 
 
-class TaskError(RuntimeError):
-    """A task failed, or gave what is no prompt or no truth; the message says which and why, in one line."""
-
-
 @dataclass(frozen=True)
 class CheckedTask:
-    """A task that gives prompts, or stops everything with a `TaskError`, or a `PromptError` of its own.
+    """A task that gives prompts, or stops everything with a `UsersCodeError`, or a `PromptError` of its own.
 
     Attributes:
         name: For messages.
@@ -74,13 +70,13 @@ class CheckedTask:
 
     def prompt(self, split: Split, index: int) -> Prompt:
         asked = f"{self.name}: prompt({split!r}, {index})"
-        with in_one_line(f"{asked} failed", TaskError, LET_THROUGH):
+        with in_one_line(f"{asked} failed", let_through=LET_THROUGH):
             prompt = self.task.prompt(split, index)
         if not isinstance(prompt, Prompt):
-            raise TaskError(f"{asked} gave a {type(prompt).__name__}; allowed is a rewards.records.Prompt")
+            raise UsersCodeError(f"{asked} gave a {type(prompt).__name__}; allowed is a rewards.records.Prompt")
         for text in TEXTS:
             if not isinstance(value := getattr(prompt, text), str):
-                raise TaskError(f"{asked} gave {text} as a {type(value).__name__}; allowed is text")
+                raise UsersCodeError(f"{asked} gave {text} as a {type(value).__name__}; allowed is text")
         return prompt
 
 
@@ -92,10 +88,10 @@ class CheckedKnowing(CheckedTask):
 
     def step_truth(self, prompt: Prompt, steps: Sequence[str]) -> list[StepTruth]:
         asked = f"{self.name}: step_truth of {prompt.id}"
-        with in_one_line(f"{asked} failed", TaskError, LET_THROUGH):
+        with in_one_line(f"{asked} failed", let_through=LET_THROUGH):
             truths = list(self.task.step_truth(prompt, steps))
         if len(truths) != len(steps) or not all(isinstance(truth, StepTruth) for truth in truths):
-            raise TaskError(f"{asked} gave no list of {len(steps)} rl.tasks.task.StepTruth, one a step")
+            raise UsersCodeError(f"{asked} gave no list of {len(steps)} rl.tasks.task.StepTruth, one a step")
         return truths
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.users_code import UsersCodeError
 from selection.bis import step_statistics
 from selection.candidates import Candidates
 from selection.offline.corpus import (
@@ -19,7 +20,7 @@ from selection.offline.corpus import (
     read_evidence,
 )
 from selection.offline.training_records import LeftOut, TrainingRecord, training_record
-from selection.selectors import Selector, SelectorError, apply_selector
+from selection.selectors import Selector, apply_selector
 
 NO_SELECTOR_SCORE = "the selector gives it no score"
 
@@ -170,5 +171,5 @@ def _scores(scoring: Scoring, candidates: Candidates) -> np.ndarray:
         return np.zeros(0)
     try:
         return apply_selector(f"--selector {scoring.name}", scoring.selector, candidates)
-    except SelectorError as error:
+    except UsersCodeError as error:
         raise SelectionError(str(error)) from error

@@ -67,7 +67,7 @@ def test_a_run_that_loses_worker_after_worker_and_its_driver_is_one_that_loses_n
     assert [line["step"] for line in taken] == [1, 2, 3, 4], "each once"
     assert [line["perf/recoveries"] for line in taken] == [1, 1, 3, 3], "as of when each step was taken for good"
     passed = [line["perf/wall_seconds"] for line in taken]
-    assert passed == sorted(passed) and passed[-1] > seconds, "the killed sitting counts"
+    assert passed == sorted(passed) and passed[-1] > seconds, "the killed run counts"
     assert json.loads((run / "summary.json").read_text())["wall_seconds"] >= round(passed[-1], 1)
     assert checkpoints(run) == ["step-2", "step-4"]
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rewards.users_code import UsersCodeError
 from selection.candidates import Candidates
 from selection.config import SelectionConfig
 from selection.selectors import (
     NEED_COMPLEXITY,
     NEED_STEP_SCORES,
     SELECTORS,
-    SelectorError,
     apply_selector,
     make_selector,
 )
@@ -121,9 +121,9 @@ def test_an_unknown_selector() -> None:
 
 def test_a_users_selector_that_fails_is_told_in_one_line() -> None:
     batch = candidates([[(1, 8, 0.5)]])
-    with pytest.raises(SelectorError, match=r"^mine failed: RuntimeError: no idea what is informative$"):
+    with pytest.raises(UsersCodeError, match=r"^mine failed: RuntimeError: no idea what is informative$"):
         apply_selector("mine", failing, batch)
-    with pytest.raises(SelectorError, match=r"^mine gave scores of shape \(2,\) for 1 rollouts; allowed is"):
+    with pytest.raises(UsersCodeError, match=r"^mine gave scores of shape \(2,\) for 1 rollouts; allowed is"):
         apply_selector("mine", misshapen, batch)
-    with pytest.raises(SelectorError, match=r"^mine failed: ValueError"):
+    with pytest.raises(UsersCodeError, match=r"^mine failed: ValueError"):
         apply_selector("mine", lambda batch: ["high"], batch)  # type: ignore[arg-type, return-value]

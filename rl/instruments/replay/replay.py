@@ -56,7 +56,7 @@ def replay(stream: Path, config: Config) -> CellResult:
     Raises:
         ConfigError: There is no such stream or it is damaged, it does not know which steps are right, or the settings
             do not fit it.
-        SelectorError: A selector of the user's failed.
+        UsersCodeError: A selector of the user's failed.
     """
     recorded = _until_last_evaluation(open_stream(stream))
     _check(config, recorded)

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.credit.batch import CreditError, ScoredBatch, apply_rule
+from rewards.credit.batch import ScoredBatch, apply_rule
 from rewards.credit.placement import at_last_token, at_step_ends, rewards_to_go, without_separators
 from rewards.credit.rules import CREDIT_RULES
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.models.encoding import Encoder
 from rewards.models.steps import separator_tokens
+from rewards.users_code import UsersCodeError
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.credit_cases import (
@@ -151,7 +152,7 @@ def test_a_rule_of_ones_own_is_a_function_of_the_batch() -> None:
     ],
 )
 def test_what_a_rule_may_not_do_is_said_in_one_line(rule, message: str) -> None:
-    with pytest.raises(CreditError, match=message) as caught:
+    with pytest.raises(UsersCodeError, match=message) as caught:
         apply_rule("mine", rule, BATCH)
     assert "\n" not in str(caught.value)
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rewards.users_code import UsersCodeError
 from rewards.verification.answers import answer_reader
-from rewards.verification.checked import CheckedVerifier, VerifierError
+from rewards.verification.checked import CheckedVerifier
 from rl.config import Config
 from rl.tasks.making import make_verifier
 
@@ -30,7 +31,7 @@ def test_a_verdict_is_true_or_false(verdict: Any) -> None:
 
 @pytest.mark.parametrize("answer", [None, "yes", 0.5, 2, [True]])
 def test_anything_else_is_refused(answer: Any) -> None:
-    with pytest.raises(VerifierError, match=r"^mine gave .* for an answer; allowed is true or false$"):
+    with pytest.raises(UsersCodeError, match=r"^mine gave .* for an answer; allowed is true or false$"):
         CheckedVerifier("mine", lambda completion, reference: answer)("", "")
 
 
@@ -38,9 +39,9 @@ def test_what_it_raises_is_one_line() -> None:
     def failing(completion: str, reference: str) -> bool:
         raise KeyError("no\nsuch answer")
 
-    with pytest.raises(VerifierError, match=r"^mine failed: KeyError: 'no\\nsuch answer'$"):
+    with pytest.raises(UsersCodeError, match=r"^mine failed: KeyError: 'no\\nsuch answer'$"):
         CheckedVerifier("mine", failing)("", "")
-    with pytest.raises(VerifierError, match=r"^mine failed: ValueError: "):
+    with pytest.raises(UsersCodeError, match=r"^mine failed: ValueError: "):
         CheckedVerifier("mine", lambda completion, reference: np.zeros(2))("", "")  # type: ignore[arg-type, return-value]
 
 
@@ -59,7 +60,7 @@ def test_what_its_reader_of_answers_raises_is_one_line() -> None:
 
     read = answer_reader(CheckedVerifier("mine", LastWord()))
     assert read("it is 7") == "7"
-    with pytest.raises(VerifierError, match=r"^mine: answer_of failed: IndexError: list index out of range$"):
+    with pytest.raises(UsersCodeError, match=r"^mine: answer_of failed: IndexError: list index out of range$"):
         read("")
 
 
@@ -71,7 +72,7 @@ def test_an_answer_is_text_or_none(answer: Any) -> None:
 
     read = answer_reader(CheckedVerifier("mine", Counting()))
     assert read("") is None
-    with pytest.raises(VerifierError, match=r"^mine: answer_of gave a \w+; allowed is text, or None"):
+    with pytest.raises(UsersCodeError, match=r"^mine: answer_of gave a \w+; allowed is text, or None"):
         read("7")
 
 

@@ -26,16 +26,16 @@ from rl.workers.worker import Worker
 
 
 def losing(ledger: Ledger, steps: list[int]) -> Callable[[], str]:
-    """A run whose sittings each get as far as one of these policy steps and then lose a worker; the one after them
+    """A run whose attempts each get as far as one of these policy steps and then lose a worker; the one after them
     comes to its end."""
 
-    def sitting() -> str:
+    def attempt() -> str:
         if not steps:
             return "done"
         ledger.furthest = max(ledger.furthest, steps.pop(0))
         raise LostWorkerError("mprm.update: the worker died")
 
-    return sitting
+    return attempt
 
 
 def never() -> bool:
@@ -70,25 +70,25 @@ def test_what_a_new_worker_would_not_mend_is_not_tried_again(tmp_path: Path) -> 
     ledger, causes = Ledger.open(tmp_path), [WorkerError("mprm.update: KeyError: 3"), ConfigError("seed: no")]
     for cause in causes:
 
-        def sitting(cause: Exception = cause) -> None:
+        def attempt(cause: Exception = cause) -> None:
             raise cause
 
         with pytest.raises(type(cause), match=str(cause)):
-            recovering(sitting, 3, ledger, print, never)
+            recovering(attempt, 3, ledger, print, never)
     assert ledger.recoveries == 0
 
 
 def test_machines_that_took_their_room_with_them_are_said_to_have(tmp_path: Path) -> None:
     errors: list[Exception] = [LostWorkerError("mprm: gone"), ConfigError("needs 9 CPUs")]
 
-    def sitting() -> None:
+    def attempt() -> None:
         raise errors.pop(0)
 
     with pytest.raises(LostWorkerError, match=r"^mprm: gone; and the run cannot begin anew: needs 9 CPUs$"):
-        recovering(sitting, 3, Ledger.open(tmp_path), print, never)
+        recovering(attempt, 3, Ledger.open(tmp_path), print, never)
 
 
-def test_the_ledger_goes_on_in_the_next_sitting(tmp_path: Path) -> None:
+def test_the_ledger_goes_on_in_the_next_attempt(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.recoveries, ledger.before = 2, 1000.0
     found = ledger.finished(7)
@@ -169,7 +169,7 @@ def test_only_what_a_new_worker_might_mend_counts_as_lost() -> None:
 def test_a_worker_that_hangs_is_let_go_of_and_made_anew(tmp_path: Path) -> None:
     hung: list[int] = []
 
-    def sitting() -> int:
+    def attempt() -> int:
         worker = start_worker()
         try:
             pid = worker.call("who")
@@ -184,6 +184,6 @@ def test_a_worker_that_hangs_is_let_go_of_and_made_anew(tmp_path: Path) -> None:
             ray.shutdown()
 
     said: list[str] = []
-    pid = recovering(sitting, 3, Ledger.open(tmp_path), said.append, never)
+    pid = recovering(attempt, 3, Ledger.open(tmp_path), said.append, never)
     assert said == ["mprm.nap: no answer within 2 s (deadline); beginning anew (1 of 3) …"]
     assert pid not in hung and not psutil.pid_exists(hung[0]), "a process that is stopped is killed all the same"

@@ -11,13 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from rewards.records import Prompt, PromptError
+from rewards.users_code import UsersCodeError
 from rl.cli import app
 from rl.commands import train as train_command
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.tasks.grid import GridTask
 from rl.tasks.making import make_task
-from rl.tasks.task import KnowsSteps, Split, StepTruth, TaskError, checked_task
+from rl.tasks.task import KnowsSteps, Split, StepTruth, checked_task
 from tests.fixtures.builders import a_prompt
 
 HERE = "tests.rl.tasks.test_checked_task"
@@ -86,7 +87,7 @@ def test_a_good_task_is_as_it_was() -> None:
     ],
 )
 def test_what_is_no_prompt_is_one_line(given: Any, told: str) -> None:
-    with pytest.raises(TaskError, match=rf"^mine: prompt\('train', 7\) {told}$"):
+    with pytest.raises(UsersCodeError, match=rf"^mine: prompt\('train', 7\) {told}$"):
         checked_task("mine", Own(given)).prompt("train", 7)
 
 
@@ -107,7 +108,7 @@ def test_what_it_says_of_the_users_data_stays() -> None:
 def test_what_is_no_truth_is_one_line(given: Any, told: str) -> None:
     task = checked_task("mine", Knowing(given))
     assert isinstance(task, KnowsSteps)
-    with pytest.raises(TaskError, match=f"^mine: step_truth of row/7 {told}"):
+    with pytest.raises(UsersCodeError, match=f"^mine: step_truth of row/7 {told}"):
         task.step_truth(a_prompt("row/7"), ["one", "two"])
 
 
