@@ -17,9 +17,10 @@ import time
 import numpy as np
 
 from rewards.records import Annotated, Prompt, Rollout, StepCounts
-from selection.buffer import BufferSettings, StreamingBuffer
+from selection.buffer import StreamingBuffer
 from selection.candidates import gather_candidates
-from selection.selectors import SelectorSettings, make_selector
+from selection.config import SelectionConfig
+from selection.selectors import make_selector
 
 SOURCES, TOKENS = 4, 45
 
@@ -43,8 +44,8 @@ def make_stream(rollouts: int, seed: int = 0) -> list[Annotated]:
 
 def seconds_to_offer(stream: list[Annotated], capacity: int, batch: int) -> float:
     """Score and offer the whole stream, a batch at a time."""
-    selector = make_selector("bis", SelectorSettings(alpha=0.2))
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.1, capacity=capacity), seed=0)
+    selector = make_selector("bis", SelectionConfig(alpha=0.2))
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.1, capacity=capacity, max_all_negative=1), seed=0)
     start = time.perf_counter()
     for first in range(0, len(stream), batch):
         offered = stream[first : first + batch]

@@ -28,9 +28,11 @@ import rl
 from rewards.models.backbone import device
 from rewards.models.encoding import Encoder
 from rewards.records import Experience, Prompt
+from rl.config import Config
+from rl.config.learner import LearnerConfig
+from rl.config.sections import EngineConfig, PolicyConfig
 from rl.instruments.planning.model_shape import KNOWN_SHAPES, ModelShape
 from rl.learning.learner import PolicyLearner
-from rl.learning.settings import LearnerSettings
 
 TINY = Path(rl.__file__).parent / "tiny_policy" / "grid_policy"
 SHAPES = {"tiny": None, "3b": "Qwen/Qwen2.5-VL-3B-Instruct", "7b": "Qwen/Qwen2.5-VL-7B-Instruct"}
@@ -42,24 +44,27 @@ def main() -> None:
     """Build, measure, print."""
     arguments = parse_arguments()
     peak = arguments.peak_tflops or matmul_tflops(arguments.dtype, arguments.threads)
-    settings = LearnerSettings(
-        loss=arguments.loss,
-        micro_batch=arguments.micro_batch,
-        lora_rank=arguments.lora_rank,
-        freeze_vision=arguments.freeze_vision,
-        gradient_checkpointing=arguments.gradient_checkpointing,
-        liger=arguments.liger,
-        max_completion_tokens=arguments.answer,
-        dtype=arguments.dtype,
-        threads=arguments.threads,
-        peak_tflops=peak,
+    answer = arguments.answer
+    config = Config(
+        policy=PolicyConfig(dtype=arguments.dtype),
+        engine=EngineConfig(max_completion_tokens=answer, max_model_len=answer + 1),
+        learner=LearnerConfig(
+            loss=arguments.loss,
+            micro_batch=arguments.micro_batch,
+            lora_rank=arguments.lora_rank,
+            freeze_vision=arguments.freeze_vision,
+            gradient_checkpointing=arguments.gradient_checkpointing,
+            liger=arguments.liger,
+            num_cpus=arguments.threads,
+            peak_tflops=peak,
+        ),
     )
     encoder = Encoder(str(TINY))
     encoder.processor.image_processor.size = {"shortest_edge": PATCH**2, "longest_edge": max(arguments.image, 84) ** 2}
     with tempfile.TemporaryDirectory() as folder:
         name = SHAPES[arguments.shape]
         checkpoint = make_checkpoint(KNOWN_SHAPES[name], Path(folder)) if name else str(TINY)
-        learner = PolicyLearner(checkpoint, encoder, settings)
+        learner = PolicyLearner(checkpoint, encoder, config)
         described = describe(arguments, checkpoint)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from rewards.models.encoding import Encoder
-from rewards.process_model.mprm import MPRM, MPRM_FILE, MPRMSettings, open_mprm
-from rewards.process_model.reading import InputFormat
-from rewards.process_model.step_scorer import Head
+from rewards.models.runtime import Runtime
+from rewards.process_model.config import Head, InputFormat, MPRMConfig
+from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
@@ -73,7 +73,9 @@ def main() -> None:
     prompts = [prompt for prompt in grid_prompts(count) for _ in range(SAMPLES)]
     texts = made_up(len(prompts), arguments.steps, arguments.words) if arguments.steps else sampled(count)
     for place, settings in enumerate(all_settings(arguments, saved)):
-        mprm = open_mprm(arguments.checkpoint, Encoder(arguments.checkpoint), settings)
+        mprm = open_mprm(
+            arguments.checkpoint, Encoder(arguments.checkpoint), settings, Runtime(threads=arguments.threads)
+        )
         if place == 0:
             print(conditions(arguments, mprm.settings.head, len(texts)), HEADER, sep="\n", flush=True)
         rollouts = [as_rollout(mprm.encoder, prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
@@ -83,14 +85,13 @@ def main() -> None:
     print(COLUMNS)
 
 
-def all_settings(arguments: argparse.Namespace, saved: bool) -> list[MPRMSettings]:
+def all_settings(arguments: argparse.Namespace, saved: bool) -> list[MPRMConfig]:
     """Of each MPRM to measure; a saved one is what it was."""
-    settings = MPRMSettings(learning_rate=3e-3, threads=arguments.threads)
     if saved:
-        return [settings]
+        return [MPRMConfig(learning_rate=3e-3)]
     return [
-        replace(
-            settings,
+        MPRMConfig(
+            learning_rate=3e-3,
             head=arguments.head or "token",
             input_format=input_format,
             likelihood=input_format == "rollout" and not arguments.steps,

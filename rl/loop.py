@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
+from rewards.section import is_due
 from rl.annotating.labelling import Labelling
 from rl.checkpoints.checkpoint import Progress
 from rl.config import Config
-from rl.config.section import is_due
 from rl.errors import RewardHackingError
 from rl.evaluating.schedule import Evaluations
 from rl.monitoring.metrics import StageClock

@@ -22,8 +22,7 @@ from rl.reward_models.lessons import Lessons
 from rl.reward_models.mprm import AbsentMPRM, check_mprm, start_mprm
 from rl.reward_models.outcome import AnswerRewards, check_outcome_model, start_outcome_model
 from rl.rollouts.making import make_group
-from rl.rollouts.staleness import StalenessGate
-from rl.rollouts.stream import RolloutStream, StreamSettings
+from rl.rollouts.stream import RolloutStream
 from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import Task
 from rl.workers.engine_pool import EnginePool
@@ -116,15 +115,5 @@ def start_learner(config: Config) -> Worker | WorkerGroup:
 
 def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier) -> RolloutStream:
     """The stream of finished groups, from its beginning."""
-    learner = config.learner
-    settings = StreamSettings(
-        prompts=learner.prompts,
-        samples=learner.samples,
-        steps=config.steps,
-        seed=config.seed,
-        dynamic_sampling=learner.dynamic_sampling,
-        refill_rounds=learner.refill_rounds,
-        segment_tokens=config.engine.segment_tokens,
-    )
     prompt, records = partial(task.prompt, "train"), partial(make_group, encoder=encoder, verifier=verifier)
-    return RolloutStream(settings, engines, prompt, records, StalenessGate(config.max_staleness))
+    return RolloutStream(config, engines, prompt, records)

@@ -4,36 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from rewards.records import Annotated
+from selection.config import SelectionConfig
 from selection.rows import BufferState, Rows, identity, no_rows, place_in_source
 
 REASONS = ("all_negative", "capacity", "outranked", "replaced")
-
-
-@dataclass(frozen=True)
-class BufferSettings:
-    """What a buffer keeps, and what it gives.
-
-    Attributes:
-        keep_ratio: rho, the share of each source to keep, in (0, 1].
-        capacity: Most rollouts held, the reserve included.
-        half_life: Policy versions after which a score counts half; 0 for never.
-        max_all_negative: Largest share of a source's kept rollouts that have no positive step, in [0, 1].
-        draw: ``uniform``, ``proportional`` to the decayed score, or ``top`` (highest decayed score first).
-        fresh: Share of a draw to take from rollouts never drawn before, in [0, 1]; None to make no difference.
-    """
-
-    keep_ratio: float
-    capacity: int
-    half_life: float = 0.0
-    max_all_negative: float = 1.0
-    draw: Literal["uniform", "proportional", "top"] = "uniform"
-    fresh: float | None = None
 
 
 class StreamingBuffer:
@@ -59,7 +38,7 @@ class StreamingBuffer:
     in m: the kept set is the top rho of a stream that is forgotten at that rate. Ranking by log2(s) + v / h is the same
     at any time ("forward decay", Cormode et al. 2009), so nothing is ever rescored. Among equals the newer goes first.
 
-    >>> buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=100), seed=0)
+    >>> buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.5, capacity=100), seed=0)
     >>> len(buffer), buffer.seen
     (0, 0)
 
@@ -74,7 +53,7 @@ class StreamingBuffer:
             shrank), ``capacity``, ``all_negative`` (the cap); and all that were ``replaced``, kept or not.
     """
 
-    def __init__(self, settings: BufferSettings, seed: int) -> None:
+    def __init__(self, settings: SelectionConfig, seed: int) -> None:
         self.settings = settings
         self.seen = self.entered = 0
         self.left = Counter(dict.fromkeys(REASONS, 0))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from rewards.users_code import UsersCodeError, in_one_line
 from selection.bis import balanced_information, step_statistics
-from selection.bis_posterior import PRIOR, THRESHOLD, posterior_balanced_information
+from selection.bis_posterior import posterior_balanced_information
 from selection.candidates import Candidates
+from selection.config import SelectionConfig
 
 Selector = Callable[[Candidates], np.ndarray]
 """``candidates -> scores (B,)``, from 0 on: higher is more worth keeping, NaN is not to be kept at any ratio."""
@@ -18,24 +18,7 @@ Selector = Callable[[Candidates], np.ndarray]
 SMALLEST_PROBABILITY = 1e-6  # keeps the loss of a step finite where the MPRM is sure and wrong
 
 
-@dataclass(frozen=True)
-class SelectorSettings:
-    """What the built-in selectors can be told.
-
-    Attributes:
-        alpha: BIS: the weight of reliability where labels are not mixed.
-        prior: ``bis_posterior``: a and b of the Beta prior of a step's success rate.
-        threshold: ``bis_posterior``: the success rate above which a step is truly positive.
-        visual_weight: ``bis_visual``: how much the images' entropy counts.
-    """
-
-    alpha: float = 0.05
-    prior: tuple[float, float] = PRIOR
-    threshold: float = THRESHOLD
-    visual_weight: float = 1.0
-
-
-def make_selector(name: str, settings: SelectorSettings) -> Selector:
+def make_selector(name: str, settings: SelectionConfig) -> Selector:
     """The built-in selector of that name.
 
     Raises:
@@ -60,17 +43,17 @@ def apply_selector(name: str, selector: Selector, candidates: Candidates) -> np.
     return scores
 
 
-def bis(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def bis(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """The published score: `selection.bis`."""
     return balanced_information(step_statistics(candidates), settings.alpha)
 
 
-def bis_posterior(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def bis_posterior(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """The score under a posterior of each step's success rate: `selection.bis_posterior`."""
     return posterior_balanced_information(candidates, settings.alpha, settings.prior, settings.threshold)
 
 
-def bis_visual(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def bis_visual(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """BIS times 1 + w H, with the entropy H of the images' features in [0, 1]; weight w = 0 is ``bis``.
 
     A factor and no further term: labels that tell nothing apart do not teach more because the picture is rich.
@@ -83,25 +66,25 @@ def bis_visual(candidates: Candidates, settings: SelectorSettings) -> np.ndarray
     return bis(candidates, settings) * (1 + settings.visual_weight * candidates.complexity)
 
 
-def mixed(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def mixed(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """Label mixture p (1 - p) alone."""
     statistics = step_statistics(candidates)
     return np.where(statistics.labelled > 0, statistics.mixture, np.nan)
 
 
-def reliable(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def reliable(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """Label reliability R alone."""
     statistics = step_statistics(candidates)
     return np.where(statistics.labelled > 0, statistics.reliability, np.nan)
 
 
-def low_mc(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def low_mc(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """One minus the mean Monte-Carlo score: what the policy finds hard."""
     statistics = step_statistics(candidates)
     return np.where(statistics.labelled > 0, 1 - statistics.mean_score, np.nan)
 
 
-def hard(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def hard(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """Hard mining: the MPRM's mean cross-entropy on the rollout's hard labels, nats a step.
 
     Raises:
@@ -112,7 +95,7 @@ def hard(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
     return _mean_over_labelled(candidates, loss)
 
 
-def uncertain(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def uncertain(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """The mean entropy of the MPRM's step scores, nats a step.
 
     Raises:
@@ -123,7 +106,7 @@ def uncertain(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
     return _mean_over_labelled(candidates, entropy)
 
 
-def random(candidates: Candidates, settings: SelectorSettings) -> np.ndarray:
+def random(candidates: Candidates, settings: SelectionConfig) -> np.ndarray:
     """A uniform score: the comparison every other selector has to beat at the same keep ratio."""
     labelled = candidates.per_rollout(candidates.sampled > 0)
     return np.where(labelled > 0, candidates.generator.random(len(candidates)), np.nan)
@@ -141,7 +124,7 @@ def _mean_over_labelled(candidates: Candidates, values: np.ndarray) -> np.ndarra
     return np.where(labelled > 0, total / np.maximum(labelled, 1), np.nan)
 
 
-SELECTORS: dict[str, Callable[[Candidates, SelectorSettings], np.ndarray]] = {
+SELECTORS: dict[str, Callable[[Candidates, SelectionConfig], np.ndarray]] = {
     "bis": bis,
     "bis_posterior": bis_posterior,
     "bis_visual": bis_visual,

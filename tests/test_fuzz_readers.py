@@ -27,7 +27,8 @@ from rl.errors import ConfigError
 from rl.files.chunked_file import ChunkedFile
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.files import FileTask
-from selection.buffer import BufferSettings, StreamingBuffer
+from selection.buffer import StreamingBuffer
+from selection.config import SelectionConfig
 from selection.rows import load_buffer, save_buffer
 from tests.fixtures.builders import a_prompt, an_annotated, an_image
 from tests.fixtures.wrong_files import encoded
@@ -151,7 +152,7 @@ def test_images(content: bytes) -> None:
 
 
 def a_buffer() -> StreamingBuffer:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=8), seed=1)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.5, capacity=8, max_all_negative=1), seed=1)
     buffer.offer([an_annotated([8, 0]), an_annotated([3, 3]), an_annotated([0, 0])], np.array([0.3, 0.2, 0.1]))
     return buffer
 

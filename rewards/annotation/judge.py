@@ -33,52 +33,13 @@ import numpy as np
 import openai
 
 from rewards.annotation.judge_cache import JudgeCache
+from rewards.annotation.judge_config import JudgeConfig
 from rewards.annotation.verdicts import NoVerdictError, answer_format, parse_verdict, question, step_verdicts
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
 
 NO_REPLY = ("unreachable", "timeout", "rejected", "server_error")
 LONGEST_REST = 16
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """Whom to ask, about what, and how hard to try.
-
-    Attributes:
-        endpoint: Base address, for example ``http://127.0.0.1:8000/v1``.
-        model: Name of the model there.
-        share: Share of the rollouts that is judged; which ones, their tokens decide.
-        kinds: Rollouts without a step of one of these kinds are not judged.
-        with_answer: Whether the judge is told the reference answer.
-        structured: Whether the server can hold the model to a JSON schema.
-        max_tokens: Longest answer.
-        temperature: Of the judge; None for the server's own.
-        concurrency: Requests at once.
-        timeout: Seconds that one request may take.
-        retries: Further attempts after a failed one.
-        patience: Rollouts in a row without a reply after which the rest of the batch is not asked.
-        deadline: Seconds that a batch may take.
-        price_input, price_output: Of a million tokens.
-        cache: The file with known verdicts; None for none.
-    """
-
-    endpoint: str
-    model: str
-    share: float = 1.0
-    kinds: tuple[str, ...] = ("perception", "reasoning", "")
-    with_answer: bool = False
-    structured: bool = True
-    max_tokens: int = 1024
-    temperature: float | None = 0.0
-    concurrency: int = 8
-    timeout: float = 60.0
-    retries: int = 2
-    patience: int = 4
-    deadline: float = 300.0
-    price_input: float = 0.0
-    price_output: float = 0.0
-    cache: Path | None = None
 
 
 @dataclass
@@ -116,13 +77,13 @@ class Judge:
     four, and so on up to `LONGEST_REST`. What the cache knows is answered all the same.
 
     Args:
-        settings: Whom to ask, and how.
+        settings: Whom to ask, and how; no verdict is remembered where its ``cache`` is None.
         decode: The text of completion tokens.
         api_key: Sent with every request, and written nowhere; None where the endpoint wants none.
     """
 
     def __init__(
-        self, settings: JudgeSettings, decode: Callable[[Sequence[int]], str], api_key: str | None = None
+        self, settings: JudgeConfig, decode: Callable[[Sequence[int]], str], api_key: str | None = None
     ) -> None:
         self._settings, self._decode = settings, decode
         self._key = api_key or "no-key"
@@ -169,7 +130,7 @@ class Judge:
         client = openai.AsyncOpenAI(
             base_url=settings.endpoint, api_key=self._key, timeout=settings.timeout, max_retries=settings.retries
         )
-        with JudgeCache(settings.cache) as cache:
+        with JudgeCache(Path(settings.cache) if settings.cache is not None else None) as cache:
             async with client:
                 silent = settings.patience if resting else 0
                 batch = _Batch(settings, self._decode, client, cache, judgement, silent)
@@ -194,7 +155,7 @@ class Judge:
 class _Batch:
     """One batch on its way. ``silent`` counts the rollouts in a row that got no reply."""
 
-    settings: JudgeSettings
+    settings: JudgeConfig
     decode: Callable[[Sequence[int]], str]
     client: openai.AsyncOpenAI
     cache: JudgeCache

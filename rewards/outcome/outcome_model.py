@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,40 +26,17 @@ from rewards.models.backbone import (
 )
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import load_optimizer, save_optimizer
+from rewards.models.runtime import Runtime
 from rewards.models.sharding import Length, pack
+from rewards.outcome.config import OutcomeModelConfig, OutcomeReward
 from rewards.outcome.preferences import Preference
 from rewards.process_model.reading import Reading
 from rewards.process_model.step_scorer import StepScorer, scorer_inputs
 from rewards.records import Prompt, Rollout
 
 HEAD_FILE, STATE_FILE = "head.safetensors", "outcome_model.json"
-
-
-@dataclass(frozen=True)
-class OutcomeModelSettings:
-    """How an outcome model learns.
-
-    Attributes:
-        learning_rate, weight_decay, max_grad_norm: Of AdamW.
-        batch_size: Pairs of one optimizer step.
-        micro_batch_tokens: Most tokens of one forward pass, padding and image tokens included.
-        freeze_vision: Whether the vision tower stays as it is.
-        dtype: Number format of the backbone; the head computes in float32.
-        threads: CPU threads.
-        trust_remote_code: Whether code shipped with the checkpoint may run.
-        seed: Of a new head's weights.
-    """
-
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    batch_size: int = 64
-    micro_batch_tokens: int = 16384
-    freeze_vision: bool = False
-    dtype: str = "float32"
-    threads: int = 1
-    trust_remote_code: bool = False
-    seed: int = 0
+MAX_GRAD_NORM = 1.0
+"""Gradients longer than this are scaled down to it."""
 
 
 def bradley_terry_loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
@@ -76,6 +51,7 @@ class OutcomeModel:
         checkpoint: Transformers vision-language checkpoint to start from.
         encoder: The checkpoint's processor.
         settings: How it learns.
+        runtime: How it computes.
 
     Attributes:
         version: Number of updates taken.
@@ -84,15 +60,21 @@ class OutcomeModel:
         ValueError: The checkpoint has no vision tower that could be frozen.
     """
 
-    def __init__(self, checkpoint: str, encoder: Encoder, settings: OutcomeModelSettings | None = None) -> None:
-        self.settings = settings = settings or OutcomeModelSettings()
-        torch.set_num_threads(settings.threads)
+    def __init__(
+        self,
+        checkpoint: str,
+        encoder: Encoder,
+        settings: OutcomeModelConfig = OutcomeModelConfig(),
+        runtime: Runtime = Runtime(),
+    ) -> None:
+        self.settings = settings
+        torch.set_num_threads(runtime.threads)
         self.encoder = encoder
-        backbone = load_model(checkpoint, settings.dtype, settings.trust_remote_code)
+        backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
         if settings.freeze_vision:
             freeze_vision_tower(backbone)
         # An answer is one step, read at its last token.
-        self._scorer = StepScorer(backbone, "value", (0, 0), likelihood=False, seed=settings.seed)
+        self._scorer = StepScorer(backbone, "value", (0, 0), likelihood=False, seed=runtime.seed)
         self._optimizer = torch.optim.AdamW(
             [parameter for parameter in self._scorer.parameters() if parameter.requires_grad],
             lr=settings.learning_rate,
@@ -167,7 +149,7 @@ class OutcomeModel:
             part_loss.backward()
             loss += part_loss.item()
             right += int((chosen > rejected).sum())
-        norm = torch.nn.utils.clip_grad_norm_(self._scorer.parameters(), self.settings.max_grad_norm).item()
+        norm = torch.nn.utils.clip_grad_norm_(self._scorer.parameters(), MAX_GRAD_NORM).item()
         if np.isfinite([loss, norm]).all():
             self._optimizer.step()
         return loss, right / len(pairs), norm
@@ -193,19 +175,21 @@ class OutcomeModel:
         return self._scorer(scorer_inputs(self.encoder, readings, device())).squeeze(1)
 
 
-def open_outcome_model(checkpoint: str, encoder: Encoder, settings: OutcomeModelSettings | None = None) -> OutcomeModel:
+def open_outcome_model(
+    checkpoint: str,
+    encoder: Encoder,
+    settings: OutcomeModelConfig = OutcomeModelConfig(),
+    runtime: Runtime = Runtime(),
+) -> OutcomeModel:
     """An outcome model from a folder that `OutcomeModel.save` wrote, as it was, or a new one from any other checkpoint.
 
     Raises:
         ValueError: See `OutcomeModel`.
     """
-    model = OutcomeModel(checkpoint, encoder, settings)
+    model = OutcomeModel(checkpoint, encoder, settings, runtime)
     if (Path(checkpoint) / STATE_FILE).is_file():
         model.load(Path(checkpoint))
     return model
-
-
-OutcomeReward = Literal["rule", "model", "hybrid"]
 
 
 def outcome_rewards(rollouts: Sequence[Rollout], kind: OutcomeReward, scores: np.ndarray | None = None) -> np.ndarray:

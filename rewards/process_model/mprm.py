@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,62 +28,22 @@ from rewards.models.backbone import (
 )
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import WHOLE, Snapshot, load_optimizer, save_optimizer
-from rewards.models.sharding import Length, Sharding, pack, spread
+from rewards.models.runtime import Runtime
+from rewards.models.sharding import Length, pack, spread
 from rewards.process_model.complexity import feature_entropy
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.guard import GroupArea, group_area
 from rewards.process_model.labels import LabelRule, hard
-from rewards.process_model.objective import LOG_CONCENTRATION, Targets, Weighting, make_targets, weighted_loss
-from rewards.process_model.reading import InputFormat, Reading, make_reader
-from rewards.process_model.step_scorer import Head, StepScorer, scorer_inputs
+from rewards.process_model.objective import LOG_CONCENTRATION, Targets, make_targets, weighted_loss
+from rewards.process_model.reading import Reading, make_reader
+from rewards.process_model.step_scorer import StepScorer, scorer_inputs
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 
 LIKELIHOOD_RATE = 0.1  # a single weight on a scale of 1, where the model's own weights move in thousandths
 
 MPRM_FILE, BESIDE_FILE, BACKBONE = "mprm.json", "beside_backbone.safetensors", "backbone."
-IDENTITY = ("head", "input_format", "likelihood", "verdicts", "step_marker", "lora_rank")
-
-
-@dataclass(frozen=True)
-class MPRMSettings:
-    """What an MPRM is and how it learns.
-
-    Attributes:
-        head: `token`, `value` or `beta`; see `rewards.process_model.step_scorer`.
-        input_format: `rollout`, `chat` or `inline`; see `rewards.process_model.reading`.
-        likelihood: Whether scores use the likelihood of the text; of `rollout` alone.
-        verdicts: The words of the `token` head, for right and wrong; each one token.
-        step_marker: Of `inline`: what ends a step; one token.
-        weighting: How much each step's loss counts.
-        freeze_vision: Whether the vision tower stays as it is.
-        lora_rank: Rank of the adapters on the language model, which is else left as it is; 0 to train all of it.
-        learning_rate, weight_decay, max_grad_norm: Of AdamW.
-        batch_size: Rollouts of one optimizer step.
-        micro_batch_tokens: Most tokens of one forward pass, padding and image tokens included.
-        sharding: How several ranks share the model; see `rewards.models.sharding`.
-        dtype: Number format of the backbone.
-        threads: CPU threads.
-        trust_remote_code: Whether code shipped with the checkpoint may run.
-        seed: Of the weights of new heads and adapters.
-    """
-
-    head: Head = "token"
-    input_format: InputFormat = "rollout"
-    likelihood: bool = False
-    verdicts: tuple[str, str] = ("+", "-")
-    step_marker: str = "<prm>"
-    weighting: Weighting = field(default_factory=Weighting)
-    freeze_vision: bool = False
-    lora_rank: int = 0
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    max_grad_norm: float = 1.0
-    batch_size: int = 64
-    micro_batch_tokens: int = 16384
-    sharding: Sharding = "ddp"
-    dtype: str = "float32"
-    threads: int = 1
-    trust_remote_code: bool = False
-    seed: int = 0
+MAX_GRAD_NORM = 1.0
+"""Gradients longer than this are scaled down to it."""
 
 
 class MPRM:
@@ -98,6 +58,7 @@ class MPRM:
             model then.
         label_rule: From a rollout's counts to its steps' targets; the `beta` head learns from the counts themselves.
         settings: What it is and how it learns.
+        runtime: How it computes.
 
     Attributes:
         version: Number of updates taken; every score carries it.
@@ -112,10 +73,11 @@ class MPRM:
         checkpoint: str,
         encoder: Encoder,
         label_rule: LabelRule = hard,
-        settings: MPRMSettings | None = None,
+        settings: MPRMConfig = MPRMConfig(),
+        runtime: Runtime = Runtime(),
     ) -> None:
-        self.settings = settings = settings or MPRMSettings()
-        torch.set_num_threads(settings.threads)
+        self.settings, self._runtime = settings, runtime
+        torch.set_num_threads(runtime.threads)
         # Adapters are saved without it, and may be opened from another folder.
         self.checkpoint = str(Path(checkpoint).resolve()) if Path(checkpoint).is_dir() else checkpoint
         self.encoder = encoder
@@ -124,15 +86,15 @@ class MPRM:
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self._accelerator = Accelerator(cpu=device() == "cpu", kwargs_handlers=[unused])
         signs = (_single_token(encoder, settings.verdicts[0]), _single_token(encoder, settings.verdicts[1]))
-        backbone = load_model(checkpoint, settings.dtype, settings.trust_remote_code)
+        backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
         if settings.input_format == "inline":
-            add_token(backbone, checkpoint, encoder.tokenizer, settings.step_marker, settings.trust_remote_code)
+            add_token(backbone, checkpoint, encoder.tokenizer, settings.step_marker, runtime.trust_remote_code)
         self._read = make_reader(settings.input_format, encoder, settings.step_marker, settings.verdicts[0])
         if settings.lora_rank:
-            add_lora(backbone, settings.lora_rank, settings.seed)
+            add_lora(backbone, settings.lora_rank, runtime.seed)
         if settings.freeze_vision:
             freeze_vision_tower(backbone)
-        self.scorer = StepScorer(backbone, settings.head, signs, settings.likelihood, settings.seed)
+        self.scorer = StepScorer(backbone, settings.head, signs, settings.uses_likelihood, runtime.seed)
         layers = set(backbone._no_split_modules or ())
         self._wrapped = spread(self.scorer, layers, ["image_features"], self._accelerator, settings.sharding)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
@@ -184,7 +146,7 @@ class MPRM:
         losses, norms, positives, skipped = [], [], [], 0
         for start in range(0, len(samples), self.settings.batch_size):
             lesson = samples[start : start + self.settings.batch_size]
-            targets = [make_targets(sample, self._label_rule, self.settings.weighting) for sample in lesson]
+            targets = [make_targets(sample, self._label_rule, self.settings) for sample in lesson]
             if not sum(entry.weight.sum() for entry in targets):
                 continue
             loss, norm = self._learn(lesson, targets)
@@ -204,7 +166,7 @@ class MPRM:
             "positive": float(np.mean(positives or nothing)),
             "skipped": float(skipped),
         }
-        if self.settings.likelihood:
+        if self.settings.uses_likelihood:
             metrics["likelihood_weight"] = float(self._full(self.scorer.likelihood_weight))
         return metrics
 
@@ -246,7 +208,7 @@ class MPRM:
         state = {name: value for name, value in state.items() if name not in tied}
         backbone = {name.removeprefix(BACKBONE): value for name, value in state.items() if name.startswith(BACKBONE)}
         adapters = {name: value for name, value in state.items() if "lora_" in name or not name.startswith(BACKBONE)}
-        extra = {"version": self.version, "checkpoint": self.checkpoint, "settings": asdict(self.settings)}
+        extra = {"version": self.version, "checkpoint": self.checkpoint, "settings": self.settings.identity()}
         if writes:
             folder.mkdir(parents=True, exist_ok=True)
             if not self.settings.lora_rank:
@@ -261,7 +223,7 @@ class MPRM:
         """Go on from what `save` wrote with the same settings."""
         state: dict[str, Any] = load_file(folder / BESIDE_FILE)
         if not self.settings.lora_rank:
-            saved = load_model(folder, self.settings.dtype, self.settings.trust_remote_code)
+            saved = load_model(folder, self._runtime.dtype, self._runtime.trust_remote_code)
             state |= {BACKBONE + name: value for name, value in saved.state_dict().items()}
         trained = {name for name, p in self.scorer.named_parameters() if p.requires_grad}
         if unplaced := sorted((trained - state.keys()) | (state.keys() - {*self.scorer.state_dict()})):
@@ -298,7 +260,7 @@ class MPRM:
             self._accelerator.backward(part * ranks)
             loss += part.detach()
         loss = self._accelerator.reduce(loss, reduction="sum") if ranks > 1 else loss
-        norm = torch.nn.utils.clip_grad_norm_(self.scorer.parameters(), self.settings.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.scorer.parameters(), MAX_GRAD_NORM)
         found = loss.item(), float(self._full(norm))
         if np.isfinite(found).all():
             self.optimizer.step()
@@ -333,7 +295,7 @@ class MPRM:
         groups: list[dict[str, object]] = [{"params": [], "weight_decay": decay}]
         plain = [p for n, p in self.scorer.named_parameters() if p.requires_grad and n != "likelihood_weight"]
         groups[0]["params"] = plain
-        if self.settings.likelihood:
+        if self.settings.uses_likelihood:
             groups.append({"params": [self.scorer.likelihood_weight], "lr": LIKELIHOOD_RATE, "weight_decay": 0.0})
         return groups
 
@@ -356,7 +318,8 @@ def _single_token(encoder: Encoder, text: str) -> int:
 def open_mprm(
     checkpoint: str,
     encoder: Encoder,
-    settings: MPRMSettings | None = None,
+    settings: MPRMConfig = MPRMConfig(),
+    runtime: Runtime = Runtime(),
     label_rule: LabelRule = hard,
 ) -> MPRM:
     """An MPRM from a folder that `MPRM.save` wrote, as it was, or a new one from any other checkpoint.
@@ -365,19 +328,18 @@ def open_mprm(
         checkpoint: Folder or hub name.
         encoder: The checkpoint's processor.
         settings: For a saved one, all but what it is (head, format, words, adapters), which its folder says.
-        label_rule: See `MPRM`.
+        runtime, label_rule: See `MPRM`.
 
     Raises:
         ValueError: See `MPRM`.
     """
-    settings = settings or MPRMSettings()
     saved = Path(checkpoint) / MPRM_FILE
     if not saved.is_file():
-        return MPRM(checkpoint, encoder, label_rule, settings)
+        return MPRM(checkpoint, encoder, label_rule, settings, runtime)
     content = json.loads(saved.read_text())
     was = content["settings"]
-    identity: dict[str, Any] = {key: tuple(was[key]) if key == "verdicts" else was[key] for key in IDENTITY}
+    identity = {key: was[key] for key in settings.identity()} | {"verdicts": tuple(was["verdicts"])}
     base = content["checkpoint"] if was["lora_rank"] else checkpoint
-    mprm = MPRM(base, encoder, label_rule, replace(settings, **identity))
+    mprm = MPRM(base, encoder, label_rule, settings.model_copy(update=identity), runtime)
     mprm.load(Path(checkpoint))
     return mprm

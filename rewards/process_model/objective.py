@@ -14,27 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import LabelRule
 from rewards.records import Annotated
 
 LOG_CONCENTRATION = (-4.0, 9.0)
 """Range of the logarithm of the `beta` head's concentration: beyond it nothing changes any more."""
-
-
-@dataclass(frozen=True)
-class Weighting:
-    """How much a step's loss counts.
-
-    Attributes:
-        negative, positive: Weights of steps with a target below 0.5, and of the others.
-        perception: Further factor for perception steps.
-        until_first_error: Whether steps after a rollout's first negative one count for nothing.
-    """
-
-    negative: float = 1.0
-    positive: float = 1.0
-    perception: float = 1.0
-    until_first_error: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,15 +32,15 @@ class Targets:
     sampled: np.ndarray
 
 
-def make_targets(sample: Annotated, label_rule: LabelRule, weighting: Weighting) -> Targets:
-    """The targets of a rollout's steps, with 0 where there is none."""
+def make_targets(sample: Annotated, label_rule: LabelRule, settings: MPRMConfig) -> Targets:
+    """The targets of a rollout's steps, with 0 where there is none, weighted as the section says."""
     target = label_rule(sample.counts)
     missing = np.isnan(target)
     negative = ~missing & (target < 0.5)
-    weight = np.where(negative, weighting.negative, weighting.positive)
+    weight = np.where(negative, *settings.class_weights)
     perception = np.array([span.kind == "perception" for span in sample.rollout.steps], dtype=bool)
-    weight = np.where(perception, weight * weighting.perception, weight)
-    if weighting.until_first_error:
+    weight = np.where(perception, weight * settings.perception_weight, weight)
+    if settings.until_first_error:
         after_an_error = np.cumsum(negative) - negative > 0
         weight = np.where(after_an_error, 0.0, weight)
     weight = np.where(missing, 0.0, weight)

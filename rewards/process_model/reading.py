@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from rewards.models.encoding import Encoder
+from rewards.process_model.config import InputFormat
 from rewards.records import Prompt, Rollout
-
-InputFormat = Literal["rollout", "chat", "inline"]
 
 
 @dataclass(frozen=True)

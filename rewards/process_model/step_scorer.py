@@ -18,15 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from rewards.models.encoding import Batch, Encoder
 from rewards.process_model.complexity import image_features
+from rewards.process_model.config import Head
 from rewards.process_model.reading import Reading
-
-Head = Literal["token", "value", "beta"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from rewards.annotation.hybrid_labels import HybridRule, hybrid_labels
-from rewards.annotation.judge import Judge, Judgement, JudgeSettings
+from rewards.annotation.judge import Judge, Judgement
 from rewards.records import Rollout, StepCounts
 from rl.config import Config
 from rl.errors import ConfigError
@@ -31,25 +31,9 @@ def make_judge(config: Config, decode: Callable[[Sequence[int]], str], folder: P
     key = os.environ.get(judge.api_key_env, "") if judge.api_key_env is not None else None
     if key == "":
         raise ConfigError(f"judge.api_key_env: the environment variable {judge.api_key_env!r} is not set")
-    settings = JudgeSettings(
-        endpoint=judge.endpoint,
-        model=judge.model,
-        share=judge.share,
-        kinds=judge.kinds,
-        with_answer=judge.with_answer,
-        structured=judge.structured,
-        max_tokens=judge.max_tokens,
-        temperature=judge.temperature,
-        concurrency=judge.concurrency,
-        timeout=judge.timeout,
-        retries=judge.retries,
-        patience=judge.patience,
-        deadline=judge.deadline,
-        price_input=judge.price_input,
-        price_output=judge.price_output,
-        cache=Path(judge.cache) if judge.cache is not None else folder / CACHE,
-    )
-    return Judge(settings, decode, key)
+    # Runs share verdicts by a file that they name; else they are the run's own.
+    cache = judge.cache if judge.cache is not None else str(folder / CACHE)
+    return Judge(judge.model_copy(update={"cache": cache}), decode, key)
 
 
 def join_verdicts(

@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from selection.config import SelectionConfig
 from selection.offline.choosing import Report, Selection, select
 from selection.offline.corpus import split
 from selection.offline.output import FORMATS
@@ -20,7 +21,6 @@ from selection.selectors import (
     NEED_STEP_SCORES,
     SELECTORS,
     Selector,
-    SelectorSettings,
     make_selector,
 )
 
@@ -115,7 +115,7 @@ def _check_target(target: Path, option: str, files: Sequence[Path]) -> None:
 def _selector(options: Options) -> Selector:
     name = options.selector
     if name in OFFLINE:
-        return make_selector(name, SelectorSettings(alpha=options.alpha))
+        return make_selector(name, SelectionConfig(alpha=options.alpha))
     for names, need in ((NEED_STEP_SCORES, "an MPRM's step scores"), (NEED_COMPLEXITY, "the images' entropy")):
         _check(
             name not in names,
@@ -127,7 +127,7 @@ def _selector(options: Options) -> Selector:
 
     sys.path.insert(0, str(Path.cwd()))
     try:
-        builtin = {offline: make_selector(offline, SelectorSettings()) for offline in OFFLINE}
+        builtin = {offline: make_selector(offline, SelectionConfig()) for offline in OFFLINE}
         return resolve_made("--selector", name, builtin)
     except ConfigError as error:
         raise SelectionError(str(error)) from error

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rl.config.section import (
+from rewards.section import (
     Count,
     Positive,
     Section,

@@ -13,8 +13,8 @@ import yaml.composer
 from pydantic import BaseModel, ValidationError
 
 from rewards.files.whole_file import replacing
+from rewards.section import Section
 from rl.config.experiment import Config
-from rl.config.section import Section
 from rl.errors import ConfigError
 
 Kind = TypeVar("Kind", bound=Section)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rewards.measuring.strategies import Strategy
-from rl.config.section import Count, Section
+from rewards.section import Count, Section
 
 
 class RecoveryConfig(Section):

@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from rl.config.labels import AnnotationConfig, JudgeConfig, SelectionConfig
+from rewards.annotation.judge_config import JudgeConfig
+from rewards.outcome.config import OutcomeModelConfig
+from rewards.process_model.config import MPRMConfig
+from rewards.section import Count, Positive, Section, Share, Weight
+from rl.config.labels import AnnotationConfig
 from rl.config.learner import LearnerConfig, ValueConfig, WatchConfig
-from rl.config.reward_models import MPRMConfig, OutcomeModelConfig
 from rl.config.running import EvaluationConfig, RecoveryConfig, ReplayConfig
-from rl.config.section import Count, Positive, Section, Share, Weight
+from selection.config import SelectionConfig
 
 
 class TaskConfig(Section):

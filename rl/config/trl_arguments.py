@@ -11,7 +11,6 @@ from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
     from rl.config.learner import LearnerConfig
-    from rl.learning.settings import LearnerSettings
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -82,7 +81,7 @@ def check_packages(liger: bool, sharding: Sharding) -> None:
         )
 
 
-def check_settings(settings: LearnerSettings | LearnerConfig) -> None:
+def check_settings(settings: LearnerConfig) -> None:
     """Whether settings fit together, and what they want is installed; cheap, to be asked before anything is made.
 
     Raises:

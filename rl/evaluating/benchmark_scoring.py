@@ -6,18 +6,18 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution, benchmark_files
 from rewards.measuring.process_scores import ScoredSolution, read_scores, scores_line
 from rewards.measuring.process_scoring import as_rollouts, score_solutions
 from rewards.models.encoding import Encoder
+from rewards.models.runtime import Runtime
 from rewards.models.steps import Markers
-from rewards.process_model.mprm import MPRM, MPRM_FILE, MPRMSettings, open_mprm
+from rewards.process_model.config import MPRMConfig
+from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
 from rl.config.sections import TaskConfig
 from rl.errors import ConfigError
 from rl.evaluating.benchmark_order import ModelOptions, Options
@@ -97,17 +97,16 @@ def _open_encoder(options: ModelOptions) -> Encoder:
 
 
 def _open_mprm(options: ModelOptions, encoder: Encoder) -> MPRM:
-    settings = MPRMSettings(
+    named = {"head": options.head, "input_format": options.format}
+    settings = MPRMConfig(
+        likelihood=False,
         batch_size=options.batch_size,
         micro_batch_tokens=options.batch_tokens,
-        dtype=options.dtype,
-        threads=len(os.sched_getaffinity(0)),
-        trust_remote_code=options.trust_remote_code,
+        **{key: value for key, value in named.items() if value is not None},  # type: ignore[arg-type]
     )
-    named: dict[str, Any] = {"head": options.head, "input_format": options.format}
-    settings = replace(settings, **{key: value for key, value in named.items() if value is not None})
+    runtime = Runtime(options.dtype, len(os.sched_getaffinity(0)), options.trust_remote_code)
     try:
-        return open_mprm(str(options.checkpoint), encoder, settings)
+        return open_mprm(str(options.checkpoint), encoder, settings, runtime)
     except Exception as error:  # as above
         raise _unreadable(options, error) from None
 

@@ -10,9 +10,9 @@ from rewards.files.images import UnreadableImageError, check_images
 from rewards.files.visualprm import separator_text
 from rewards.measuring.process_benchmark import BenchmarkError, Solution, read_benchmark
 from rewards.measuring.process_scoring import as_rollouts, evaluate_process_benchmark
+from rewards.section import is_due
 from rewards.verification.answers import answer_reader
 from rl.config import Config
-from rl.config.section import is_due
 from rl.errors import ConfigError
 from rl.evaluating.guided_search import Sampler
 from rl.evaluating.heldout import evaluate

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,46 +24,12 @@ from transformers import AutoTokenizer
 from rewards.models.backbone import load_model
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
-from rewards.models.sharding import Sharding, spread
+from rewards.models.sharding import spread
 from rewards.process_model.step_scorer import TwoLayerHead
 from rewards.records import Experience
+from rl.config import Config
 
 FOLDER, WEIGHTS_FILE = "critic", "critic.safetensors"
-
-
-@dataclass(frozen=True)
-class CriticSettings:
-    """What the critic reads and how it learns.
-
-    Attributes:
-        backbone: Whether the head reads the policy's last hidden states, and trains them too, or a model of its own,
-            all of whose weights learn.
-        checkpoint: Of `own`: where that model starts from, a checkpoint with the policy's vocabulary; None for the
-            policy's.
-        discount, gae_lambda: See `rl.learning.critic.generalized_advantages`.
-        clip: How far a value may move from what it was before its loss is clipped.
-        coefficient: What the value loss counts beside the policy's.
-        learning_rate, max_grad_norm: Of the AdamW of the head, and of a model of its own, at a constant rate.
-        warm_up: Policy steps at the start in which only the critic learns: with a shared backbone, its head.
-        gradient_checkpointing: Of `own`: whether activations are computed again on the way back.
-        sharding: Of `own`: how several ranks share the model; see `rewards.models.sharding`.
-        trust_remote_code: Whether code shipped with `checkpoint` may run.
-        seed: Of the head's weights. All weights are float32; a model of its own computes in the policy's number format.
-    """
-
-    backbone: Literal["policy", "own"] = "policy"
-    checkpoint: str | None = None
-    discount: float = 1.0
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    coefficient: float = 0.5
-    learning_rate: float = 1e-3
-    max_grad_norm: float = 1.0
-    warm_up: int = 0
-    gradient_checkpointing: bool = False
-    sharding: Sharding = "ddp"
-    trust_remote_code: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +94,7 @@ class Critic:
     mini-batch, `loss` on its micro-batches, and after the backward passes `clip_gradients` and the optimizer's step.
 
     Args:
-        settings: What it reads and how it learns.
+        config: The experiment, whose section `value` says what it reads and how it learns.
         policy: The policy's Transformers model, perhaps with adapters.
         checkpoint: What the policy started from.
         encoder: The policy's processor.
@@ -142,22 +108,23 @@ class Critic:
     """
 
     def __init__(
-        self, settings: CriticSettings, policy: Any, checkpoint: str, encoder: Encoder, accelerator: Accelerator
+        self, config: Config, policy: Any, checkpoint: str, encoder: Encoder, accelerator: Accelerator
     ) -> None:
-        self.settings = settings
+        self._config = config
+        self.settings = settings = config.value
         self._encoder, self._accelerator = encoder, accelerator
         self._policy_states = LastStates(policy) if settings.backbone == "policy" else None
         # The head is in no wrapper, which would make its number format that of the backbone.
         self._model = torch.nn.ModuleDict()
-        config = policy.config
+        shape = policy.config
         if settings.backbone == "own":
             own = self._own_backbone(settings.checkpoint or checkpoint)
-            config = own.config
+            shape = own.config
             layers = set(own._no_split_modules or ())
-            self._model["backbone"] = spread(own, layers, [], accelerator, settings.sharding)
+            self._model["backbone"] = spread(own, layers, [], accelerator, config.learner.sharding)  # type: ignore[arg-type]
         with torch.random.fork_rng():
-            torch.manual_seed(settings.seed)
-            self._model["head"] = TwoLayerHead(config.get_text_config().hidden_size).to(accelerator.device)
+            torch.manual_seed(config.seed)
+            self._model["head"] = TwoLayerHead(shape.get_text_config().hidden_size).to(accelerator.device)
         groups = [{"params": list(part.parameters())} for part in self._model.values()]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)
         self._loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
@@ -218,7 +185,7 @@ class Critic:
         # One by one, since parts of a sharded backbone and the head cannot be in one list.
         norm = torch.stack([_whole(torch.nn.utils.get_total_norm(part)) for part in gradients]).norm()
         for part in self._model.values():
-            torch.nn.utils.clip_grads_with_norm_(part.parameters(), self.settings.max_grad_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(part.parameters(), self._config.learner.max_grad_norm, norm)
         return loss.item(), norm.item()
 
     def save(self, folder: Path) -> None:
@@ -237,12 +204,13 @@ class Critic:
         load_optimizer(self.optimizer, self._model, folder / FOLDER)
 
     def _own_backbone(self, checkpoint: str) -> Any:
-        """A model without its language head, for which values have no use."""
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=self.settings.trust_remote_code)
+        """A model without its language head, for which values have no use; its weights are float32."""
+        trust = self._config.policy.trust_remote_code
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust)
         if tokenizer.get_vocab() != self._encoder.tokenizer.get_vocab():
             raise ValueError(f"value.checkpoint is {checkpoint!r}: allowed is one with the policy's vocabulary")
-        model = load_model(checkpoint, "float32", self.settings.trust_remote_code).base_model
-        if self.settings.gradient_checkpointing:
+        model = load_model(checkpoint, "float32", trust).base_model
+        if self._config.learner.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model
 

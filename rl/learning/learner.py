@@ -18,6 +18,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
+from rl.config import Config
 from rl.learning import policy_files, zero_files
 from rl.learning.critic import Critic, explained_variance
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
@@ -25,7 +26,6 @@ from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, s
 from rl.learning.policy_files import adapter_weights, plain_weights, save_policy, saved_weights
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
-from rl.learning.settings import LearnerSettings
 from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite
 from rl.learning.trainer import OneRank, make_entropy_bonus, make_trainer
 from rl.learning.weight_sender import Backend, WeightSender
@@ -49,7 +49,7 @@ class PolicyLearner:
     Args:
         checkpoint: Transformers vision-language checkpoint; its weights are policy version 0.
         encoder: The checkpoint's processor.
-        settings: How it learns.
+        config: The experiment.
 
     Attributes:
         version: Policy steps taken: the policy version.
@@ -58,11 +58,11 @@ class PolicyLearner:
         ValueError: See `rl.learning.trainer.make_trainer` and `rl.learning.critic.Critic`.
     """
 
-    def __init__(self, checkpoint: str, encoder: Encoder, settings: LearnerSettings | None = None) -> None:
-        self.settings = settings = settings or LearnerSettings()
-        self._encoder = encoder
-        self._trainer = make_trainer(checkpoint, encoder, settings)
-        torch.set_num_threads(settings.threads)
+    def __init__(self, checkpoint: str, encoder: Encoder, config: Config = Config()) -> None:
+        self._config, self._encoder = config, encoder
+        self._settings = settings = config.learner
+        self._trainer = make_trainer(checkpoint, encoder, config)
+        torch.set_num_threads(max(1, int(settings.num_cpus)))
         self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
@@ -79,10 +79,10 @@ class PolicyLearner:
         self._learning = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._reference = Reference(self._learning) if settings.kl else None
         self._bonus = make_entropy_bonus(settings)
-        self._kind = settings.lora_rank, settings.trust_remote_code
+        self._kind = settings.lora_rank, config.policy.trust_remote_code
         self._critic: Critic | None = None
-        if settings.critic is not None:
-            self._critic = Critic(settings.critic, self._model, checkpoint, encoder, self._accelerator)
+        if settings.algorithm == "ppo":
+            self._critic = Critic(config, self._model, checkpoint, encoder, self._accelerator)
         # DeepSpeed has moved the weights before it says what the gradient was.
         self._patience = Patience(None if settings.sharding == "deepspeed" else settings.max_skipped)
         self.version = 0
@@ -118,7 +118,7 @@ class PolicyLearner:
         rows = self._rows(experiences)
         tried = [
             self._optimizer_step([rows[place] for place in places])
-            for places in mini_batches(len(rows), self.settings, self.version)
+            for places in mini_batches(len(rows), self._settings, self._config.seed, self.version)
         ]
         taken = self._patience.taken(tried, self.version)
         self._end_step()
@@ -143,7 +143,7 @@ class PolicyLearner:
     def weights(self) -> dict[str, torch.Tensor]:
         """All weights by their Hugging Face names, in the policy's number format, on the CPU, copied; adapters are
         merged."""
-        return plain_weights(self._store.whole_weights(self._wrapped), getattr(torch, self.settings.dtype))
+        return plain_weights(self._store.whole_weights(self._wrapped), getattr(torch, self._config.policy.dtype))
 
     def adapters(self) -> dict[str, torch.Tensor]:
         """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
@@ -156,7 +156,7 @@ class PolicyLearner:
             save_policy(self._model, state, folder, *self._kind)
             self._encoder.processor.save_pretrained(folder)
         del state
-        if self._reference is not None and self.settings.reference_every:
+        if self._reference is not None and self._settings.reference_every:
             with self._reference.in_place():
                 state = self._store.whole_weights(self._wrapped)
             if self._accelerator.is_main_process:
@@ -175,7 +175,7 @@ class PolicyLearner:
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote with the same settings, by as many ranks or by others."""
         self._store.put_weights(self._wrapped, saved_weights(self._model, folder, *self._kind))
-        if self._reference is not None and self.settings.reference_every:
+        if self._reference is not None and self._settings.reference_every:
             with self._reference.in_place():
                 self._store.put_weights(self._wrapped, load_file(folder / REFERENCE_FILE))
         extra = self._store.load_optimizer(self._optimizer, self._wrapped, folder)
@@ -213,7 +213,7 @@ class PolicyLearner:
 
     def _end_step(self) -> None:
         self.version += 1
-        every = self.settings.reference_every
+        every = self._settings.reference_every
         if self._reference is not None and every and self.version % every == 0:
             self._reference.renew()
 
@@ -229,7 +229,7 @@ class PolicyLearner:
                 replace(experience, advantages=estimate.advantages)
                 for experience, estimate in zip(experiences, estimates, strict=True)
             ]
-        elif self.settings.correction != "none":
+        elif self._settings.correction != "none":
             before = [logprobs for logprobs, _ in self._read(experiences)]
         if self._reference is not None:
             with self._reference.in_place():
@@ -272,12 +272,12 @@ class PolicyLearner:
         self._optimizer.zero_grad()
         for places, mine in self._learning_shares(experiences):
             piece = [rows[place] for place in places]
-            inputs = loss_inputs(self._encoder, piece, self.settings, self._accelerator.device)
+            inputs = loss_inputs(self._encoder, piece, self._settings, self._accelerator.device)
             inputs["num_items_in_batch"] = torch.tensor(float(tokens))
             with torch.set_grad_enabled(learns):
                 part = trainer.compute_loss(self._wrapped, inputs)
             here = int(inputs["completion_mask"].sum())
-            part = part * loss_share(self.settings.loss, len(piece) / len(rows), here / tokens)
+            part = part * loss_share(self._settings.loss, len(piece) / len(rows), here / tokens)
             part_entropy = trainer.learned_entropy(inputs["completion_mask"]) / learned
             if bonus.is_used:
                 part = part - bonus.weight * part_entropy
@@ -311,22 +311,22 @@ class PolicyLearner:
 
     def _clip(self) -> float:
         """Bound the gradient's length, and say what it was."""
-        if self.settings.sharding == "deepspeed":
+        if self._settings.sharding == "deepspeed":
             return float(self._wrapped.get_global_grad_norm())
-        norm = torch.nn.utils.clip_grad_norm_(self._learning.values(), self.settings.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._learning.values(), self._settings.max_grad_norm)
         whole = getattr(norm, "full_tensor", None)
         return float(whole() if whole else norm)
 
     def _shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
         """The micro-batches that this rank computes; see `rl.learning.micro_batches.shares`."""
         with_images = {bool(experience.prompt.images) for experience in experiences}
-        if self._ranks > 1 and self.settings.sharding != "ddp" and len(with_images) > 1:
+        if self._ranks > 1 and self._settings.sharding != "ddp" and len(with_images) > 1:
             # One rank would wait for the others at the vision tower for ever; this all of them see.
             raise ValueError(
-                f"{self.settings.sharding} cannot mix prompts with and without images; allowed is learner.sharding ddp"
+                f"{self._settings.sharding} cannot mix prompts with and without images; allowed is learner.sharding ddp"
             )
         lengths = [self._encoder.head_length(e.prompt) + len(e.token_ids) for e in experiences]
-        return shares(micro_batches(lengths, self.settings.micro_batch, self._ranks), self.rank, self._ranks)
+        return shares(micro_batches(lengths, self._settings.micro_batch, self._ranks), self.rank, self._ranks)
 
     def _learning_shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
         """`_shares`, where `ddp` adds gradients up once, in the end, if all micro-batches use the same weights."""
@@ -335,7 +335,7 @@ class PolicyLearner:
         for place, batch in enumerate(found):
             # DeepSpeed moves the weights as soon as it has the last gradient.
             last = self._accelerator.sync_gradients = place == len(found) - 1
-            quiet = alike and not last and self.settings.sharding == "ddp"
+            quiet = alike and not last and self._settings.sharding == "ddp"
             with self._accelerator.no_sync(self._wrapped) if quiet else nullcontext():
                 yield batch
 
@@ -347,10 +347,10 @@ class PolicyLearner:
         prompts = {experience.prompt.id: experience.prompt for experience in experiences}
         read = {key: prompt_work(self._encoder, prompt, self._model) for key, prompt in prompts.items()}
         work = [replace(read[e.prompt.id], answer=len(e.token_ids)) for e in experiences]
-        before = self.settings.correction != "none" or self._critic is not None
+        before = self._settings.correction != "none" or self._critic is not None
         passes = before + (self._reference is not None)
-        flops = self._size.forward(work) * (passes + self.settings.epochs)
-        flops += self._size.backward(work) * self.settings.epochs
-        peak = peak_flops(self._accelerator.device, self.settings.dtype, self.settings.peak_tflops) * self._ranks
+        flops = self._size.forward(work) * (passes + self._settings.epochs)
+        flops += self._size.backward(work) * self._settings.epochs
+        peak = peak_flops(self._accelerator.device, self._config.policy.dtype, self._settings.peak_tflops) * self._ranks
         tokens = float(sum(one.prompt + one.answer for one in work))
         return {"seconds": seconds, "tokens": tokens, "flops_utilisation": flops / seconds / peak}

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rewards.seeds import derive_seed
+from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import Loss
-from rl.learning.settings import LearnerSettings
 
 
-def mini_batches(rows: int, settings: LearnerSettings, version: int) -> Iterator[list[int]]:
+def mini_batches(rows: int, settings: LearnerConfig, seed: int, version: int) -> Iterator[list[int]]:
     """The rows of each optimizer step of one policy step: every row once an epoch, in an order by chance where there
     are several mini-batches."""
     for epoch in range(settings.epochs):
         order = np.arange(rows)
         if settings.mini_batches > 1:
-            order = np.random.default_rng(derive_seed(settings.seed, "mini-batches", version, epoch)).permutation(rows)
+            order = np.random.default_rng(derive_seed(seed, "mini-batches", version, epoch)).permutation(rows)
         for part in np.array_split(order, settings.mini_batches):
             if len(part):
                 yield part.tolist()

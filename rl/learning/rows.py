@@ -11,9 +11,9 @@ import torch
 
 from rewards.models.encoding import Encoder
 from rewards.records import Experience
+from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import Correction
 from rl.learning.critic import Estimate
-from rl.learning.settings import LearnerSettings
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ def model_inputs(encoder: Encoder, experiences: Sequence[Experience], device: to
     return inputs
 
 
-def loss_inputs(
-    encoder: Encoder, rows: Sequence[Row], settings: LearnerSettings, device: torch.device
-) -> dict[str, Any]:
+def loss_inputs(encoder: Encoder, rows: Sequence[Row], settings: LearnerConfig, device: torch.device) -> dict[str, Any]:
     """All that TRL's loss reads of these rollouts, but for ``num_items_in_batch``."""
     experiences = [row.experience for row in rows]
     inputs = model_inputs(encoder, experiences, device)

@@ -17,8 +17,9 @@ from trl import import_utils as trl_imports
 
 from rewards.models.backbone import add_lora, freeze_vision_tower, load_model
 from rewards.models.encoding import Encoder
+from rl.config import Config
+from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import check_settings
-from rl.learning.settings import LearnerSettings
 
 # TRL would import vLLM, seconds and half a gigabyte of it, for sampling that happens in the engines.
 trl_imports.is_vllm_available = lambda min_version=None: False
@@ -108,23 +109,24 @@ class OneRank:
         return tensor
 
 
-def make_trainer(checkpoint: str, encoder: Encoder, settings: LearnerSettings) -> PolicyTrainer:
+def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTrainer:
     """A trainer around the checkpoint's model, of which what learns is float32 and requires a gradient.
 
     Raises:
         ValueError: See `rl.config.trl_arguments.check_settings`; or the checkpoint has no part that is to be frozen or
             adapted.
     """
+    settings, policy = config.learner, config.policy
     check_settings(settings)
     # Whatever is frozen for good needs no more digits than the computation has.
-    model = load_model(checkpoint, settings.dtype if settings.lora_rank else "float32", settings.trust_remote_code)
+    model = load_model(checkpoint, policy.dtype if settings.lora_rank else "float32", policy.trust_remote_code)
     if settings.lora_rank:
-        add_lora(model, settings.lora_rank, settings.seed)
+        add_lora(model, settings.lora_rank, config.seed)
     if settings.freeze_vision:
         freeze_vision_tower(model)
     trainer = PolicyTrainer(
         model=model,
-        args=_arguments(settings),
+        args=_arguments(config),
         # The trainer insists on a data set and a reward; the loop brings its own.
         train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
@@ -145,20 +147,21 @@ def make_trainer(checkpoint: str, encoder: Encoder, settings: LearnerSettings) -
     return trainer
 
 
-def make_entropy_bonus(settings: LearnerSettings) -> EntropyBonus:
-    """The entropy bonus of the settings, with TRL's defaults."""
+def make_entropy_bonus(settings: LearnerConfig) -> EntropyBonus:
+    """The entropy bonus of the section, with TRL's defaults."""
     defaults = {field.name: field.default for field in fields(GRPOConfig)}
     return EntropyBonus(**{ours: settings.trl.get(name, defaults[name]) for name, ours in ADAPTIVE.items()})
 
 
-def _arguments(settings: LearnerSettings) -> GRPOConfig:
+def _arguments(config: Config) -> GRPOConfig:
+    settings = config.learner
     further = {name: value for name, value in settings.trl.items() if name not in ADAPTIVE}
     if settings.loss == "cispo":
         further.setdefault("epsilon_high", CISPO_EPSILON_HIGH)
     if settings.sharding == "deepspeed":
         further["deepspeed"] = {
             "zero_optimization": {"stage": 3},
-            "bf16": {"enabled": settings.dtype == "bfloat16"},
+            "bf16": {"enabled": config.policy.dtype == "bfloat16"},
             "gradient_clipping": settings.max_grad_norm,
             "train_micro_batch_size_per_gpu": settings.micro_batch,
             "gradient_accumulation_steps": 1,
@@ -168,8 +171,8 @@ def _arguments(settings: LearnerSettings) -> GRPOConfig:
         loss_type=settings.loss,
         epsilon=settings.clip,
         beta=0.0,
-        temperature=settings.temperature,
-        max_completion_length=settings.max_completion_tokens,
+        temperature=config.engine.temperature,
+        max_completion_length=config.engine.max_completion_tokens,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         lr_scheduler_type="constant",
@@ -178,10 +181,10 @@ def _arguments(settings: LearnerSettings) -> GRPOConfig:
         gradient_checkpointing=False,
         router_aux_loss_coef=0.0,
         use_liger_kernel=settings.liger,
-        bf16=settings.dtype == "bfloat16",
+        bf16=config.policy.dtype == "bfloat16",
         report_to=[],
         use_cpu=not torch.cuda.is_available(),
-        seed=settings.seed,
+        seed=config.seed,
         **further,
     )
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from rewards.models.encoding import Encoder
+from rewards.section import is_due
 from rl.config import Config
-from rl.config.section import is_due
 from rl.files.run_files import TENSORBOARD
 from rl.monitoring.console import Console
 from rl.monitoring.metrics import step_metrics

@@ -15,7 +15,7 @@ from rl.config import Config
 from rl.config.users_parts import resolve_made
 from rl.monitoring.report import Offer
 from rl.workers.pending import Pending, Ready, Starts
-from selection.buffer import BufferSettings, StreamingBuffer
+from selection.buffer import StreamingBuffer
 from selection.candidates import gather_candidates
 from selection.rows import load_buffer, save_buffer
 from selection.selectors import (
@@ -23,7 +23,6 @@ from selection.selectors import (
     NEED_STEP_SCORES,
     SELECTORS,
     Selector,
-    SelectorSettings,
     apply_selector,
     make_selector,
 )
@@ -118,16 +117,7 @@ class Lessons:
 
 def make_buffer(config: Config) -> StreamingBuffer:
     """An empty streaming buffer."""
-    selection = config.selection
-    settings = BufferSettings(
-        keep_ratio=selection.keep_ratio,
-        capacity=selection.capacity,
-        half_life=selection.half_life,
-        max_all_negative=selection.max_all_negative,
-        draw=selection.draw,
-        fresh=selection.fresh,
-    )
-    return StreamingBuffer(settings, seed=derive_seed(config.seed, "buffer"))
+    return StreamingBuffer(config.selection, derive_seed(config.seed, "buffer"))
 
 
 def make_configured_selector(config: Config) -> Selector:
@@ -137,6 +127,5 @@ def make_configured_selector(config: Config) -> Selector:
         ConfigError: There is no such selector, or the class makes none.
     """
     selection = config.selection
-    settings = SelectorSettings(selection.alpha, selection.prior, selection.threshold, selection.visual_weight)
-    builtin = {name: make_selector(name, settings) for name in SELECTORS}
+    builtin = {name: make_selector(name, selection) for name in SELECTORS}
     return resolve_made("selection.selector", selection.selector, builtin)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rewards.models.runtime import Runtime
 from rewards.process_model.ensemble import ProcessEnsemble
 from rewards.process_model.labels import LABEL_RULES, LabelRule, hard
-from rewards.process_model.mprm import IDENTITY, MPRM, MPRM_FILE, MPRMSettings, open_mprm
-from rewards.process_model.objective import Weighting
+from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
 from rewards.records import Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.config.users_parts import resolve
@@ -53,8 +52,8 @@ def check_mprm(config: Config) -> None:
             raise ConfigError(f"mprm.verdicts: {word!r} is {len(encoder.tokens(word))} tokens here; allowed is one")
     saved = Path(mprm.checkpoint or "") / MPRM_FILE
     if mprm.checkpoint is not None and saved.is_file():
-        wanted, found = asdict(mprm_settings(config)), json.loads(saved.read_text())["settings"]
-        for key in IDENTITY:
+        wanted, found = mprm.identity(), json.loads(saved.read_text())["settings"]
+        for key in wanted:
             if _plain(wanted[key]) != _plain(found[key]):
                 raise ConfigError(
                     f"mprm.{key}: {wanted[key]!r}, but {mprm.checkpoint} was saved with {found[key]!r}; "
@@ -69,11 +68,11 @@ def build_mprm(config: Config) -> MPRM | ProcessEnsemble:
     """The process reward model, with those that judge beside it, in the process that calls this: one rank, where the
     environment speaks of several."""
     checkpoint = config.mprm.checkpoint or policy_checkpoint(config)
-    settings, label_rule = mprm_settings(config), make_label_rule(config)
+    runtime, label_rule = make_runtime(config, config.mprm.num_cpus), make_label_rule(config)
     encoder = make_judge_encoder(config, config.mprm.checkpoint, "mprm.checkpoint")
-    mprm = open_mprm(checkpoint, encoder, settings, label_rule)
+    mprm = open_mprm(checkpoint, encoder, config.mprm, runtime, label_rule)
     beside = [
-        open_mprm(folder, make_judge_encoder(config, folder, "mprm.beside"), settings, label_rule)
+        open_mprm(folder, make_judge_encoder(config, folder, "mprm.beside"), config.mprm, runtime, label_rule)
         for folder in config.mprm.beside
     ]
     return ProcessEnsemble([mprm, *beside], config.mprm.combine) if beside else mprm
@@ -89,28 +88,9 @@ def make_label_rule(config: Config) -> LabelRule:
     return resolve("mprm.label", config.mprm.label, rules)
 
 
-def mprm_settings(config: Config) -> MPRMSettings:
-    """The MPRM's settings, as the configuration has them."""
-    mprm = config.mprm
-    return MPRMSettings(
-        head=mprm.head,
-        input_format=mprm.input_format,
-        likelihood=mprm.uses_likelihood,
-        verdicts=mprm.verdicts,
-        step_marker=mprm.step_marker,
-        weighting=Weighting(*mprm.class_weights, mprm.perception_weight, mprm.until_first_error),
-        freeze_vision=mprm.freeze_vision,
-        lora_rank=mprm.lora_rank,
-        learning_rate=mprm.learning_rate,
-        weight_decay=mprm.weight_decay,
-        batch_size=mprm.batch_size,
-        micro_batch_tokens=mprm.micro_batch_tokens,
-        sharding=mprm.sharding,
-        dtype=config.policy.dtype,
-        threads=max(1, int(mprm.num_cpus)),
-        trust_remote_code=config.policy.trust_remote_code,
-        seed=config.seed,
-    )
+def make_runtime(config: Config, num_cpus: float) -> Runtime:
+    """What other sections lend a reward model on so many CPUs."""
+    return Runtime(config.policy.dtype, max(1, int(num_cpus)), config.policy.trust_remote_code, config.seed)
 
 
 def _plain(value: Any) -> Any:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from rewards.models.encoding import Encoder
+from rewards.models.runtime import Runtime
 from rewards.outcome.outcome_model import (
     STATE_FILE,
     OutcomeModel,
-    OutcomeModelSettings,
     open_outcome_model,
     outcome_rewards,
 )
@@ -26,7 +26,7 @@ from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
-from rl.reward_models.mprm import mprm_settings
+from rl.reward_models.mprm import make_runtime
 from rl.workers.pending import Pending, Ready
 from rl.workers.worker import Worker
 
@@ -68,32 +68,21 @@ def open_configured_model(config: Config) -> OutcomeModel:
     """The model that learns, alone."""
     checkpoint = config.outcome_model.checkpoint or policy_checkpoint(config)
     encoder = _encoder(config)
-    return open_outcome_model(checkpoint, encoder, outcome_settings(config))
+    return open_outcome_model(checkpoint, encoder, config.outcome_model, make_outcome_runtime(config))
 
 
-def outcome_settings(config: Config) -> OutcomeModelSettings:
-    """The outcome model's settings, as the configuration has them."""
-    settings = config.outcome_model
-    return OutcomeModelSettings(
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        batch_size=settings.batch_size,
-        micro_batch_tokens=settings.micro_batch_tokens,
-        freeze_vision=settings.freeze_vision,
-        # Without adapters: most updates of a whole model would be lost in bfloat16.
-        dtype="float32",
-        threads=max(1, int(settings.num_cpus)),
-        trust_remote_code=config.policy.trust_remote_code,
-        seed=config.seed,
-    )
+def make_outcome_runtime(config: Config) -> Runtime:
+    """What other sections lend the outcome model. It has no adapters: most updates of a whole model would be lost in
+    bfloat16."""
+    return replace(make_runtime(config, config.outcome_model.num_cpus), dtype="float32")
 
 
 def _open_judge(config: Config, folder: str) -> OutcomeModel | AnswerJudge:
     encoder = make_judge_encoder(config, folder, "outcome_model.beside")
     if (Path(folder) / MPRM_FILE).is_file():
-        threads = max(1, int(config.outcome_model.num_cpus))
-        return AnswerJudge(open_mprm(folder, encoder, replace(mprm_settings(config), threads=threads)))
-    return open_outcome_model(folder, encoder, outcome_settings(config))
+        runtime = make_runtime(config, config.outcome_model.num_cpus)
+        return AnswerJudge(open_mprm(folder, encoder, config.mprm, runtime))
+    return open_outcome_model(folder, encoder, config.outcome_model, make_outcome_runtime(config))
 
 
 def _encoder(config: Config) -> Encoder:

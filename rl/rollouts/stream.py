@@ -6,9 +6,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rl.config import Config
 from rl.monitoring.report import Delivery
 from rl.rollouts.groups import Group, Round
 from rl.rollouts.making import check_readable
@@ -26,28 +27,6 @@ class Engines(Protocol):
 
 MakeGroup = Callable[[Prompt, Sequence[Completion], int], list[Rollout]]
 """From a prompt, the finished answers to it and the group's number to records; see `rl.rollouts.making.make_group`."""
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """The keys of the configuration that say what a policy step is made of, by their names there.
-
-    Attributes:
-        prompts, samples: Groups of one policy step, and rollouts of each.
-        steps: Policy steps of the whole run.
-        seed: Of the samples.
-        dynamic_sampling: ``off``, ``drop`` or ``refill``.
-        refill_rounds: Of ``refill``: most rounds with new prompts for one step.
-        segment_tokens: Tokens after which a rollout makes room; None to wait for whole answers.
-    """
-
-    prompts: int
-    samples: int
-    steps: int
-    seed: int = 0
-    dynamic_sampling: Literal["off", "drop", "refill"] = "off"
-    refill_rounds: int = 4
-    segment_tokens: int | None = None
 
 
 @dataclass
@@ -80,6 +59,8 @@ class RolloutStream:
         stream.prepare()                 # round after round, if one is not enough
         stream.weights_sent(version)     # what is asked for from here on is asked of these weights
 
+    >>> from rl.config.learner import LearnerConfig
+    >>> from rl.config.sections import EngineConfig
     >>> from rl.workers.pending import Ready
     >>> class Letters:  # an engine that spells the prompt's answer, one token a letter, in no time at all
     ...     version = 0
@@ -97,8 +78,9 @@ class RolloutStream:
     ...     return [Rollout(prompt.id, prompt.source, number, c.token_ids, c.logprobs, "".join(map(chr, c.token_ids)),
     ...                     (), 1.0, c.finish_reason, c.policy_version) for c in completions]
     >>> engines = Letters()
-    >>> settings = StreamSettings(prompts=1, samples=2, steps=4, segment_tokens=4)
-    >>> stream = RolloutStream(settings, engines, prompt, records, StalenessGate(2))
+    >>> learner, segments = LearnerConfig(prompts=1, samples=2), EngineConfig(segment_tokens=4)
+    >>> config = Config(steps=4, max_staleness=2, learner=learner, engine=segments)
+    >>> stream = RolloutStream(config, engines, prompt, records)
     >>> for version in (1, 2, 3, 4):
     ...     print([(rollout.text, rollout.policy_version) for rollout in stream.take().rollouts])
     ...     stream.prefetch()
@@ -130,11 +112,10 @@ class RolloutStream:
       engine may answer with other weights than it was asked for; a group that would be mixed stops the run.
 
     Args:
-        settings: See `StreamSettings`.
+        config: The experiment.
         engines: Answer in the order in which they are asked.
         prompt: Training prompts by number; always the same one for the same number.
         make_group: Makes a finished group's records.
-        gate: Says how old a rollout may get.
 
     Attributes:
         step: The policy step that `take` delivers next.
@@ -142,14 +123,10 @@ class RolloutStream:
     """
 
     def __init__(
-        self,
-        settings: StreamSettings,
-        engines: Engines,
-        prompt: Callable[[int], Prompt],
-        make_group: MakeGroup,
-        gate: StalenessGate,
+        self, config: Config, engines: Engines, prompt: Callable[[int], Prompt], make_group: MakeGroup
     ) -> None:
-        self._settings, self._gate = settings, gate
+        self._config, self._learner, self._segment_tokens = config, config.learner, config.engine.segment_tokens
+        self._gate = StalenessGate(config.max_staleness)
         self._engines, self._prompt, self._make_group = engines, prompt, make_group
         self.step = self.cursor = self._asked = self._version = 0
         self._under_way: deque[Round] = deque()
@@ -167,7 +144,7 @@ class RolloutStream:
             UnreadableRolloutsError: No rollout of the step can be read.
         """
         # A segment is short, and the open groups can go on only once it is back: it is waited for in any case.
-        while self._settings.segment_tokens and self._under_way:
+        while self._segment_tokens and self._under_way:
             self._receive(self._under_way.popleft())
         self._fill()
         return self._deliver()
@@ -177,7 +154,7 @@ class RolloutStream:
         self._drop_stale()
         last = self._furthest()
         # Whole answers come in one round a step, so that no step waits for the prompts of a later one.
-        for target in [last] if self._settings.segment_tokens else range(self.step, last + 1):
+        for target in [last] if self._segment_tokens else range(self.step, last + 1):
             if self.step <= target:
                 self._ask(self._missing(target) - self._written_at())
 
@@ -187,7 +164,7 @@ class RolloutStream:
         Raises:
             WorkerError, MixedGroupError: See `take`.
         """
-        in_rounds = self._settings.segment_tokens or self._settings.dynamic_sampling == "refill"
+        in_rounds = self._segment_tokens or self._learner.dynamic_sampling == "refill"
         if in_rounds and self.step <= self._furthest():
             self._fill()
             self.prefetch()
@@ -230,12 +207,12 @@ class RolloutStream:
 
     def _furthest(self) -> int:
         """The last policy step that the engines may write for now."""
-        return min(self._gate.furthest(self._version), self._settings.steps - 1)
+        return min(self._gate.furthest(self._version), self._config.steps - 1)
 
     def _missing(self, target: int) -> int:
         """Groups that the steps up to ``target`` lack, not counting those that are still being written."""
-        there = len(self._ready) + (len(self._silent) if self._settings.dynamic_sampling == "drop" else 0)
-        return self._settings.prompts * (target - self.step + 1) - there
+        there = len(self._ready) + (len(self._silent) if self._learner.dynamic_sampling == "drop" else 0)
+        return self._learner.prompts * (target - self.step + 1) - there
 
     def _written_at(self) -> int:
         """Groups that are still being written."""
@@ -243,16 +220,16 @@ class RolloutStream:
 
     def _wanted(self) -> int:
         """Fresh prompts of one more round for the step that is to be taken."""
-        settings, tally = self._settings, self._tally
-        refills = settings.dynamic_sampling == "refill"
-        if refills and tally.fresh_rounds >= settings.refill_rounds and (self._ready or self._silent):
+        tally = self._tally
+        refills = self._learner.dynamic_sampling == "refill"
+        if refills and tally.fresh_rounds >= self._learner.refill_rounds and (self._ready or self._silent):
             return 0
-        if settings.segment_tokens:
+        if self._segment_tokens:
             return self._missing(self._furthest()) - self._written_at()
         missing = self._missing(self.step)
         if not refills or tally.finished == 0:
             return missing
-        return min(settings.prompts, math.ceil(missing * tally.finished / max(tally.informative, 1)))
+        return min(self._learner.prompts, math.ceil(missing * tally.finished / max(tally.informative, 1)))
 
     def _ask(self, fresh: int) -> bool:
         """Begin a round of all open groups and so many fresh ones; gives False if that is nobody."""
@@ -260,10 +237,8 @@ class RolloutStream:
         groups = [*self._open, *(Group(number, self._prompt(number)) for number in numbers)]
         if not groups:
             return False
-        settings, seed = self._settings, (self._settings.seed, "rollout", self._asked)
-        requests = [
-            request for group in groups for request in group.requests(settings.samples, settings.segment_tokens, *seed)
-        ]
+        asked = self._learner.samples, self._segment_tokens, self._config.seed, "rollout", self._asked
+        requests = [request for group in groups for request in group.requests(*asked)]
         self._under_way.append(Round(self._version, groups, self._engines.sample(requests), len(numbers) > 0))
         self._open = []
         self.cursor += len(numbers)
@@ -284,7 +259,7 @@ class RolloutStream:
             tally.finished += 1
             tally.informative += group.has_signal
             tally.unreadable += len(group.samples) - len(group.rollouts)
-            keeps = group.has_signal or self._settings.dynamic_sampling == "off"
+            keeps = group.has_signal or self._learner.dynamic_sampling == "off"
             (self._ready if keeps else self._silent).append(group)
 
     def _drop_stale(self) -> None:
@@ -296,7 +271,7 @@ class RolloutStream:
 
     def _deliver(self) -> Delivery:
         in_order = sorted(self._ready or self._silent, key=lambda group: group.number)
-        chosen = in_order[: self._settings.prompts]
+        chosen = in_order[: self._learner.prompts]
         self._ready = in_order[len(chosen) :] if self._ready else []
         self._silent = []
         rollouts = [rollout for group in chosen for rollout in group.rollouts]

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.records import Annotated
-from selection.buffer import BufferSettings, StreamingBuffer
+from selection.buffer import StreamingBuffer
 from selection.candidates import gather_candidates
-from selection.selectors import SelectorSettings, make_selector
+from selection.config import SelectionConfig
+from selection.selectors import make_selector
 from tests.fixtures.builders import a_prompt, a_rollout, some_counts
 
-EVERYTHING = BufferSettings(keep_ratio=1.0, capacity=1000)
+EVERYTHING = SelectionConfig(keep_ratio=1.0, capacity=1000, max_all_negative=1)
 
 
 def entry(name: int, source: str = "total", *, positive: bool = True, version: int = 0) -> Annotated:
@@ -32,7 +33,7 @@ def offer(buffer: StreamingBuffer, scores: Sequence[float], first: int = 0, **op
 
 def kept(buffer: StreamingBuffer) -> list[int]:
     """The numbers of the kept rollouts, read from the buffer's state so that nothing is drawn."""
-    copy = StreamingBuffer(replace(buffer.settings, draw="uniform", fresh=None), seed=0)
+    copy = StreamingBuffer(buffer.settings.model_copy(update={"draw": "uniform", "fresh": None}), seed=0)
     copy.restore(buffer.state())
     return sorted(found.rollout.group for found in copy.draw(len(copy)))
 
@@ -65,7 +66,7 @@ def test_with_room_enough_it_is_the_published_rule_at_every_moment(
     """Few different scores, so that most decisions are between equals."""
     scores = np.array([score / 5 for score, _ in stream])
     sources = np.array([source for _, source in stream])
-    buffer = StreamingBuffer(BufferSettings(keep_ratio, capacity=60), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=keep_ratio, capacity=60, max_all_negative=1), seed=0)
     for start in range(0, len(stream), batch):
         end = start + batch
         buffer.offer([entry(i, sources[i]) for i in range(start, min(end, len(stream)))], scores[start:end])
@@ -85,7 +86,7 @@ def long_stream() -> tuple[list[Annotated], np.ndarray, np.ndarray]:
         Annotated(prompts[s], a_rollout([1], group=i, source=s, tokens=[i]), some_counts(right[i], 16))
         for i, s in enumerate(sources.tolist())
     ]
-    return stream, make_selector("bis", SelectorSettings(alpha=0.2))(gather_candidates(stream)), sources
+    return stream, make_selector("bis", SelectionConfig(alpha=0.2))(gather_candidates(stream)), sources
 
 
 @pytest.mark.parametrize("scored_by", ["bis", "chance"])
@@ -96,7 +97,7 @@ def test_a_long_stationary_stream_keeps_the_offline_top(
     stream, scores, sources = long_stream
     if scored_by == "chance":
         scores = np.random.default_rng(1).random(len(stream))
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.1, capacity=10_000), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.1, capacity=10_000, max_all_negative=1), seed=0)
     run(buffer, stream, scores, batch=500)
     expected = offline(scores, sources, 0.1)
     overlap = len(expected & set(kept(buffer))) / len(expected)
@@ -108,7 +109,7 @@ def test_a_small_buffer_holds_the_best_of_a_long_stream_in_fair_shares(
     long_stream: tuple[list[Annotated], np.ndarray, np.ndarray],
 ) -> None:
     stream, scores, sources = long_stream
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.1, capacity=1000), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.1, capacity=1000, max_all_negative=1), seed=0)
     run(buffer, stream, scores, batch=500)
     found = set(kept(buffer))
     assert len(found) == len(buffer) == 1000
@@ -118,7 +119,7 @@ def test_a_small_buffer_holds_the_best_of_a_long_stream_in_fair_shares(
 
 
 def test_a_full_buffer_loses_what_ranks_lowest_in_its_source() -> None:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=1.0, capacity=3), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=1.0, capacity=3, max_all_negative=1), seed=0)
     offer(buffer, [0.5, 0.3])
     assert kept(buffer) == [0, 1]
     said = offer(buffer, [0.3, 0.4], first=2)
@@ -131,7 +132,7 @@ def test_a_full_buffer_loses_what_ranks_lowest_in_its_source() -> None:
 
 
 def test_the_reserve_moves_up_as_the_stream_grows() -> None:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=10), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.5, capacity=10, max_all_negative=1), seed=0)
     offer(buffer, [0.9, 0.8])
     assert (kept(buffer), buffer.held) == ([0], 2)
     offer(buffer, [0.1, 0.1], first=2)
@@ -168,7 +169,7 @@ def test_equal_tokens_of_another_prompt_are_another_rollout() -> None:
 def test_all_negative_rollouts_never_exceed_their_share(
     stream: list[tuple[int, bool]], cap: float, keep_ratio: float, capacity: int
 ) -> None:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio, capacity, max_all_negative=cap), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=keep_ratio, capacity=capacity, max_all_negative=cap), seed=0)
     for i, (score, positive) in enumerate(stream):
         buffer.offer([entry(i, positive=positive)], np.array([score / 10]))
         negative = [not stream[name][1] for name in kept(buffer)]
@@ -178,7 +179,7 @@ def test_all_negative_rollouts_never_exceed_their_share(
 
 
 def test_the_cap_lets_the_next_best_positive_ones_in() -> None:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=100, max_all_negative=0.25), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.5, capacity=100, max_all_negative=0.25), seed=0)
     offer(buffer, [0.9] * 8, positive=False)
     assert len(buffer) == 0  # a quarter of nothing
     said = offer(buffer, [0.1 + i / 100 for i in range(8)], first=8)
@@ -188,7 +189,7 @@ def test_the_cap_lets_the_next_best_positive_ones_in() -> None:
 
 
 def test_a_score_counts_half_after_a_half_life() -> None:
-    options = BufferSettings(keep_ratio=1.0, capacity=2, half_life=10)
+    options = SelectionConfig(keep_ratio=1.0, capacity=2, half_life=10, max_all_negative=1)
     buffer = StreamingBuffer(options, seed=0)
     offer(buffer, [0.8, 0.5], version=0)
     offer(buffer, [0.3], first=2, version=10)
@@ -196,7 +197,7 @@ def test_a_score_counts_half_after_a_half_life() -> None:
     assert sorted(buffer.kept_scores().tolist()) == pytest.approx([0.3, 0.4])
     assert buffer.statistics()["age"] == 5
     assert buffer.statistics()["threshold"] == pytest.approx(0.3)
-    without = StreamingBuffer(replace(options, half_life=0), seed=0)
+    without = StreamingBuffer(options.model_copy(update={"half_life": 0}), seed=0)
     offer(without, [0.8, 0.5], version=0)
     offer(without, [0.3], first=2, version=10)
     assert kept(without) == [0, 1]
@@ -204,7 +205,7 @@ def test_a_score_counts_half_after_a_half_life() -> None:
 
 def test_a_forgetful_buffer_holds_a_share_of_the_remembered_stream() -> None:
     """With half-life h and n rollouts a version the remembered stream is n / (1 - 2^(-1/h)); here 10 / 0.067 = 149."""
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=10_000, half_life=10), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.5, capacity=10_000, half_life=10, max_all_negative=1), seed=0)
     generator = np.random.default_rng(0)
     for version in range(150):
         offer(buffer, generator.uniform(0.2, 0.3, 10).tolist(), first=10 * version, version=version)
@@ -215,7 +216,9 @@ def test_a_forgetful_buffer_holds_a_share_of_the_remembered_stream() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=40), st.sampled_from([1, 5.0]))
 def test_freshness_against_scores_decayed_one_by_one(stream: list[tuple[int, int]], half_life: float) -> None:
-    buffer = StreamingBuffer(BufferSettings(0.4, capacity=100, half_life=half_life), seed=0)
+    buffer = StreamingBuffer(
+        SelectionConfig(keep_ratio=0.4, capacity=100, half_life=half_life, max_all_negative=1), seed=0
+    )
     versions = np.cumsum([step for _, step in stream])
     for i, (score, _) in enumerate(stream):
         buffer.offer([entry(i, version=int(versions[i]))], np.array([score / 10 + i / 1e6]))
@@ -236,17 +239,17 @@ def test_uniform_draws_are_uniform_and_without_repeats() -> None:
 
 
 def test_draws_by_priority() -> None:
-    top = StreamingBuffer(replace(EVERYTHING, draw="top"), seed=0)
+    top = StreamingBuffer(EVERYTHING.model_copy(update={"draw": "top"}), seed=0)
     offer(top, [0.1, 0.5, 0.3, 0.4])
     assert sorted(found.rollout.group for found in top.draw(2)) == [1, 3]
-    proportional = StreamingBuffer(replace(EVERYTHING, draw="proportional"), seed=0)
+    proportional = StreamingBuffer(EVERYTHING.model_copy(update={"draw": "proportional"}), seed=0)
     offer(proportional, [0.1, 0.2, 0.0, 0.7])
     counts = Counter(found.rollout.group for _ in range(4000) for found in proportional.draw(1))
     assert [counts[name] / 4000 for name in range(4)] == pytest.approx([0.1, 0.2, 0.0, 0.7], abs=0.03)
 
 
 def test_a_draw_mixes_fresh_and_replayed_rollouts() -> None:
-    buffer = StreamingBuffer(replace(EVERYTHING, fresh=0.75, draw="top"), seed=0)
+    buffer = StreamingBuffer(EVERYTHING.model_copy(update={"fresh": 0.75, "draw": "top"}), seed=0)
     offer(buffer, [0.9, 0.8, 0.7, 0.6])
     assert len(buffer.draw(4)) == 4  # nothing to replay yet: fresh ones fill up
     offer(buffer, [0.1, 0.2, 0.3, 0.4], first=4)
@@ -271,7 +274,7 @@ def test_a_score_that_cannot_be_is_refused_by_the_rollouts_name(score: float) ->
 
 
 def test_statistics_worked_by_hand() -> None:
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=100), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.5, capacity=100, max_all_negative=1), seed=0)
     offer(buffer, [0.9, 0.7, 0.5, 0.1], source="a")
     offer(buffer, [0.4, 0.2], first=4, source="b", version=3, positive=False)
     assert buffer.statistics() == {

@@ -18,7 +18,8 @@ import pytest
 
 from rewards.files.record_files import annotated_table, write_table
 from rewards.records import Annotated
-from selection.buffer import BufferSettings, StreamingBuffer
+from selection.buffer import StreamingBuffer
+from selection.config import SelectionConfig
 from selection.rows import load_buffer, save_buffer
 from tests.fixtures.builders import (
     a_prompt,
@@ -27,7 +28,7 @@ from tests.fixtures.builders import (
     some_counts,
 )
 
-SETTINGS = BufferSettings(
+SETTINGS = SelectionConfig(
     keep_ratio=0.5, capacity=40, half_life=5, max_all_negative=0.4, draw="proportional", fresh=0.5
 )
 
@@ -84,7 +85,7 @@ def test_settings_may_change_between_save_and_restore(tmp_path: Path) -> None:
     buffer = StreamingBuffer(SETTINGS, seed=0)
     run(buffer, a_stream(20))
     save_buffer(buffer.state(), tmp_path / "buffer.parquet")
-    smaller = StreamingBuffer(BufferSettings(keep_ratio=0.5, capacity=5), seed=0)
+    smaller = StreamingBuffer(SelectionConfig(keep_ratio=0.5, capacity=5, max_all_negative=1), seed=0)
     smaller.restore(load_buffer(tmp_path / "buffer.parquet"))
     assert smaller.held == 5
 
@@ -189,7 +190,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_prompts_images_are_stored_once(tmp_path: Path) -> None:
     prompt = a_prompt()
-    buffer = StreamingBuffer(BufferSettings(keep_ratio=1, capacity=50), seed=0)
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=1, capacity=50, max_all_negative=1), seed=0)
     buffer.offer([Annotated(prompt, a_rollout([1], tokens=[i]), some_counts([1])) for i in range(50)], np.ones(50))
     save_buffer(buffer.state(), tmp_path / "buffer.parquet")
     images = pq.read_table(tmp_path / "buffer.parquet").column("images")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from rewards.users_code import UsersCodeError
 from selection.candidates import Candidates
+from selection.config import SelectionConfig
 from selection.selectors import (
     NEED_COMPLEXITY,
     NEED_STEP_SCORES,
     SELECTORS,
-    SelectorSettings,
     apply_selector,
     make_selector,
 )
@@ -60,7 +60,7 @@ def plain(name: str, steps: list[tuple[int, int, float]]) -> float:
 @settings(max_examples=60, deadline=None)
 @given(ROLLOUTS, st.sampled_from(["bis", "bis_visual", "mixed", "reliable", "low_mc", "hard", "uncertain"]))
 def test_a_selector_is_its_formula(rollouts: list[list[tuple[int, int, float]]], name: str) -> None:
-    found = make_selector(name, SelectorSettings(alpha=0.1, visual_weight=2))(candidates(rollouts))
+    found = make_selector(name, SelectionConfig(alpha=0.1, visual_weight=2))(candidates(rollouts))
     for score, steps in zip(found, rollouts, strict=True):
         if any(n for _, n, _ in steps):
             assert score == pytest.approx(plain(name, steps), abs=1e-9)
@@ -73,14 +73,14 @@ def test_a_selector_is_its_formula(rollouts: list[list[tuple[int, int, float]]],
 def test_every_selector_is_blind_to_missing_steps(rollouts: list[list[tuple[int, int, float]]], name: str) -> None:
     """A missing step, whatever the MPRM says of it, is as if it had not been written."""
     with_missing = [[*steps, (0, 0, 0.9)] for steps in rollouts]
-    selector = make_selector(name, SelectorSettings())
+    selector = make_selector(name, SelectionConfig())
     np.testing.assert_allclose(selector(candidates(with_missing)), selector(candidates(rollouts)), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(SELECTORS))
 def test_neighbours_change_nothing_and_scores_are_no_less_than_zero(name: str) -> None:
     rollouts = [[(3, 8, 0.2), (0, 8, 0.7)], [(0, 0, 0.1)], [(0, 4, 0.0), (0, 4, 1.0)], [(8, 8, 1.0)]]
-    selector = make_selector(name, SelectorSettings())
+    selector = make_selector(name, SelectionConfig())
     together = selector(candidates(rollouts))
     assert np.isnan(together[1]) and (np.delete(together, 1) >= 0).all()
     if name != "random":
@@ -90,19 +90,19 @@ def test_neighbours_change_nothing_and_scores_are_no_less_than_zero(name: str) -
 
 def test_bis_visual_without_weight_is_bis_and_with_it_prefers_the_fuller_picture() -> None:
     pair = replace(candidates([[(4, 8, 0.5), (0, 8, 0.5)]] * 2), complexity=np.array([0.2, 0.8]))
-    bis = make_selector("bis", SelectorSettings())(pair)
-    np.testing.assert_array_equal(make_selector("bis_visual", SelectorSettings(visual_weight=0))(pair), bis)
-    plainer, fuller = make_selector("bis_visual", SelectorSettings(visual_weight=1))(pair)
+    bis = make_selector("bis", SelectionConfig())(pair)
+    np.testing.assert_array_equal(make_selector("bis_visual", SelectionConfig(visual_weight=0))(pair), bis)
+    plainer, fuller = make_selector("bis_visual", SelectionConfig(visual_weight=1))(pair)
     assert (plainer, fuller) == (pytest.approx(1.2 * bis[0]), pytest.approx(1.8 * bis[1]))
 
 
 def test_hard_mining_stays_finite_where_the_mprm_is_sure_and_wrong() -> None:
-    assert np.isfinite(make_selector("hard", SelectorSettings())(candidates([[(8, 8, 0.0), (0, 8, 1.0)]]))).all()
+    assert np.isfinite(make_selector("hard", SelectionConfig())(candidates([[(8, 8, 0.0), (0, 8, 1.0)]]))).all()
 
 
 def test_random_follows_its_generator() -> None:
     rollouts = [[(1, 8, 0.5)]] * 4
-    selector = make_selector("random", SelectorSettings())
+    selector = make_selector("random", SelectionConfig())
     first, again = selector(candidates(rollouts)), selector(candidates(rollouts))
     assert first.tolist() == again.tolist() and len(set(first)) == 4
 
@@ -111,12 +111,12 @@ def test_random_follows_its_generator() -> None:
 def test_what_a_selector_needs_is_said_when_it_is_not_there(name: str) -> None:
     bare = replace(candidates([[(1, 8, 0.5)]]), step_scores=None, complexity=None)
     with pytest.raises(ValueError, match=f"{name} needs the"):
-        make_selector(name, SelectorSettings())(bare)
+        make_selector(name, SelectionConfig())(bare)
 
 
 def test_an_unknown_selector() -> None:
     with pytest.raises(KeyError):
-        make_selector("best", SelectorSettings())
+        make_selector("best", SelectionConfig())
 
 
 def test_a_users_selector_that_fails_is_told_in_one_line() -> None:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rewards.section import Count, Positive, Section
 from rl.config import load_section
-from rl.config.section import Count, Positive, Section
 from rl.errors import ConfigError
 
 ARM = "arm"

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.annotation.judge import Judge, Judgement, JudgeSettings
+from rewards.annotation.judge import Judge, Judgement
+from rewards.annotation.judge_config import JudgeConfig
 from rewards.records import Prompt, Rollout, StepSpan
 from tests.fixtures.builders import a_prompt, a_rollout, an_image
 from tests.fixtures.chat_server import chat_server, completion, free_port
 
 KEY = "sk-very-secret-4711"
 STEPS = 3
-FAST = JudgeSettings("", "judge", retries=0, timeout=10, deadline=30, max_tokens=48)
+FAST = {"model": "judge", "retries": 0, "timeout": 10, "deadline": 30, "max_tokens": 48}
 
 
 def decode(tokens: Sequence[int]) -> str:
@@ -42,7 +43,12 @@ def some_rollouts(number: int, steps: int = STEPS) -> tuple[list[Prompt], list[R
     return prompts, rollouts
 
 
-def judged(settings: JudgeSettings, number: int = 1, key: str | None = None) -> Judgement:
+def fast(**keys: Any) -> JudgeConfig:
+    """Of a judge that is given up soon."""
+    return JudgeConfig(**FAST | keys)
+
+
+def judged(settings: JudgeConfig, number: int = 1, key: str | None = None) -> Judgement:
     return Judge(settings, decode, key).start(*some_rollouts(number)).result(60)
 
 
@@ -58,14 +64,14 @@ def nothing_known(judgement: Judgement) -> bool:
 
 
 def test_nobody_listens() -> None:
-    judgement = judged(replace(FAST, endpoint=f"http://127.0.0.1:{free_port()}/v1"), 2)
+    judgement = judged(fast(endpoint=f"http://127.0.0.1:{free_port()}/v1"), 2)
     assert nothing_known(judgement) and judgement.failures == {"unreachable": 2}
     assert judgement.problem == "unreachable: Connection error."
 
 
 def test_an_address_that_cannot_be() -> None:
     for endpoint in ("http://no.such.host.invalid/v1", "http://[::1", "nonsense"):
-        judgement = judged(replace(FAST, endpoint=endpoint))
+        judgement = judged(fast(endpoint=endpoint))
         assert nothing_known(judgement) and judgement.failures.total() == 1
 
 
@@ -93,7 +99,7 @@ def test_an_address_that_cannot_be() -> None:
 )
 def test_every_bad_reply_is_counted_by_its_reason(status: int, body: str, reason: str) -> None:
     with chat_server(lambda number, request: (status, body)) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint), 2)
+        judgement = judged(fast(endpoint=server.endpoint), 2)
     assert nothing_known(judgement) and judgement.failures == {reason: 2}
     assert judgement.problem.startswith(f"{reason}: ") and "\n" not in judgement.problem
     assert [len(entry) for entry in judgement.verdicts] == [STEPS, STEPS]
@@ -105,7 +111,7 @@ def test_a_bad_reply_costs_one_rollout_and_its_tokens() -> None:
         return verdict(2) if "prompt 1?" in text else (200, completion("hm"))
 
     with chat_server(reply) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, price_output=1.0), 3)
+        judgement = judged(fast(endpoint=server.endpoint, price_output=1.0), 3)
     np.testing.assert_array_equal(judgement.verdicts[1], [1.0, 0.0, np.nan])
     assert np.isnan(judgement.verdicts[0]).all() and np.isnan(judgement.verdicts[2]).all()
     assert (judgement.judged, judgement.failures, judgement.calls) == (1, {"unparseable": 2}, 3)
@@ -120,8 +126,8 @@ def test_a_server_that_hangs_and_a_batch_that_takes_too_long() -> None:
         return verdict(0) if number < 2 else (500, f"{over.wait(60)}")
 
     with chat_server(reply) as server:
-        late = judged(replace(FAST, endpoint=server.endpoint, concurrency=2, deadline=3), 6)
-        slow = judged(replace(FAST, endpoint=server.endpoint, timeout=0.3), 2)
+        late = judged(fast(endpoint=server.endpoint, concurrency=2, deadline=3), 6)
+        slow = judged(fast(endpoint=server.endpoint, timeout=0.3), 2)
         over.set()
     assert nothing_known(slow) and slow.failures == {"timeout": 2}
     assert (late.judged, late.failures) == (2, {"deadline": 4})
@@ -132,11 +138,11 @@ def test_retries_are_made_and_then_it_fails_once() -> None:
         return (500, "oops") if number < 2 else verdict(1)
 
     with chat_server(flaky) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, retries=2))
+        judgement = judged(fast(endpoint=server.endpoint, retries=2))
         assert len(server.requests) == 3
     assert (judgement.judged, judgement.failures) == (1, {})
     with chat_server(lambda number, request: (500, "oops")) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, retries=1))
+        judgement = judged(fast(endpoint=server.endpoint, retries=1))
         assert len(server.requests) == 2
     assert judgement.failures == {"server_error": 1}
 
@@ -144,14 +150,14 @@ def test_retries_are_made_and_then_it_fails_once() -> None:
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_no_more_requests_at_once_than_allowed(concurrency: int) -> None:
     with chat_server(lambda number, request: verdict(0), pause=0.1) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, concurrency=concurrency), 9)
+        judgement = judged(fast(endpoint=server.endpoint, concurrency=concurrency), 9)
         assert server.most == concurrency
     assert judgement.judged == 9
 
 
 def test_after_some_rollouts_without_a_reply_the_rest_is_not_sent() -> None:
     with chat_server(lambda number, request: (500, "oops")) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, concurrency=1, patience=3), 10)
+        judgement = judged(fast(endpoint=server.endpoint, concurrency=1, patience=3), 10)
         assert len(server.requests) == 3
     assert judgement.failures == {"server_error": 3, "given_up": 7}
 
@@ -161,13 +167,13 @@ def test_a_reply_in_between_renews_the_patience() -> None:
         return verdict(0) if number % 3 == 2 else (500, "oops")
 
     with chat_server(reply) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, concurrency=1, patience=3), 9)
+        judgement = judged(fast(endpoint=server.endpoint, concurrency=1, patience=3), 9)
     assert (judgement.judged, judgement.failures) == (3, {"server_error": 6})
 
 
 def test_nonsense_is_a_reply_and_tries_no_patience() -> None:
     with chat_server(lambda number, request: (200, "<html>")) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, concurrency=1, patience=2), 5)
+        judgement = judged(fast(endpoint=server.endpoint, concurrency=1, patience=2), 5)
     assert judgement.failures == {"malformed": 5}
 
 
@@ -178,7 +184,7 @@ def test_a_server_that_dies_midway() -> None:
         return verdict(0)
 
     with chat_server(reply) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, concurrency=1, patience=2), 8)
+        judgement = judged(fast(endpoint=server.endpoint, concurrency=1, patience=2), 8)
     assert judgement.judged == 3
     assert judgement.failures == {"unreachable": 2, "given_up": 3}
 
@@ -190,7 +196,7 @@ def test_a_silent_endpoint_rests_ever_longer_and_is_tried_again() -> None:
         return verdict(0) if working.is_set() else (500, "oops")
 
     with chat_server(reply) as server:
-        judge = Judge(replace(FAST, endpoint=server.endpoint, concurrency=1, patience=1), decode)
+        judge = Judge(fast(endpoint=server.endpoint, concurrency=1, patience=1), decode)
         asked = []
         for batch in range(8):
             if batch == 5:
@@ -212,7 +218,7 @@ def test_the_caller_goes_on_while_the_judge_reads() -> None:
         return verdict(0) if goes_on.wait(20) else (500, "never")
 
     with chat_server(reply) as server:
-        pending = Judge(replace(FAST, endpoint=server.endpoint), decode).start(*some_rollouts(2))
+        pending = Judge(fast(endpoint=server.endpoint), decode).start(*some_rollouts(2))
         assert not pending.done()
         goes_on.set()
         assert pending.result(60).judged == 2
@@ -220,10 +226,10 @@ def test_the_caller_goes_on_while_the_judge_reads() -> None:
 
 def test_the_request_holds_image_question_steps_and_settings() -> None:
     prompts, rollouts = some_rollouts(1)
-    settings = replace(FAST, with_answer=True, temperature=None, max_tokens=77)
+    settings = fast(with_answer=True, temperature=None, max_tokens=77)
     with chat_server(lambda number, request: verdict(0)) as server:
         for structured in (True, False):
-            asked = replace(settings, endpoint=server.endpoint, structured=structured)
+            asked = settings.model_copy(update={"endpoint": server.endpoint, "structured": structured})
             Judge(asked, decode, KEY).start(prompts, rollouts).result(60)
     (message,) = server.requests[0]["messages"]
     picture, text = message["content"]
@@ -240,7 +246,7 @@ def test_the_request_holds_image_question_steps_and_settings() -> None:
 
 def test_a_share_of_the_rollouts_is_judged_and_always_the_same_ones() -> None:
     with chat_server(lambda number, request: verdict(0)) as server:
-        found = [judged(replace(FAST, endpoint=server.endpoint, share=share), 60) for share in (0.3, 0.3, 0.6)]
+        found = [judged(fast(endpoint=server.endpoint, share=share), 60) for share in (0.3, 0.3, 0.6)]
     chosen = [{i for i, entry in enumerate(one.verdicts) if not np.isnan(entry).any()} for one in found]
     assert chosen[0] == chosen[1] < chosen[2]
     assert 8 <= len(chosen[0]) <= 28 and 24 <= len(chosen[2]) <= 48
@@ -255,22 +261,22 @@ def test_only_rollouts_with_a_step_of_a_wanted_kind_are_judged() -> None:
         for rollout, each in zip(rollouts, kinds, strict=True)
     ]
     with chat_server(lambda number, request: verdict(0)) as server:
-        settings = replace(FAST, endpoint=server.endpoint, kinds=("perception",))
+        settings = fast(endpoint=server.endpoint, kinds=("perception",))
         judgement = Judge(settings, decode).start(prompts, rollouts).result(60)
     assert (judgement.judged, judgement.failures) == (1, {})
     assert [len(entry) for entry in judgement.verdicts] == [2, 1, 0]
 
 
 def test_no_rollouts_at_all() -> None:
-    assert Judge(FAST, decode).start([], []).result(60) == Judgement([])
+    assert Judge(fast(), decode).start([], []).result(60) == Judgement([])
 
 
 def test_the_cache_knows_a_verdict_until_anything_in_the_question_changes(tmp_path: Path) -> None:
     (prompt,), (rollout,) = some_rollouts(1)
     with chat_server(lambda number, request: verdict(1)) as server:
-        settings = replace(FAST, endpoint=server.endpoint, cache=tmp_path / "judge.sqlite")
+        settings = fast(endpoint=server.endpoint, cache=str(tmp_path / "judge.sqlite"))
 
-        def is_known(prompt: Prompt, rollout: Rollout, settings: JudgeSettings = settings) -> bool:
+        def is_known(prompt: Prompt, rollout: Rollout, settings: JudgeConfig = settings) -> bool:
             judgement = Judge(settings, decode).start([prompt], [rollout]).result(60)
             assert judgement.judged == 1 and judgement.calls == 1 - judgement.cached
             return judgement.cached == 1
@@ -282,25 +288,25 @@ def test_the_cache_knows_a_verdict_until_anything_in_the_question_changes(tmp_pa
         assert not is_known(replace(prompt, images=(an_image((9, 9, 9)),)), rollout)
         assert not is_known(prompt, replace(rollout, token_ids=(7, *rollout.token_ids[1:])))
         assert not is_known(prompt, replace(rollout, steps=rollout.steps[:2]))
-        assert not is_known(prompt, rollout, replace(settings, model="another"))
-        assert not is_known(prompt, rollout, replace(settings, with_answer=True))
+        assert not is_known(prompt, rollout, settings.model_copy(update={"model": "another"}))
+        assert not is_known(prompt, rollout, settings.model_copy(update={"with_answer": True}))
 
 
 def test_failures_are_not_remembered(tmp_path: Path) -> None:
     with chat_server(lambda number, request: verdict(2) if number else (200, completion("hm"))) as server:
-        settings = replace(FAST, endpoint=server.endpoint, cache=tmp_path / "judge.sqlite")
+        settings = fast(endpoint=server.endpoint, cache=str(tmp_path / "judge.sqlite"))
         assert judged(settings).failures == {"unparseable": 1}
         assert (judged(settings).judged, judged(settings).cached) == (1, 1)
 
 
-def _judge_elsewhere(settings: JudgeSettings) -> None:
+def _judge_elsewhere(settings: JudgeConfig) -> None:
     judgement = judged(settings, 4)
     assert judgement.cached == 4, judgement
 
 
 def test_another_process_finds_what_this_one_paid_for(tmp_path: Path) -> None:
     with chat_server(lambda number, request: verdict(1)) as server:
-        settings = replace(FAST, endpoint=server.endpoint, cache=tmp_path / "judge.sqlite")
+        settings = fast(endpoint=server.endpoint, cache=str(tmp_path / "judge.sqlite"))
         assert judged(settings, 4).calls == 4
         process = multiprocessing.get_context("spawn").Process(target=_judge_elsewhere, args=(settings,))
         process.start()
@@ -312,7 +318,7 @@ def test_a_broken_cache_is_said_and_costs_nothing_but_the_calls(tmp_path: Path) 
     path = tmp_path / "judge.sqlite"
     path.write_bytes(b"no database at all" * 100)
     with chat_server(lambda number, request: verdict(1)) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, cache=path), 3)
+        judgement = judged(fast(endpoint=server.endpoint, cache=str(path)), 3)
     assert (judgement.judged, judgement.calls, judgement.cache_failed) == (3, 3, True)
     assert path.read_bytes() == b"no database at all" * 100
 
@@ -320,7 +326,7 @@ def test_a_broken_cache_is_said_and_costs_nothing_but_the_calls(tmp_path: Path) 
 def test_a_cached_step_that_is_not_there_is_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "judge.sqlite"
     with chat_server(lambda number, request: verdict(1)) as server:
-        settings = replace(FAST, endpoint=server.endpoint, cache=path)
+        settings = fast(endpoint=server.endpoint, cache=str(path))
         judged(settings)
         with sqlite3.connect(path) as other:
             other.execute("update verdicts set first_wrong = 99")
@@ -336,7 +342,7 @@ def test_the_key_is_sent_and_written_nowhere(tmp_path: Path, caplog: pytest.LogC
         return verdict(0) if number == 0 else (401, json.dumps({"error": {"message": f"bad key: {KEY}"}}))
 
     with chat_server(echo) as server:
-        settings = replace(FAST, endpoint=server.endpoint, cache=path, concurrency=1)
+        settings = fast(endpoint=server.endpoint, cache=str(path), concurrency=1)
         judge = Judge(settings, decode, KEY)
         judgement = judge.start(*some_rollouts(2)).result(60)
         assert [headers["authorization"] for headers in server.headers] == [f"Bearer {KEY}"] * 2
@@ -351,7 +357,7 @@ def test_a_key_in_a_long_message_is_not_cut_in_half() -> None:
         with chat_server(
             lambda number, request, size=padding: (401, json.dumps({"error": {"message": "x" * size + KEY}}))
         ) as server:
-            judgement = judged(replace(FAST, endpoint=server.endpoint), key=KEY)
+            judgement = judged(fast(endpoint=server.endpoint), key=KEY)
         assert judgement.failures == {"rejected": 1} and len(judgement.problem) > 230
         assert KEY[:4] not in judgement.problem
 
@@ -360,7 +366,7 @@ def test_a_judge_that_breaks_in_our_own_code_does_not_raise() -> None:
     def decode_badly(tokens: Sequence[int]) -> str:
         raise KeyError("token")
 
-    judgement = Judge(replace(FAST, endpoint="http://127.0.0.1:1/v1"), decode_badly).start(*some_rollouts(2)).result(60)
+    judgement = Judge(fast(endpoint="http://127.0.0.1:1/v1"), decode_badly).start(*some_rollouts(2)).result(60)
     assert nothing_known(judgement) and judgement.failures == {"broken": 2}
     assert judgement.problem == "broken: KeyError: 'token'"
 
@@ -368,5 +374,5 @@ def test_a_judge_that_breaks_in_our_own_code_does_not_raise() -> None:
 def test_a_batch_ends_in_time_though_a_server_sends_its_reply_drop_by_drop() -> None:
     """No single wait is longer than the time-out, which therefore does not help."""
     with chat_server(lambda number, request: verdict(0), drip=0.05) as server:
-        judgement = judged(replace(FAST, endpoint=server.endpoint, timeout=2, deadline=3), 2)
+        judgement = judged(fast(endpoint=server.endpoint, timeout=2, deadline=3), 2)
         assert judgement.failures == {"deadline": 2}

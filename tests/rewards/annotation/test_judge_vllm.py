@@ -7,7 +7,6 @@ import io
 import json
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from rewards.records import Prompt, Rollout
 from tests.fixtures.chat_server import vllm_server
 from tests.fixtures.tiny_families import write_tiny_checkpoint
 from tests.rewards.annotation.test_judge import (
-    FAST,
     KEY,
     STEPS,
     decode,
+    fast,
     judged,
     nothing_known,
     some_rollouts,
@@ -66,7 +65,7 @@ def asked_plainly(endpoint: str, prompt: Prompt, rollout: Rollout) -> dict[str, 
 
 
 def test_vllm_judges_steps_and_images_and_counts_what_it_cost(vllm: str, tmp_path: Path) -> None:
-    settings = replace(FAST, endpoint=vllm, cache=tmp_path / "judge.sqlite", price_input=2.0, price_output=10.0)
+    settings = fast(endpoint=vllm, cache=str(tmp_path / "judge.sqlite"), price_input=2.0, price_output=10.0)
     prompts, rollouts = some_rollouts(6)
     answers = [asked_plainly(vllm, *pair) for pair in zip(prompts, rollouts, strict=True)]
 
@@ -88,7 +87,7 @@ def test_vllm_judges_steps_and_images_and_counts_what_it_cost(vllm: str, tmp_pat
 
 
 def test_a_model_that_writes_nonsense_leaves_no_verdict(vllm: str) -> None:
-    judgement = judged(replace(FAST, endpoint=vllm, structured=False), 4, KEY)
+    judgement = judged(fast(endpoint=vllm, structured=False), 4, KEY)
     assert nothing_known(judgement)
     assert judgement.failures.total() == judgement.calls == 4
     assert set(judgement.failures) <= {"truncated", "unparseable", "empty"}
@@ -97,9 +96,9 @@ def test_a_model_that_writes_nonsense_leaves_no_verdict(vllm: str) -> None:
 
 def test_vllm_refuses_a_wrong_key_an_unknown_model_and_what_is_too_long(vllm: str) -> None:
     for settings, key in (
-        (replace(FAST, endpoint=vllm), "wrong-key"),
-        (replace(FAST, endpoint=vllm, model="gone"), KEY),
-        (replace(FAST, endpoint=vllm, max_tokens=100_000), KEY),
+        (fast(endpoint=vllm), "wrong-key"),
+        (fast(endpoint=vllm, model="gone"), KEY),
+        (fast(endpoint=vllm, max_tokens=100_000), KEY),
     ):
         judgement = judged(settings, 2, key)
         assert nothing_known(judgement) and judgement.failures == {"rejected": 2}

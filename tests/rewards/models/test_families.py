@@ -17,10 +17,10 @@ from PIL import Image
 
 from rewards.models.backbone import load_model
 from rewards.models.encoding import Encoder
+from rewards.models.runtime import Runtime
 from rewards.process_model.complexity import feature_entropy, image_features
-from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
-from rewards.process_model.reading import InputFormat
-from rewards.process_model.step_scorer import Head
+from rewards.process_model.config import Head, InputFormat, MPRMConfig
+from rewards.process_model.mprm import MPRM, open_mprm
 from rewards.records import Annotated, Prompt, Rollout, StepCounts
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
@@ -88,14 +88,21 @@ def scores_of(mprm: MPRM, lessons: list[Annotated]) -> list[np.ndarray]:
     return [entry.scores for entry in entries]
 
 
-def trained(folder: str, head: Head = "token", input_format: InputFormat = "rollout", **more: Any) -> tuple[Any, ...]:
+def trained(
+    folder: str, head: Head = "token", input_format: InputFormat = "rollout", dtype: str = "float32", **more: Any
+) -> tuple[Any, ...]:
     """A reward model after six updates, what it was taught, and the losses on the way."""
     encoder = Encoder(folder)
-    settings = MPRMSettings(
-        head, input_format, likelihood=input_format == "rollout", learning_rate=3e-3, batch_size=6, **more
+    settings = MPRMConfig(
+        head=head,
+        input_format=input_format,
+        likelihood=input_format == "rollout",
+        learning_rate=3e-3,
+        batch_size=6,
+        **more,
     )
     torch.manual_seed(0)
-    mprm = open_mprm(folder, encoder, settings)
+    mprm = open_mprm(folder, encoder, settings, Runtime(dtype))
     lessons = some_lessons(encoder)
     return mprm, lessons, [mprm.train(lessons)["loss"] for _ in range(6)]
 
@@ -179,7 +186,9 @@ def test_it_learns_scores_and_goes_on_from_a_checkpoint(
             np.testing.assert_allclose(scores_of(mprm, [cut])[0], scores[:count], atol=CLOSE)
 
     mprm.save(tmp_path)
-    again = open_mprm(str(tmp_path), Encoder(str(tmp_path)), replace(mprm.settings, head="token", likelihood=False))
+    again = open_mprm(
+        str(tmp_path), Encoder(str(tmp_path)), mprm.settings.model_copy(update={"head": "token", "likelihood": False})
+    )
     assert (again.version, again.settings) == (6, mprm.settings)
     np.testing.assert_array_equal(np.concatenate(scores_of(again, lessons)), np.concatenate(together))
     assert again.train(lessons) == mprm.train(lessons)
@@ -196,7 +205,7 @@ def test_scores_are_what_the_model_says_at_the_end_of_its_own_chat(
     """Against Transformers alone: the conversation up to each step in the family's chat, and its next-token odds."""
     folder = checkpoint(family)
     encoder, model = Encoder(folder), load_model(folder).eval()
-    mprm = open_mprm(folder, encoder, MPRMSettings("token", input_format))
+    mprm = open_mprm(folder, encoder, MPRMConfig(head="token", input_format=input_format, likelihood=False))
     lessons = [lesson for lesson in some_lessons(encoder) if lesson.prompt.id in ("two", "none")]
     plus, minus = encoder.tokens("+")[0], encoder.tokens("-")[0]
     for lesson, scores in zip(lessons, scores_of(mprm, lessons), strict=True):
@@ -234,7 +243,7 @@ def test_scores_are_what_the_model_says_at_the_end_of_its_own_chat(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pictures_matter(family: str, checkpoint: Callable[[str], str]) -> None:
     encoder = Encoder(checkpoint(family))
-    mprm = open_mprm(checkpoint(family), encoder, MPRMSettings())
+    mprm = open_mprm(checkpoint(family), encoder, MPRMConfig(likelihood=False))
     lesson = some_lessons(encoder)[0]
     other = replace(lesson, prompt=replace(lesson.prompt, id="other", images=(a_picture(56, 56, 9),)))
     left, right = scores_of(mprm, [lesson, other])
@@ -266,7 +275,7 @@ def test_adapters_learn_and_go_on_from_a_checkpoint(
         if plain in before and tensor.shape == before[plain].shape:
             assert torch.equal(tensor, before[plain]), name
     mprm.save(tmp_path)
-    again = open_mprm(str(tmp_path), Encoder(str(tmp_path)), replace(mprm.settings, lora_rank=0))
+    again = open_mprm(str(tmp_path), Encoder(str(tmp_path)), mprm.settings.model_copy(update={"lora_rank": 0}))
     for left, right in zip(scores_of(again, lessons), scores_of(mprm, lessons), strict=True):
         np.testing.assert_array_equal(left, right)
     assert again.train(lessons) == mprm.train(lessons)
@@ -284,18 +293,18 @@ def test_a_model_that_never_saw_a_picture_goes_on_from_a_checkpoint(
 ) -> None:
     """Its vision tower has no optimizer state yet."""
     encoder = Encoder(checkpoint("qwen2_5_vl"))
-    mprm = open_mprm(checkpoint("qwen2_5_vl"), encoder, MPRMSettings())
+    mprm = open_mprm(checkpoint("qwen2_5_vl"), encoder, MPRMConfig(likelihood=False, learning_rate=1e-3))
     lessons = [lesson for lesson in some_lessons(encoder) if not lesson.prompt.images]
     mprm.train(lessons)
     mprm.save(tmp_path)
-    again = open_mprm(str(tmp_path), Encoder(str(tmp_path)), MPRMSettings())
+    again = open_mprm(str(tmp_path), Encoder(str(tmp_path)), MPRMConfig(likelihood=False, learning_rate=1e-3))
     assert again.train(some_lessons(encoder)) == mprm.train(some_lessons(encoder))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_features_of_pictures_are_one_vector_a_visual_token(family: str, checkpoint: Callable[[str], str]) -> None:
     encoder = Encoder(checkpoint(family))
-    mprm = open_mprm(checkpoint(family), encoder, MPRMSettings())
+    mprm = open_mprm(checkpoint(family), encoder, MPRMConfig(likelihood=False))
     placeholder = {"qwen2_5_vl": "<|image_pad|>", "internvl": "<IMG_CONTEXT>", "gemma3": "<image_soft_token>"}[family]
     for prompt in PROMPTS[:3]:
         batch = encoder.batch([prompt], [()])

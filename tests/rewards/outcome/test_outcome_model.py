@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from rewards.models.encoding import Encoder
-from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings, bradley_terry_loss, open_outcome_model
+from rewards.models.runtime import Runtime
+from rewards.outcome import outcome_model
+from rewards.outcome.config import OutcomeModelConfig
+from rewards.outcome.outcome_model import OutcomeModel, bradley_terry_loss, open_outcome_model
 from rewards.outcome.preferences import Preference, pair_accuracy
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.preference_pairs import grid_preferences
 
 CHECKPOINT = str(SHIPPED_POLICY)
-FAST = OutcomeModelSettings(learning_rate=2e-3, batch_size=8)
+FAST = OutcomeModelConfig(learning_rate=2e-3, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +49,12 @@ def test_the_loss_is_bradley_and_terrys() -> None:
     assert torch.autograd.gradcheck(bradley_terry_loss, (ends[0], ends[1] * 0.3))
 
 
-def test_the_gradient_of_an_update_is_that_of_the_mean_loss(encoder: Encoder, pairs: list[Preference]) -> None:
+def test_the_gradient_of_an_update_is_that_of_the_mean_loss(
+    encoder: Encoder, pairs: list[Preference], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against finite differences of the loss of all pairs, although they went through the model two by two."""
-    settings = replace(FAST, learning_rate=1e-12, batch_size=16, micro_batch_tokens=300, max_grad_norm=1e9)
+    monkeypatch.setattr(outcome_model, "MAX_GRAD_NORM", 1e9)
+    settings = OutcomeModelConfig(learning_rate=1e-12, batch_size=16, micro_batch_tokens=300)
     model = OutcomeModel(CHECKPOINT, encoder, settings)
     head = model._scorer.head
     with torch.no_grad():
@@ -108,7 +114,7 @@ def test_a_saved_model_goes_on_as_if_never_saved(
 ) -> None:
     taught.save(tmp_path)
     restored, opened = (
-        OutcomeModel(CHECKPOINT, encoder, replace(FAST, seed=1)),
+        OutcomeModel(CHECKPOINT, encoder, FAST, Runtime(seed=1)),
         open_outcome_model(str(tmp_path), Encoder(str(tmp_path)), FAST),
     )
     restored.load(tmp_path)
@@ -127,7 +133,7 @@ def test_a_saved_model_goes_on_as_if_never_saved(
 def test_equal_seeds_give_equal_models(encoder: Encoder, pairs: list[Preference]) -> None:
     reports = []
     for seed in (0, 0, 1):
-        model = OutcomeModel(CHECKPOINT, encoder, replace(FAST, seed=seed))
+        model = OutcomeModel(CHECKPOINT, encoder, FAST, Runtime(seed=seed))
         torch.rand(3)  # whatever else draws numbers
         model.train(pairs[:8])
         reports.append(model.train(pairs[:8])["loss"])
@@ -153,7 +159,7 @@ def test_a_loss_that_is_no_number_changes_nothing(encoder: Encoder, pairs: list[
 def test_a_frozen_vision_tower_stays_as_it_is(encoder: Encoder, pairs: list[Preference]) -> None:
     moved = {}
     for frozen in (True, False):
-        model = OutcomeModel(CHECKPOINT, encoder, replace(FAST, freeze_vision=frozen))
+        model = OutcomeModel(CHECKPOINT, encoder, FAST.model_copy(update={"freeze_vision": frozen}))
         before = {name: tensor.clone() for name, tensor in model._scorer.named_parameters()}
         model.train(pairs)
         model.train(pairs)
@@ -179,7 +185,7 @@ def test_what_it_learned_holds_for_prompts_it_has_not_seen(encoder: Encoder) -> 
         grid_preferences(encoder, "train", range(768), 3.0),
         grid_preferences(encoder, "heldout", range(128), 3.0),
     )
-    model = OutcomeModel(CHECKPOINT, encoder, replace(FAST, learning_rate=1e-3, batch_size=16))
+    model = OutcomeModel(CHECKPOINT, encoder, OutcomeModelConfig(learning_rate=1e-3, batch_size=16))
     for _ in range(2):
         model.train(seen)
     assert pair_accuracy(model.margins(unseen)) > 0.65

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rewards.outcome.outcome_model import OutcomeReward, outcome_rewards
+from rewards.outcome.config import OutcomeReward
+from rewards.outcome.outcome_model import outcome_rewards
 from tests.fixtures.builders import a_rollout
 
 ROLLOUTS = [a_rollout(outcome=1.0), a_rollout(outcome=0.0), a_rollout(outcome=1.0), a_rollout(outcome=0.0)]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from rewards.models.encoding import Encoder
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.guard import HeldBack, group_area
 from rewards.process_model.labels import hard
-from rewards.process_model.mprm import MPRM, MPRMSettings
+from rewards.process_model.mprm import MPRM
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts, StepScores
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
@@ -95,7 +96,7 @@ def labelled(prompt: Prompt, rollout: Rollout, flip: bool) -> Annotated:
 
 def test_an_update_that_unlearns_is_taken_back_and_a_good_one_stays(lessons: list[Annotated]) -> None:
     lies = [labelled(each.prompt, each.rollout, flip=True) for each in lessons]
-    settings = MPRMSettings(learning_rate=3e-3, batch_size=12, head="value")
+    settings = MPRMConfig(learning_rate=3e-3, batch_size=12, head="value", likelihood=False)
     model, plain = (MPRM(str(SHIPPED_POLICY), Encoder(str(SHIPPED_POLICY)), hard, settings) for _ in range(2))
     prompts, rollouts = [each.prompt for each in lessons], [each.rollout for each in lessons]
     for _ in range(6):
@@ -118,5 +119,10 @@ def test_an_update_that_unlearns_is_taken_back_and_a_good_one_stays(lessons: lis
 
 
 def test_without_pairs_there_is_nothing_to_guard(lessons: list[Annotated]) -> None:
-    model = MPRM(str(SHIPPED_POLICY), Encoder(str(SHIPPED_POLICY)), hard, MPRMSettings(batch_size=12))
+    model = MPRM(
+        str(SHIPPED_POLICY),
+        Encoder(str(SHIPPED_POLICY)),
+        hard,
+        MPRMConfig(batch_size=12, likelihood=False, learning_rate=1e-3),
+    )
     assert "guard_pairs" not in model.update(lessons, [], margin=0.0) and model.version == 1

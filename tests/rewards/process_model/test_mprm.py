@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from rewards.models.encoding import Encoder
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard
-from rewards.process_model.mprm import MPRM, MPRMSettings
+from rewards.process_model.mprm import MPRM
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
@@ -47,7 +48,7 @@ def test_one_pass_scores_each_step_as_if_nothing_came_after(
     encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]
 ) -> None:
     prompts, rollouts = sampled
-    model = MPRM(CHECKPOINT, encoder, hard, MPRMSettings(likelihood=True))
+    model = MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=True, learning_rate=1e-3))
     model.train([with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)])
     for prompt, rollout, scores in zip(prompts[:6], rollouts[:6], model.score(prompts[:6], rollouts[:6]), strict=True):
         assert scores.scores.shape == (len(rollout.steps),) and scores.mprm_version == 1
@@ -66,7 +67,7 @@ def test_the_likelihood_enters_with_its_weight(encoder: Encoder, sampled: tuple[
     """Against the sampler's own log-probabilities: the model's weights are frozen here, all but the likelihood's."""
     prompts, rollouts = sampled
     model, plain = (
-        MPRM(CHECKPOINT, encoder, hard, MPRMSettings(likelihood=on, learning_rate=1e-12)) for on in (True, False)
+        MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=on, learning_rate=1e-12)) for on in (True, False)
     )
     for with_it, without in zip(model.score(prompts, rollouts), plain.score(prompts, rollouts), strict=True):
         assert np.array_equal(with_it.scores, without.scores), "it starts at 0"
@@ -84,7 +85,7 @@ def test_it_learns_labels_and_leaves_out_missing_steps(
     encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]
 ) -> None:
     prompts, rollouts = sampled
-    model = MPRM(CHECKPOINT, encoder, hard, MPRMSettings(likelihood=True, learning_rate=2e-3, batch_size=16))
+    model = MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=True, learning_rate=2e-3, batch_size=16))
     lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
     losses = [model.train(lessons)["loss"] for _ in range(15)]
     assert losses[-1] < 0.2 < losses[0]
@@ -97,7 +98,7 @@ def test_it_learns_labels_and_leaves_out_missing_steps(
 
 def test_nothing_labelled_teaches_nothing(encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]) -> None:
     prompts, rollouts = sampled
-    model = MPRM(CHECKPOINT, encoder, hard, MPRMSettings(likelihood=True))
+    model = MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=True, learning_rate=1e-3))
     empty = [
         Annotated(prompt, rollout, StepCounts(np.zeros(len(rollout.steps), int), np.zeros(len(rollout.steps), int), 0))
         for prompt, rollout in zip(prompts, rollouts, strict=True)
@@ -111,7 +112,9 @@ def test_a_saved_model_goes_on_as_if_never_saved(
 ) -> None:
     prompts, rollouts = sampled
     lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
-    model, restored = (MPRM(CHECKPOINT, encoder, hard, MPRMSettings(likelihood=True, batch_size=8)) for _ in range(2))
+    model, restored = (
+        MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=True, batch_size=8, learning_rate=1e-3)) for _ in range(2)
+    )
     model.train(lessons)
     model.save(tmp_path)
     restored.load(tmp_path)
@@ -125,7 +128,10 @@ def test_saving_an_untrained_model_changes_nothing(
 ) -> None:
     prompts, rollouts = sampled
     lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
-    saved, other = (MPRM(CHECKPOINT, encoder, hard, MPRMSettings(batch_size=8)) for _ in range(2))
+    saved, other = (
+        MPRM(CHECKPOINT, encoder, hard, MPRMConfig(batch_size=8, likelihood=False, learning_rate=1e-3))
+        for _ in range(2)
+    )
     saved.save(tmp_path)
     assert saved.train(lessons) == other.train(lessons)
     for left, right in zip(saved.score(prompts, rollouts), other.score(prompts, rollouts), strict=True):
@@ -133,7 +139,7 @@ def test_saving_an_untrained_model_changes_nothing(
 
 
 def test_adapters_start_alike_whatever_was_drawn_before(encoder: Encoder) -> None:
-    settings = MPRMSettings(lora_rank=2)
+    settings = MPRMConfig(lora_rank=2, likelihood=False)
     one = MPRM(CHECKPOINT, encoder, hard, settings)
     torch.rand(3)
     two = MPRM(CHECKPOINT, encoder, hard, settings)
@@ -142,6 +148,6 @@ def test_adapters_start_alike_whatever_was_drawn_before(encoder: Encoder) -> Non
 
 
 def test_another_kind_of_model_is_not_loaded_in_silence(encoder: Encoder, tmp_path: Path) -> None:
-    MPRM(CHECKPOINT, encoder, hard, MPRMSettings(head="token")).save(tmp_path)
+    MPRM(CHECKPOINT, encoder, hard, MPRMConfig(head="token", likelihood=False)).save(tmp_path)
     with pytest.raises(ValueError, match="holds another kind of MPRM than this one: head"):
-        MPRM(CHECKPOINT, encoder, hard, MPRMSettings(head="value")).load(tmp_path)
+        MPRM(CHECKPOINT, encoder, hard, MPRMConfig(head="value", likelihood=False)).load(tmp_path)

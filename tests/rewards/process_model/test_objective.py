@@ -13,10 +13,10 @@ from scipy.special import comb
 from scipy.stats import beta as beta_distribution
 from scipy.stats import betabinom
 
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard, soft
 from rewards.process_model.objective import (
     Targets,
-    Weighting,
     beta_binomial_log_likelihood,
     make_targets,
     weighted_loss,
@@ -34,27 +34,27 @@ def annotated(correct: list[int], sampled: list[int], kinds: list[str] | None = 
 
 
 def test_missing_steps_weigh_nothing() -> None:
-    targets = make_targets(annotated([3, 0, 0], [8, 0, 8]), hard, Weighting())
+    targets = make_targets(annotated([3, 0, 0], [8, 0, 8]), hard, MPRMConfig())
     assert targets.target.tolist() == [1, 0, 0] and targets.weight.tolist() == [1, 0, 1]
 
 
 def test_classes_and_perception_are_weighted() -> None:
     sample = annotated([3, 0, 5, 0], [8, 8, 8, 8], ["perception", "perception", "reasoning", ""])
-    targets = make_targets(sample, hard, Weighting(negative=4.0, positive=0.5, perception=3.0))
+    targets = make_targets(sample, hard, MPRMConfig(class_weights=(4.0, 0.5), perception_weight=3.0))
     assert targets.weight.tolist() == [1.5, 12.0, 0.5, 4.0]
 
 
 def test_nothing_is_learned_after_the_first_error() -> None:
-    targets = make_targets(annotated([3, 0, 5, 0], [8] * 4), hard, Weighting(until_first_error=True))
+    targets = make_targets(annotated([3, 0, 5, 0], [8] * 4), hard, MPRMConfig(until_first_error=True))
     assert targets.weight.tolist() == [1, 1, 0, 0]
-    missing_first = make_targets(annotated([0, 3, 0, 1], [0, 8, 8, 8]), hard, Weighting(until_first_error=True))
+    missing_first = make_targets(annotated([0, 3, 0, 1], [0, 8, 8, 8]), hard, MPRMConfig(until_first_error=True))
     assert missing_first.weight.tolist() == [0, 1, 1, 0], "a missing step is no error"
 
 
 def test_tau_moves_the_hard_label() -> None:
     sample = annotated([0, 1, 2, 8], [8] * 4)
-    assert make_targets(sample, partial(hard, threshold=1 / 8), Weighting()).target.tolist() == [0, 0, 1, 1]
-    assert make_targets(sample, soft, Weighting()).target.tolist() == [0, 1 / 8, 2 / 8, 1]
+    assert make_targets(sample, partial(hard, threshold=1 / 8), MPRMConfig()).target.tolist() == [0, 0, 1, 1]
+    assert make_targets(sample, soft, MPRMConfig()).target.tolist() == [0, 1 / 8, 2 / 8, 1]
 
 
 def test_the_loss_is_the_weighted_cross_entropy() -> None:

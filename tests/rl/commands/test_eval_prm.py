@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 
 from rewards.models.encoding import Encoder
 from rewards.outcome.outcome_model import STATE_FILE
-from rewards.process_model.mprm import MPRMSettings, open_mprm
+from rewards.process_model.config import MPRMConfig
+from rewards.process_model.mprm import open_mprm
 from rewards.records import Prompt, Rollout
 from rl.cli import app
 from rl.files.named_checkpoint import SHIPPED_POLICY
@@ -153,7 +154,7 @@ def test_scores_need_no_model(tmp_path: Path) -> None:
 
 def test_a_model_scores_what_it_would_score_as_a_policys_answers(bench: Path, whole: Path) -> None:
     encoder = Encoder(str(SHIPPED_POLICY))
-    expected = scored_by_hand(bench, open_mprm(str(SHIPPED_POLICY), encoder), encoder)
+    expected = scored_by_hand(bench, open_mprm(str(SHIPPED_POLICY), encoder, MPRMConfig(likelihood=False)), encoder)
     found = [json.loads(line) for line in (whole / "scores.jsonl").read_text().splitlines()]
     assert len(found) == SOLUTIONS
     for line, scores, record in zip(found, expected, records(bench), strict=True):
@@ -172,7 +173,7 @@ def test_its_saved_scores_give_the_same_report(whole: Path, tmp_path: Path) -> N
 
 def test_a_saved_mprm_brings_its_own_head_and_format(bench: Path, tmp_path: Path) -> None:
     encoder = Encoder(str(SHIPPED_POLICY))
-    mprm = open_mprm(str(SHIPPED_POLICY), encoder, MPRMSettings(input_format="inline"))
+    mprm = open_mprm(str(SHIPPED_POLICY), encoder, MPRMConfig(input_format="inline"))
     expected = scored_by_hand(bench, mprm, encoder)
     mprm.save(tmp_path / "mprm")
     scores = tmp_path / "scores.jsonl"

@@ -18,8 +18,8 @@ from rl.engines.hf_engine import HfEngine
 from rl.engines.vllm_engine import VllmEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.learner import PolicyLearner
-from rl.learning.settings import LearnerSettings
 from rl.tasks.grid import GridTask
+from tests.fixtures.learner_config import learner_config
 
 CHECKPOINT = str(SHIPPED_POLICY)
 TOLERANCE = 1e-3
@@ -32,7 +32,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def learner(encoder: Encoder) -> PolicyLearner:
-    return PolicyLearner(CHECKPOINT, encoder, LearnerSettings(learning_rate=3e-3))
+    return PolicyLearner(CHECKPOINT, encoder, learner_config(learning_rate=3e-3))
 
 
 @pytest.fixture(scope="module", params=[VllmEngine, HfEngine])
@@ -81,7 +81,7 @@ def a_large_update(learner: PolicyLearner, requests: list[SamplingRequest], samp
 def test_log_probabilities_are_the_learners_before_and_after_a_weight_update(
     engine: RenewableEngine, encoder: Encoder, prompts: list[Prompt]
 ) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(learning_rate=3e-3))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(learning_rate=3e-3))
     requests = [SamplingRequest(prompt, n=3, seed=7 + i) for i, prompt in enumerate(prompts)]
     samples = engine.sample(requests)
     assert largest_difference(learner, requests, samples) < TOLERANCE

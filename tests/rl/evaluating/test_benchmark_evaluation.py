@@ -13,7 +13,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 from rewards.files.images import load_images
 from rewards.measuring.process_benchmark import read_benchmark
 from rewards.models.encoding import Encoder
-from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
+from rewards.process_model.config import MPRMConfig
+from rewards.process_model.mprm import MPRM, open_mprm
 from rewards.records import Prompt, Rollout
 from rl.config import Config
 from rl.errors import ConfigError
@@ -37,7 +38,7 @@ class Here:
 def parts() -> Any:
     encoder = Encoder(str(SHIPPED_POLICY))
     return SimpleNamespace(
-        encoder=encoder, mprm=Here(open_mprm(str(SHIPPED_POLICY), encoder, MPRMSettings(batch_size=8)))
+        encoder=encoder, mprm=Here(open_mprm(str(SHIPPED_POLICY), encoder, MPRMConfig(batch_size=8, likelihood=False)))
     )
 
 

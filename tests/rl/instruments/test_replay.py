@@ -19,9 +19,10 @@ from rl.instruments.replay.replayed_lessons import make_learning
 from rl.instruments.replay.stream import open_stream
 from rl.monitoring.recording import STREAM, Recording, stream_files
 from selection.candidates import gather_candidates
+from selection.config import SelectionConfig
 from selection.offline.choosing import top
 from selection.rows import identity
-from selection.selectors import SelectorSettings, make_selector
+from selection.selectors import make_selector
 from tests.fixtures.builders import an_annotated
 from tests.fixtures.recorded_streams import record_stream
 from tests.rl.test_end_to_end import SMOKE
@@ -102,7 +103,7 @@ def test_the_frozen_corpus_is_selected_as_published(run: Path) -> None:
 
 
 def bis_of(entry: Annotated) -> float:
-    return float(make_selector("bis", SelectorSettings())(gather_candidates([entry]))[0])
+    return float(make_selector("bis", SelectionConfig())(gather_candidates([entry]))[0])
 
 
 def relabelled(run: Path, *overrides: str) -> list[Labelled]:

@@ -17,10 +17,13 @@ from trl.trainer.utils import add_fused_lm_head
 from rewards.models.encoding import Encoder
 from rewards.process_model.step_scorer import TwoLayerHead
 from rewards.records import Experience, Prompt
+from rl.config import Config
+from rl.config.learner import ValueConfig
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.learning.critic import Critic, CriticSettings, Estimate, LastStates, explained_variance, value_loss
+from rl.learning.critic import Critic, Estimate, LastStates, explained_variance, value_loss
 from rl.tasks.grid import GridTask
 from tests.fixtures.builders import an_image
+from tests.fixtures.learner_config import learner_config
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 
 CHECKPOINT = str(SHIPPED_POLICY)
@@ -43,8 +46,8 @@ def a_policy(checkpoint: str = CHECKPOINT) -> AutoModelForImageTextToText:
     return model
 
 
-def a_critic(encoder: Encoder, settings: CriticSettings, policy: torch.nn.Module | None = None) -> Critic:
-    return Critic(settings, policy or a_policy(), CHECKPOINT, encoder, Accelerator(cpu=True))
+def a_critic(encoder: Encoder, config: Config, policy: torch.nn.Module | None = None) -> Critic:
+    return Critic(config, policy or a_policy(), CHECKPOINT, encoder, Accelerator(cpu=True))
 
 
 def experiences_of(prompts: list[Prompt], completions: Sequence[Sequence[int]] = COMPLETIONS) -> list[Experience]:
@@ -118,7 +121,7 @@ def test_the_states_caught_are_those_the_language_head_reads(family: str, tmp_pa
 def test_values_are_of_the_states_before_the_tokens(encoder: Encoder, prompts: list[Prompt], backbone: str) -> None:
     """A token changes the values of later tokens and not its own, and padding changes none; new values are 0."""
     policy = a_policy()
-    critic = a_critic(encoder, CriticSettings(backbone=backbone), policy)  # type: ignore[arg-type]
+    critic = a_critic(encoder, learner_config(value=ValueConfig(backbone=backbone)), policy)  # type: ignore[arg-type]
 
     def values(completions: list[list[int]]) -> torch.Tensor:
         experiences = experiences_of(prompts, completions)
@@ -145,7 +148,7 @@ def test_micro_batches_add_up_to_the_mini_batch(encoder: Encoder, prompts: list[
     plain = np.concatenate([0.5 * entry.returns**2 for entry in estimates]).mean()  # of values that are all 0
     found = []
     for split in ([(0, 3)], [(0, 2), (2, 3)]):
-        critic = a_critic(encoder, CriticSettings(backbone="own"))
+        critic = a_critic(encoder, learner_config(value=ValueConfig(backbone="own")))
         for start, end in split:
             critic.loss(experiences[start:end], estimates[start:end], tokens=10.0).backward()
         critic.loss(experiences[:1], estimates[:1], tokens=10.0, counts=False).backward()
@@ -161,7 +164,7 @@ def explained(estimates: Sequence[Estimate]) -> float:
 def test_estimates_are_advantages_and_returns() -> None:
     """With lambda 1, returns are what is still to be earned, whatever the values."""
     critic = object.__new__(Critic)
-    critic.settings = CriticSettings(gae_lambda=1.0)
+    critic.settings = ValueConfig(gae_lambda=1.0)
     rewards, values = [np.array([0.0, 1.0]), np.array([0.5])], [np.array([0.25, 0.5]), np.array([0.5])]
     estimates = critic.estimates(rewards, values)
     assert [entry.returns.tolist() for entry in estimates] == [[1.0, 1.0], [0.5]]
@@ -176,8 +179,8 @@ def test_values_come_to_their_returns(encoder: Encoder, prompts: list[Prompt], b
     """Rollouts that earn different amounts: explained variance rises from 0 to nearly 1; and a policy that is not part
     of the critic's model is left as it was."""
     policy = a_policy()
-    settings = CriticSettings(backbone=backbone, learning_rate=3e-3, clip=10.0, gae_lambda=1.0)  # type: ignore[arg-type]
-    critic = a_critic(encoder, settings, policy)
+    settings = ValueConfig(backbone=backbone, learning_rate=3e-3, clip=10.0, gae_lambda=1.0)  # type: ignore[arg-type]
+    critic = a_critic(encoder, learner_config(value=settings), policy)
     before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
     experiences = experiences_of(prompts)
     earned = zip(COMPLETIONS, (1.0, 0.0, -0.5), strict=True)
@@ -219,12 +222,12 @@ def test_a_saved_critic_goes_on_as_if_never_saved(
             critic.optimizer.zero_grad()
         return found
 
-    settings = CriticSettings(backbone=backbone)  # type: ignore[arg-type]
-    critic = a_critic(encoder, settings, policy)
+    settings = ValueConfig(backbone=backbone)  # type: ignore[arg-type]
+    critic = a_critic(encoder, learner_config(value=settings), policy)
     first = learn(critic)
     critic.save(tmp_path)
     onward = learn(critic)
-    restored = a_critic(encoder, CriticSettings(backbone=backbone, seed=7), policy)  # type: ignore[arg-type]
+    restored = a_critic(encoder, learner_config(value=settings, seed=7), policy)
     restored.load(tmp_path)
     assert learn(restored) == onward
     assert onward[-1][0] < first[0][0]
@@ -234,4 +237,4 @@ def test_a_saved_critic_goes_on_as_if_never_saved(
 def test_another_vocabulary_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     other = write_tiny_checkpoint("qwen2_5_vl", tmp_path)
     with pytest.raises(ValueError, match=r"value.checkpoint is .*policy's vocabulary"):
-        a_critic(encoder, CriticSettings(backbone="own", checkpoint=other))
+        a_critic(encoder, learner_config(value=ValueConfig(backbone="own", checkpoint=other)))

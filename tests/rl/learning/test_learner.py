@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 from rewards.models.encoding import Encoder
 from rewards.records import Experience
 from rl.learning.learner import PolicyLearner
-from rl.learning.settings import LearnerSettings
+from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import (
     CHECKPOINT,
     largest_difference,
@@ -142,7 +142,7 @@ def test_one_step_is_the_formulas_step(
     loss: Any, trl: dict[str, Any], objective: Objective, encoder: Encoder, experiences: list[Experience]
 ) -> None:
     """In micro-batches of uneven size, which must not matter."""
-    settings = LearnerSettings(
+    settings = learner_config(
         loss=loss, trl=trl, learning_rate=1e-3, micro_batch=5, clip=CLIP, max_completion_tokens=MOST_TOKENS
     )
     learner = PolicyLearner(CHECKPOINT, encoder, settings)
@@ -180,7 +180,7 @@ def test_micro_batches_do_not_change_the_update(loss: Any, encoder: Encoder, exp
     trl = {"top_entropy_quantile": 0.6, "entropy_coef": 0.1, "off_policy_mask_threshold": 0.05}
     results = []
     for size in (12, 5, 1):
-        settings = LearnerSettings(
+        settings = learner_config(
             loss=loss, trl=trl, micro_batch=size, kl=0.1, correction="token_truncate", correction_max=1.2
         )
         results.append(PolicyLearner(CHECKPOINT, encoder, settings).step(experiences))
@@ -190,15 +190,15 @@ def test_micro_batches_do_not_change_the_update(loss: Any, encoder: Encoder, exp
 
 def test_mini_batches_and_epochs_are_optimizer_steps(encoder: Encoder, experiences: list[Experience]) -> None:
     """Two epochs of one mini-batch are the same rollouts twice, with the sampler's log-probabilities both times."""
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(epochs=2))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(epochs=2))
     metrics = learner.step(experiences)
     twice = PolicyLearner(CHECKPOINT, encoder)
     apart = [twice.step(experiences) for _ in range(2)]
     assert largest_difference(learner.weights(), twice.weights()) == 0.0
     assert metrics["loss"] == pytest.approx(np.mean([one["loss"] for one in apart]))
     assert (learner.version, twice.version) == (1, 2)
-    small = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, learning_rate=1e-3))
-    again = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, learning_rate=1e-3))
+    small = PolicyLearner(CHECKPOINT, encoder, learner_config(mini_batches=3, learning_rate=1e-3))
+    again = PolicyLearner(CHECKPOINT, encoder, learner_config(mini_batches=3, learning_rate=1e-3))
     small.step(experiences)
     again.step(experiences)
     assert largest_difference(small.weights(), again.weights()) == 0.0, "their order is the seed's"
@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights(
     encoder: Encoder, experiences: list[Experience], tmp_path: Path
 ) -> None:
     """A few policy steps like that are left out and counted, but not too many in a row, saved and resumed or not."""
-    settings = LearnerSettings(max_skipped=2, trl={"use_adaptive_entropy": True})
+    settings = learner_config(max_skipped=2, trl={"use_adaptive_entropy": True})
     learner, fresh = (PolicyLearner(CHECKPOINT, encoder, settings) for _ in range(2))
     before = learner.weights()
     broken = [replace(e, advantages=np.full(len(e.token_ids), np.nan)) for e in experiences]
@@ -233,7 +233,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights(
 def test_of_several_optimizer_steps_only_the_broken_one_is_left_out(
     encoder: Encoder, experiences: list[Experience]
 ) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(mini_batches=3, max_skipped=0))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(mini_batches=3, max_skipped=0))
     before = learner.weights()
     endless = replace(experiences[0], advantages=np.full(len(experiences[0].token_ids), np.inf))
     metrics = learner.step([endless, *experiences[1:]])
@@ -254,7 +254,7 @@ RESUMED: list[dict[str, Any]] = [
 def test_a_saved_learner_goes_on_as_if_never_saved(
     values: dict[str, Any], encoder: Encoder, experiences: list[Experience], tmp_path: Path
 ) -> None:
-    settings = LearnerSettings(learning_rate=1e-3, **values)
+    settings = learner_config(learning_rate=1e-3, **values)
     learner = PolicyLearner(CHECKPOINT, encoder, settings)
     for _ in range(3):
         learner.step(experiences)
@@ -274,7 +274,7 @@ def test_what_had_no_gradient_before_it_was_saved_begins_anew(
     encoder: Encoder, experiences: list[Experience], tmp_path: Path
 ) -> None:
     """The vision tower, before the first picture."""
-    settings = LearnerSettings(learning_rate=1e-3)
+    settings = learner_config(learning_rate=1e-3)
     learner, restored = (PolicyLearner(CHECKPOINT, encoder, settings) for _ in range(2))
     learner.step([replace(e, prompt=replace(e.prompt, id=f"text {e.prompt.id}", images=())) for e in experiences])
     learner.save(tmp_path)
@@ -285,7 +285,7 @@ def test_what_had_no_gradient_before_it_was_saved_begins_anew(
 
 
 def test_a_step_without_rollouts_counts_and_teaches_nothing(encoder: Encoder) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(kl=0.1, reference_every=1))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(kl=0.1, reference_every=1))
     before = learner.weights()
     assert learner.step([])["tokens"] == 0
     assert learner.version == 1 and largest_difference(before, learner.weights()) == 0.0
@@ -293,7 +293,7 @@ def test_a_step_without_rollouts_counts_and_teaches_nothing(encoder: Encoder) ->
 
 def test_small_steps_are_not_lost_in_bfloat16(encoder: Encoder, experiences: list[Experience], tmp_path: Path) -> None:
     """A step of 1e-6 is far below a bfloat16 weight's last digit; what is learned adds up in float32."""
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(dtype="bfloat16", learning_rate=1e-6))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(dtype="bfloat16", learning_rate=1e-6))
     plain = AutoModelForImageTextToText.from_pretrained(CHECKPOINT, dtype=torch.float32).state_dict()
     for _ in range(3):
         metrics = learner.step(experiences)
@@ -307,7 +307,7 @@ def test_small_steps_are_not_lost_in_bfloat16(encoder: Encoder, experiences: lis
 
 
 def test_computation_in_bfloat16_is_near_that_in_float32(encoder: Encoder, experiences: list[Experience]) -> None:
-    pair = [PolicyLearner(CHECKPOINT, encoder, LearnerSettings(dtype=kind)) for kind in ("float32", "bfloat16")]
+    pair = [PolicyLearner(CHECKPOINT, encoder, learner_config(dtype=kind)) for kind in ("float32", "bfloat16")]
     prompts, completions = [e.prompt for e in experiences], [e.token_ids for e in experiences]
     exact, rough = (np.concatenate(learner.logprobs(prompts, completions)) for learner in pair)
     assert 1e-4 < np.abs(exact - rough).max() < 0.2
@@ -320,7 +320,7 @@ def test_computation_in_bfloat16_is_near_that_in_float32(encoder: Encoder, exper
 def test_gradient_checkpointing_changes_nothing(encoder: Encoder, experiences: list[Experience]) -> None:
     results = []
     for checkpointing in (False, True):
-        learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(gradient_checkpointing=checkpointing))
+        learner = PolicyLearner(CHECKPOINT, encoder, learner_config(gradient_checkpointing=checkpointing))
         metrics = learner.step(experiences)
         results.append((metrics["loss"], metrics["grad_norm"]))
         assert learner._model.is_gradient_checkpointing == checkpointing

@@ -15,13 +15,14 @@ from trl.trainer import utils as trl_utils
 
 from rewards.models.backbone import load_model
 from rewards.models.encoding import Encoder
+from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import check_settings, check_trl_arguments
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.learner import PolicyLearner
 from rl.learning.micro_batches import micro_batches, mini_batches, shares
 from rl.learning.rows import importance_weights
-from rl.learning.settings import LearnerSettings
 from rl.learning.trainer import EntropyBonus
+from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import CHECKPOINT, of_another_sampler, sampled_experiences
 
 
@@ -53,14 +54,14 @@ def test_every_row_is_in_one_micro_batch_of_one_rank() -> None:
 
 
 def test_every_row_is_learned_from_once_an_epoch() -> None:
-    settings = LearnerSettings(epochs=3, mini_batches=4)
-    found = list(mini_batches(10, settings, version=5))
+    settings = LearnerConfig(epochs=3, mini_batches=4)
+    found = list(mini_batches(10, settings, seed=0, version=5))
     assert [len(part) for part in found] == [3, 3, 2, 2] * 3
     epochs = [[place for part in found[start : start + 4] for place in part] for start in (0, 4, 8)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1]
-    assert list(mini_batches(2, settings, 0)) == [*mini_batches(2, settings, 0)]
-    assert all(len(part) == 1 for part in mini_batches(2, settings, 0)), "no empty mini-batch"
+    assert list(mini_batches(2, settings, seed=0, version=0)) == [*mini_batches(2, settings, seed=0, version=0)]
+    assert all(len(part) == 1 for part in mini_batches(2, settings, seed=0, version=0)), "no empty mini-batch"
 
 
 def test_an_adaptive_entropy_bonus_keeps_entropy_up() -> None:
@@ -79,7 +80,7 @@ def test_an_entropy_bonus_raises_the_entropy() -> None:
     quiet = [
         type(e)(e.prompt, e.token_ids, e.sampler_logprobs, np.zeros(len(e.token_ids)), 0) for e in sampled_experiences()
     ]
-    learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT), LearnerSettings(trl={"entropy_coef": 0.5}))
+    learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT), learner_config(trl={"entropy_coef": 0.5}))
     first, second = learner.step(quiet), learner.step(quiet)
     assert first["loss"] == pytest.approx(-0.5 * first["entropy"])
     assert second["entropy"] > first["entropy"]
@@ -88,7 +89,7 @@ def test_an_entropy_bonus_raises_the_entropy() -> None:
 def test_the_highest_entropies_alone_are_learned_from() -> None:
     """With one token in three, as if the others had no advantage; the loss divides by all tokens, as TRL's does."""
     encoder, experiences = Encoder(CHECKPOINT), of_another_sampler(sampled_experiences())
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(trl={"top_entropy_quantile": 0.3}))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(trl={"top_entropy_quantile": 0.3}))
     entropies = [entropy for _, entropy in learner._read(experiences)]
     edge = np.quantile(np.concatenate(entropies), 0.7)
     silenced = [
@@ -131,7 +132,7 @@ def test_a_wrong_argument_is_named_in_one_line(arguments: dict[str, Any], messag
 )
 def test_settings_that_do_not_fit_together_are_refused_in_one_line(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check_settings(LearnerSettings(**values))
+        check_settings(LearnerConfig(**values))
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
@@ -144,7 +145,7 @@ OPTIONAL: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("values", "package"), [row for row in OPTIONAL if not find_spec(row[1].replace("-", "_"))])
 def test_what_is_not_installed_is_refused_in_one_line(values: dict[str, Any], package: str) -> None:
     with pytest.raises(ValueError, match=rf"^learner\.\w+ is .*: the package {package} is not installed; allowed is"):
-        check_settings(LearnerSettings(**values))
+        check_settings(LearnerConfig(**values))
 
 
 def test_operations_are_those_that_torch_counts() -> None:
@@ -169,7 +170,7 @@ def test_operations_are_those_that_torch_counts() -> None:
 def test_utilisation_is_operations_by_what_the_device_could_do() -> None:
     experiences = list(sampled_experiences())
     encoder = Encoder(CHECKPOINT)
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(peak_tflops=0.05))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(peak_tflops=0.05))
     metrics = learner.step(experiences)
     size, work = (
         learner._size,

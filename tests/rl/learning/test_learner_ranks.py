@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from rewards.models.encoding import Encoder
 from rl.learning.learner import PolicyLearner
-from rl.learning.settings import LearnerSettings
+from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import CHECKPOINT, largest_difference
 from tests.fixtures.one_learner_rank import learned_rollouts
 from tests.fixtures.ranks import run_alone, run_in_two_ranks
@@ -77,8 +77,8 @@ def test_two_ranks_equal_one(name: str, learned: Path) -> None:
     assert largest_difference(load_file(one / "weights.safetensors"), load_file(two / "weights.safetensors")) < 1e-5
 
     # What two ranks saved, one goes on from as they did.
-    settings = LearnerSettings(micro_batch=2, **whole)
+    settings = learner_config(micro_batch=2, **whole)
     learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT), settings)
     learner.load(two / "saved")
-    metrics = learner.step(learned_rollouts(with_text_alone=settings.sharding == "ddp"))
+    metrics = learner.step(learned_rollouts(with_text_alone=settings.learner.sharding == "ddp"))
     assert values_of(metrics) == pytest.approx(values_of(first["metrics"][1]), rel=1e-4, abs=1e-5)

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText
 from rewards.models.encoding import Encoder
 from rewards.records import Experience
 from rl.learning.learner import PolicyLearner
-from rl.learning.settings import LearnerSettings
+from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import (
     CHECKPOINT,
     largest_difference,
@@ -50,7 +50,7 @@ def test_the_divergence_is_the_closed_form(
 ) -> None:
     """k3 (http://joschu.net/blog/kl-approx.html) from the first policy; without any advantage it is all of the loss."""
     trl = {"use_bias_correction_kl": False}
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(kl=0.3, learning_rate=3e-4, trl=trl, **values))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(kl=0.3, learning_rate=3e-4, trl=trl, **values))
     first = logprobs_of(learner, experiences)
     assert learner.step(experiences)["kl"] == pytest.approx(0, abs=1e-8)
     now = logprobs_of(learner, experiences)
@@ -62,7 +62,7 @@ def test_the_divergence_is_the_closed_form(
 
 
 def test_the_reference_is_renewed_in_its_period(encoder: Encoder, experiences: list[Experience]) -> None:
-    settings = LearnerSettings(kl=0.1, learning_rate=1e-3, reference_every=2)
+    settings = learner_config(kl=0.1, learning_rate=1e-3, reference_every=2)
     learner = PolicyLearner(CHECKPOINT, encoder, settings)
     logprobs, divergences = [], []
     for _ in range(5):
@@ -74,7 +74,7 @@ def test_the_reference_is_renewed_in_its_period(encoder: Encoder, experiences: l
 
 
 def test_asking_the_reference_leaves_the_policy_as_it_is(encoder: Encoder, experiences: list[Experience]) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(kl=0.1, learning_rate=1e-3))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(kl=0.1, learning_rate=1e-3))
     learner.step(experiences)
     before = learner.weights()
     assert learner._reference is not None
@@ -97,7 +97,7 @@ def test_a_correction_weighs_what_the_sampler_found_otherwise(encoder: Encoder, 
         "sequence_mask": [np.where((row <= 1.3) & (row >= 0.8), row, 0) for row in rollouts],
     }
     for correction, weights in expected.items():
-        settings = LearnerSettings(correction=correction, correction_max=1.3, correction_min=0.8)  # type: ignore[arg-type]
+        settings = learner_config(correction=correction, correction_max=1.3, correction_min=0.8)
         metrics = PolicyLearner(CHECKPOINT, encoder, settings).step(experiences)
         gains = [w * e.advantages for w, e in zip(weights, experiences, strict=True)]
         assert metrics["clipped"] == 0
@@ -106,7 +106,7 @@ def test_a_correction_weighs_what_the_sampler_found_otherwise(encoder: Encoder, 
 
 
 def test_with_adapters_only_they_move(encoder: Encoder, experiences: list[Experience], tmp_path: Path) -> None:
-    settings = LearnerSettings(lora_rank=4, learning_rate=1e-2, dtype="bfloat16")
+    settings = learner_config(lora_rank=4, learning_rate=1e-2, dtype="bfloat16")
     learner = PolicyLearner(CHECKPOINT, encoder, settings)
     kept = {name: p.detach().clone() for name, p in learner._model.named_parameters() if "lora_" not in name}
     assert {p.dtype for p in kept.values()} == {torch.bfloat16}
@@ -126,7 +126,7 @@ def test_merged_weights_are_those_that_peft_merges(
     encoder: Encoder, experiences: list[Experience], tmp_path: Path
 ) -> None:
     """Both what the engines get and what is saved, from the adapters as PEFT loads them on the base model."""
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(lora_rank=4, learning_rate=1e-2))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(lora_rank=4, learning_rate=1e-2))
     for _ in range(2):
         learner.step(experiences)
     learner.save(tmp_path)
@@ -142,7 +142,7 @@ def test_merged_weights_are_those_that_peft_merges(
 
 
 def test_a_frozen_vision_tower_stays(encoder: Encoder, experiences: list[Experience]) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(freeze_vision=True))
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(freeze_vision=True))
     before = learner.weights()
     learner.step(experiences)
     after = learner.weights()

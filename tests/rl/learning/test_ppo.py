@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,12 +15,13 @@ from transformers import AutoModelForImageTextToText
 from rewards.models.encoding import Encoder
 from rewards.process_model.step_scorer import TwoLayerHead
 from rewards.records import Experience, SamplingRequest
+from rl.config import Config
+from rl.config.learner import ValueConfig
 from rl.engines.hf_engine import HfEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.learning.critic import CriticSettings
 from rl.learning.learner import PolicyLearner
-from rl.learning.settings import LearnerSettings
 from rl.tasks.grid import GridTask
+from tests.fixtures.learner_config import learner_config
 
 CHECKPOINT = str(SHIPPED_POLICY)
 RATE, HEAD_RATE, CLIP, VALUE_CLIP, COEFFICIENT, GAMMA, LAMBDA = 1e-3, 1e-3, 0.2, 0.05, 0.7, 0.99, 0.9
@@ -48,10 +49,8 @@ def experiences() -> list[Experience]:
     return made
 
 
-def settings(
-    backbone: Literal["policy", "own"], *, micro_batch: int = 5, epochs: int = 1, warm_up: int = 0
-) -> LearnerSettings:
-    critic = CriticSettings(
+def settings(backbone: Literal["policy", "own"], *, micro_batch: int = 5, warm_up: int = 0, **keys: Any) -> Config:
+    value = ValueConfig(
         backbone=backbone,
         discount=GAMMA,
         gae_lambda=LAMBDA,
@@ -60,8 +59,8 @@ def settings(
         learning_rate=HEAD_RATE,
         warm_up=warm_up,
     )
-    return LearnerSettings(
-        learning_rate=RATE, clip=CLIP, micro_batch=micro_batch, epochs=epochs, critic=critic, loss="dapo"
+    return learner_config(
+        algorithm="ppo", value=value, learning_rate=RATE, clip=CLIP, micro_batch=micro_batch, loss="dapo", **keys
     )
 
 
@@ -187,8 +186,8 @@ def test_the_policy_waits_for_the_critic(
 def test_values_learn_a_reward_that_is_always_the_same(encoder: Encoder, experiences: list[Experience]) -> None:
     """Where every rollout earns 1 at its end, the value before every token comes to be 1, and its loss 0."""
     same = [Experience(e.prompt, e.token_ids, e.sampler_logprobs, np.eye(len(e.token_ids))[-1], 0) for e in experiences]
-    critic = CriticSettings(gae_lambda=1.0, clip=1.0, learning_rate=1e-2, warm_up=100)
-    learner = PolicyLearner(CHECKPOINT, encoder, LearnerSettings(critic=critic))
+    critic = ValueConfig(gae_lambda=1.0, clip=1.0, learning_rate=1e-2, warm_up=100)
+    learner = PolicyLearner(CHECKPOINT, encoder, learner_config(algorithm="ppo", value=critic))
     losses = [learner.step(same)["value_loss"] for _ in range(20)]
     assert losses[0] == pytest.approx(0.5)
     assert losses[-1] < 0.05
@@ -199,13 +198,11 @@ def test_numbers_and_memory_do_not_change_the_step(
     encoder: Encoder, experiences: list[Experience], backbone: Literal["policy", "own"]
 ) -> None:
     """With adapters: activations computed again, and bfloat16 but for its digits."""
-    plain = settings(backbone)
-    critic = replace(plain.critic, gradient_checkpointing=True)
     found = {}
     for name, other in {
-        "plain": replace(plain, lora_rank=4),
-        "checkpointing": replace(plain, lora_rank=4, gradient_checkpointing=True, critic=critic),
-        "bfloat16": replace(plain, lora_rank=4, dtype="bfloat16"),
+        "plain": settings(backbone, lora_rank=4),
+        "checkpointing": settings(backbone, lora_rank=4, gradient_checkpointing=True),
+        "bfloat16": settings(backbone, lora_rank=4, dtype="bfloat16"),
     }.items():
         learner = PolicyLearner(CHECKPOINT, encoder, other)
         found[name] = [learner.step(experiences) for _ in range(2)]

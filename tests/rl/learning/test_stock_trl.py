@@ -24,9 +24,9 @@ from rewards.records import Completion, Experience, Prompt, Rollout
 from rewards.verification.verifiers import exact
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.learner import PolicyLearner
-from rl.learning.settings import LearnerSettings
 from rl.rollouts.making import make_rollouts
 from rl.tasks.grid import GridTask
+from tests.fixtures.learner_config import learner_config
 
 CHECKPOINT = str(SHIPPED_POLICY)
 PROMPTS, SAMPLES, MAX_TOKENS, RATE = 4, 4, 48, 1e-4
@@ -155,7 +155,7 @@ def run_ours(stock: StockRun, updates: int, **settings: Any) -> OurRun:
     learner = PolicyLearner(
         CHECKPOINT,
         encoder,
-        LearnerSettings(
+        learner_config(
             learning_rate=RATE, max_grad_norm=1e9, max_completion_tokens=MAX_TOKENS, micro_batch=6, **settings
         ),
     )

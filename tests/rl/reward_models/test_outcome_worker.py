@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from rewards.models.encoding import Encoder
-from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
-from rewards.process_model.mprm import MPRM, MPRMSettings, open_mprm
+from rewards.models.runtime import Runtime
+from rewards.outcome.config import OutcomeModelConfig
+from rewards.outcome.outcome_model import OutcomeModel
+from rewards.process_model.config import MPRMConfig
+from rewards.process_model.mprm import MPRM, open_mprm
 from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verifiers import exact, numeric
 from rl.config import Config
@@ -22,7 +25,8 @@ from rl.reward_models.mprm import check_mprm
 from rl.reward_models.outcome import (
     build_outcome_model,
     check_outcome_model,
-    outcome_settings,
+    make_outcome_runtime,
+    open_configured_model,
     start_outcome_model,
 )
 from rl.tasks.making import make_verifier
@@ -50,19 +54,22 @@ def test_it_has_a_place_only_in_a_run_that_uses_it() -> None:
 
 
 def test_settings_reach_the_model() -> None:
-    settings = outcome_settings(
-        configured(learning_rate=3e-6, weight_decay=0.1, batch_size=7, freeze_vision=True, num_cpus=2)
-    )
-    assert settings == OutcomeModelSettings(3e-6, 0.1, batch_size=7, freeze_vision=True, threads=2)
+    config = configured(learning_rate=3e-6, weight_decay=0.1, batch_size=7, freeze_vision=True, num_cpus=2)
+    model = open_configured_model(config)
+    assert model.settings == config.outcome_model
+    assert [model._optimizer.defaults[key] for key in ("lr", "weight_decay")] == [3e-6, 0.1]
+    vision = [p for name, p in model._scorer.named_parameters() if ".visual." in name]
+    assert vision and not any(parameter.requires_grad for parameter in vision)
+    assert make_outcome_runtime(config) == Runtime("float32", threads=2)
 
 
 def test_saved_models_judge_beside_it(tmp_path: Path) -> None:
     encoder = Encoder(CHECKPOINT)
     pairs = grid_preferences(encoder, "train", range(4))
-    other = OutcomeModel(CHECKPOINT, encoder, OutcomeModelSettings(learning_rate=5e-3))
+    other = OutcomeModel(CHECKPOINT, encoder, OutcomeModelConfig(learning_rate=5e-3, batch_size=64))
     other.train(pairs)
     other.save(tmp_path / "other")
-    mprm = open_mprm(CHECKPOINT, encoder)
+    mprm = open_mprm(CHECKPOINT, encoder, MPRMConfig(likelihood=False))
     mprm.save(tmp_path / "mprm")
     beside = [str(tmp_path / "other"), str(tmp_path / "mprm")]
     config = configured(harvest=True, beside=beside, combine=[1, 2, 1])
@@ -118,7 +125,9 @@ def test_a_reward_model_of_the_other_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_saved_mprm_is_what_it_was(tmp_path: Path) -> None:
-    MPRM(str(SHIPPED_POLICY), Encoder(str(SHIPPED_POLICY)), settings=MPRMSettings(head="value")).save(tmp_path)
+    MPRM(str(SHIPPED_POLICY), Encoder(str(SHIPPED_POLICY)), settings=MPRMConfig(head="value", likelihood=False)).save(
+        tmp_path
+    )
     with pytest.raises(ConfigError, match=r"mprm\.head: 'token', but .* was saved with 'value'; allowed is the same"):
         check_mprm(Config.model_validate({"mprm": {"checkpoint": str(tmp_path)}}))
     check_mprm(Config.model_validate({"mprm": {"checkpoint": str(tmp_path), "head": "value", "likelihood": False}}))

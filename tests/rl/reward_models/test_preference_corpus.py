@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rewards.models.encoding import Encoder
-from rewards.outcome.outcome_model import OutcomeModel, OutcomeModelSettings
+from rewards.outcome.config import OutcomeModelConfig
+from rewards.outcome.outcome_model import OutcomeModel
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference
 from rl.config import Config
 from rl.errors import ConfigError
@@ -94,7 +95,7 @@ class Learned:
 
 
 def test_the_outcome_model_learns_the_files(path: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
-    model = OutcomeModel(CHECKPOINT, encoder, OutcomeModelSettings(learning_rate=2e-3, batch_size=6))
+    model = OutcomeModel(CHECKPOINT, encoder, OutcomeModelConfig(learning_rate=2e-3, batch_size=6))
     losses: list[float] = []
 
     def start(batch: Sequence[Preference]) -> Learned:

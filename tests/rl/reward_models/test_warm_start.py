@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from rewards.models.encoding import Encoder
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard
-from rewards.process_model.mprm import MPRM, MPRMSettings
+from rewards.process_model.mprm import MPRM
 from rewards.records import Annotated
 from rl.annotating.corpus import Order, annotate
 from rl.config import Config
@@ -94,7 +95,7 @@ class Learned:
 
 def test_the_mprm_learns_the_records(corpus: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
     config = warm(corpus, batch_size=32, warm_start_epochs=8)
-    model = MPRM(CHECKPOINT, encoder, hard, MPRMSettings(likelihood=True, batch_size=32))
+    model = MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=True, batch_size=32, learning_rate=1e-3))
     losses: list[float] = []
 
     def start(batch: Sequence[Annotated]) -> Learned:

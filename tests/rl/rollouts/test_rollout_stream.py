@@ -20,13 +20,15 @@ from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import exact
+from rl.config import Config
+from rl.config.learner import LearnerConfig
+from rl.config.sections import EngineConfig
 from rl.engines.hf_engine import HfEngine
 from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.monitoring.report import Delivery
 from rl.rollouts.making import make_group
-from rl.rollouts.staleness import StalenessGate
-from rl.rollouts.stream import RolloutStream, StreamSettings
+from rl.rollouts.stream import RolloutStream
 from rl.tasks.grid import GridTask
 from rl.workers.pending import Ready
 from tests.fixtures.builders import a_prompt
@@ -80,10 +82,15 @@ def judge(prompt: Prompt, completions: Sequence[Completion], number: int, world:
     ]  # fmt: skip
 
 
-def a_stream(engines: Table, max_staleness: int = 1, **keys: Any) -> RolloutStream:
-    chosen = StreamSettings(**({"prompts": 3, "samples": 2, "steps": 50} | keys))
-    gate = StalenessGate(max_staleness)
-    return RolloutStream(chosen, engines, prompt, partial(judge, world=engines.world), gate)
+def a_config(steps: int, max_staleness: int, segment_tokens: int | None = None, seed: int = 0, **keys: Any) -> Config:
+    """``keys`` are those of the learner."""
+    learner, engine = LearnerConfig(**{"prompts": 3, "samples": 2} | keys), EngineConfig(segment_tokens=segment_tokens)
+    return Config(steps=steps, max_staleness=max_staleness, seed=seed, learner=learner, engine=engine)
+
+
+def a_stream(engines: Table, max_staleness: int = 1, steps: int = 50, **keys: Any) -> RolloutStream:
+    config = a_config(steps, max_staleness, **keys)
+    return RolloutStream(config, engines, prompt, partial(judge, world=engines.world))
 
 
 def one_step(stream: RolloutStream, engines: Table) -> Delivery:
@@ -277,16 +284,14 @@ def test_engines_with_other_weights_than_were_asked_for_stop_the_run() -> None:
 
 
 def test_a_step_that_no_one_can_read_says_so() -> None:
-    gate, settings = StalenessGate(0), StreamSettings(prompts=3, samples=2, steps=5)
-    stream = RolloutStream(settings, Table(), prompt, lambda *_: [], gate)
+    stream = RolloutStream(a_config(5, max_staleness=0), Table(), prompt, lambda *_: [])
     with pytest.raises(UnreadableRolloutsError, match="3 prompts"):
         stream.take()
 
 
 def test_unreadable_rollouts_are_counted_and_the_others_stay() -> None:
     engines = Table()
-    settings = StreamSettings(prompts=3, samples=2, steps=5)
-    stream = RolloutStream(settings, engines, prompt, lambda *arguments: judge(*arguments)[1:], StalenessGate(0))
+    stream = RolloutStream(a_config(5, 0), engines, prompt, lambda *arguments: judge(*arguments)[1:])
     delivery = one_step(stream, engines)
     assert len(delivery.rollouts) == 3 and delivery.metrics["reward/dropped"] == 3
 
@@ -312,11 +317,10 @@ def test_each_token_has_the_log_probability_of_the_weights_that_wrote_it() -> No
         {n: w + 0.2 * torch.randn(w.shape, generator=generator) * w.std().nan_to_num() for n, w in weights[0].items()}
     )
     stream = RolloutStream(
-        StreamSettings(prompts=2, samples=2, steps=4, segment_tokens=4),
+        a_config(4, max_staleness=2, segment_tokens=4, prompts=2),
         Immediate(engine),
         partial(task.prompt, "train"),
         partial(make_group, encoder=encoder, verifier=exact),
-        StalenessGate(2),
     )
     rollouts: list[tuple[Prompt, Rollout]] = []
     for step in range(4):

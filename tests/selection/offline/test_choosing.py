@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from selection.candidates import Candidates
+from selection.config import SelectionConfig
 from selection.offline import corpus
 from selection.offline.choosing import (
     Selection,
@@ -23,7 +24,7 @@ from selection.offline.choosing import (
     top,
 )
 from selection.offline.parts import Scoring
-from selection.selectors import SelectorSettings, make_selector
+from selection.selectors import make_selector
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -142,7 +143,7 @@ def published_record(record: dict[str, Any]) -> bytes | None:
 
 def scoring(name: str = "bis", alpha: float = PUBLISHED_ALPHA, **more: Any) -> Scoring:
     more = {"keep_nan": name == "bis"} | more
-    return Scoring(name, make_selector(name, SelectorSettings(alpha=alpha)), **more)
+    return Scoring(name, make_selector(name, SelectionConfig(alpha=alpha)), **more)
 
 
 def some_record(*scores: Any, **more: Any) -> dict[str, Any]:
@@ -335,7 +336,7 @@ def test_counts_are_read_where_a_selector_needs_them(tmp_path: Path) -> None:
         {"image": "a"},
     ]
     seen: list[Candidates] = []
-    selector = make_selector("bis_posterior", SelectorSettings())
+    selector = make_selector("bis_posterior", SelectionConfig())
 
     def watched(candidates: Candidates) -> np.ndarray:
         seen.append(candidates)

@@ -1,78 +1,24 @@
-"""Sections on the reward models: of steps, and of answers."""
+"""The section of a configuration on the multimodal process reward model."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo
 
-from rl.config.section import (
-    Combine,
-    Count,
-    Positive,
-    Section,
-    Weight,
-    check_weights,
-)
+from rewards.process_model.ensemble import Combination, check_combination
+from rewards.section import Count, Positive, Section, Weight
 
 
-class OutcomeModelConfig(Section):
-    """The outcome reward model, which judges whole answers; made only where `reward` or `harvest` asks for it."""
+def _fits(how: Combination, info: ValidationInfo) -> Combination:
+    """Weights fit the models that judge together: the learning one and those beside it."""
+    check_combination(how, 1 + len(info.data.get("beside", ())))
+    return how
 
-    reward: Literal["rule", "model", "hybrid"] = "rule"
-    """What an answer is worth: `rule` (the verifier's verdict), `model` (the outcome model's score), or `hybrid` (1 if
-    the verifier says right, else the outcome model's score)."""
-    checkpoint: str | None = None
-    """Where it starts from: a folder that `sieve train-outcome` wrote, or a Transformers checkpoint; null for the
-    policy's own. Its vocabulary must be the policy's."""
-    beside: tuple[str, ...] = ()
-    """Folders of saved outcome models or MPRMs that judge beside it, and learn nothing; an MPRM's score of an answer is
-    the mean of its step scores."""
-    combine: Combine = "mean"
-    """How their scores of an answer become one: `mean`, `minimum`, or a list of weights, its own first."""
-    pairs: tuple[str, ...] = ()
-    """Preference pairs to learn from before the first step: JSON lines, or folders of `*.jsonl`."""
-    pairs_epochs: Count = 1
-    """Passes over them."""
-    harvest: bool = False
-    """Whether it goes on learning from right and wrong answers to the same prompt, as they come."""
-    pairs_per_group: Count = 4
-    """Of `harvest`: most pairs of one group."""
-    capacity: Count = 1024
-    """Of `harvest`: most pairs kept; the oldest go first."""
-    every: Count = 2
-    """Of `harvest`: policy steps between two updates."""
-    batches: Count = 2
-    """Of `harvest`: optimizer steps of one update."""
-    batch_size: Count = 32
-    """Pairs of one optimizer step."""
-    learning_rate: Positive = 1e-4
-    """Of AdamW, constant; the paper has 3e-6 for a model of 7 billion parameters."""
-    weight_decay: Weight = 0.0
-    """Of AdamW."""
-    micro_batch_tokens: Count = 16384
-    """Most tokens of one forward pass, padding and image tokens included."""
-    freeze_vision: bool = False
-    """Whether the vision tower stays as it is."""
-    num_cpus: Weight = 0
-    """CPUs that Ray reserves; 0 to share those of the others."""
-    num_gpus: Weight = 0
-    """GPUs that Ray reserves."""
 
-    @field_validator("combine")
-    @classmethod
-    def _has_a_weight_for_each(cls, value: Combine, info: ValidationInfo) -> Combine:
-        return check_weights(value, info)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether the run has an outcome model."""
-        return self.reward != "rule" or self.harvest
-
-    @property
-    def lesson_size(self) -> int:
-        """Pairs of one update."""
-        return self.batches * self.batch_size
+Combine = Annotated[Literal["mean", "minimum"] | tuple[Weight, ...], AfterValidator(_fits)]
+Head = Literal["token", "value", "beta"]
+InputFormat = Literal["rollout", "chat", "inline"]
 
 
 class MPRMConfig(Section):
@@ -95,10 +41,10 @@ class MPRMConfig(Section):
     """Optimizer steps of one update."""
     batch_size: Count = 64
     """Rollouts of one optimizer step."""
-    head: Literal["token", "value", "beta"] = "token"
+    head: Head = "token"
     """`token` (the checkpoint's own logits of two words), `value` (two linear layers), or `beta` (the mean and
     concentration of a step's success rate, learned from the counts themselves: a score with its reliability)."""
-    input_format: Literal["rollout", "chat", "inline"] = "rollout"
+    input_format: InputFormat = "rollout"
     """How it reads: `rollout` (as the policy wrote it), `chat` (VisualPRM: one turn a step) or `inline` (published BIS:
     a marker after each step)."""
     verdicts: tuple[str, str] = ("+", "-")
@@ -150,15 +96,15 @@ class MPRMConfig(Section):
     num_gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray reserves for each rank."""
 
-    @field_validator("combine")
-    @classmethod
-    def _has_a_weight_for_each(cls, value: Combine, info: ValidationInfo) -> Combine:
-        return check_weights(value, info)
-
     @property
     def uses_likelihood(self) -> bool:
         """What `likelihood` comes to."""
         return self.input_format == "rollout" if self.likelihood is None else self.likelihood
+
+    def identity(self) -> dict[str, Any]:
+        """What a model is, however it goes on learning: the keys that a saved one brings itself."""
+        kept = ("head", "input_format", "likelihood", "verdicts", "step_marker", "lora_rank")
+        return {key: getattr(self, key) for key in kept} | {"likelihood": self.uses_likelihood}
 
     def learns_after(self, step: int) -> bool:
         """Whether an update is due after policy step ``step``, counted from 1."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-
-from rewards.process_model.ensemble import check_combination
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
-Combine = Literal["mean", "minimum"] | tuple[Weight, ...]
 
 
 class Section(BaseModel):
@@ -30,12 +27,6 @@ class Section(BaseModel):
         if isinstance(value, bool) and annotation in (int, float):
             raise ValueError("input should be a number")
         return "off" if value is False and "off" in get_args(annotation) else value
-
-
-def check_weights(value: Combine, info: ValidationInfo) -> Combine:
-    """Weights fit the models that judge together: the learning one and those beside it."""
-    check_combination(value, 1 + len(info.data.get("beside", ())))
-    return value
 
 
 def is_due(every: int, step: int) -> bool:
