@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rewards.annotation.visualprm import UnusableRecordError, as_annotated, parse_record
 from rewards.files.images import UnreadableImageError, read_image
 from rewards.files.record_files import annotated_table, write_table
-from rewards.files.visualprm import UnusableRecordError, as_annotated, parse_record
 from rewards.models.encoding import Encoder
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import Preference, as_preference, parse_preference

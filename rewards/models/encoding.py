@@ -239,7 +239,7 @@ def rollout_of_steps(
         question: What the prompt asks.
         steps: Text of each step.
         encoder: Of the model that reads.
-        separator: Text between steps; see `rewards.files.visualprm.separator_text`.
+        separator: Text between steps; see `rewards.annotation.visualprm.separator_text`.
         closed: Whether the last step ends with a separator, too, because an answer follows it.
         text: The whole of it.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rewards.annotation.annotator import Annotation
 from rewards.annotation.budgets import Budget
-from rewards.files.visualprm import format_record, make_record
+from rewards.annotation.visualprm import format_record, make_record
 from rewards.models.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.measuring.strategies import WITHOUT_JUDGE
+from rl.config.learner import LearnerConfig
 from rl.config.running import EvaluationConfig
 from rl.config.sections import Sections
-from rl.config.trl_arguments import check_settings
+from rl.config.trl_arguments import Sharding, check_trl_arguments
 
 MOST_RANK = 512
 """Of adapters that vLLM takes."""
@@ -200,3 +203,43 @@ def _check_evaluation(evaluation: EvaluationConfig) -> None:
         raise ValueError("evaluation.bench is set: evaluation.bench_path must name its folder")
     if evaluation.strategies_every and not evaluation.strategies:
         raise ValueError("evaluation.strategies is empty: allowed with strategies_every are names of strategies")
+
+
+def check_packages(liger: bool, sharding: Sharding) -> None:
+    """Whether what the settings want is installed.
+
+    Raises:
+        ValueError: One line that names the configuration's key, its value, and what is allowed.
+    """
+    if liger and find_spec("liger_kernel") is None:
+        raise ValueError("learner.liger is true: the package liger-kernel is not installed; allowed is false")
+    if sharding == "deepspeed" and find_spec("deepspeed") is None:
+        raise ValueError(
+            "learner.sharding is 'deepspeed': the package deepspeed is not installed; allowed is ddp or fsdp2"
+        )
+
+
+def check_settings(settings: LearnerConfig) -> None:
+    """Whether settings fit together, and what they want is installed; cheap, to be asked before anything is made.
+
+    Raises:
+        ValueError: One line that names the configuration's key, its value, and what is allowed.
+    """
+    try:
+        check_trl_arguments(settings.trl)
+    except ValueError as error:
+        raise ValueError(f"learner.trl.{error}") from None
+    check_packages(settings.liger, settings.sharding)
+    if settings.sharding == "deepspeed" and (settings.kl or settings.lora_rank):
+        wanted = "kl" if settings.kl else "lora_rank"
+        raise ValueError(f"learner.sharding is 'deepspeed': allowed with learner.{wanted} above 0 is ddp or fsdp2")
+    if settings.loss == "vespo" and settings.correction.startswith("sequence"):
+        raise ValueError(
+            f"learner.correction is {settings.correction!r}: allowed with learner.loss vespo, which weighs whole "
+            "rollouts itself, is none, token_truncate or token_mask"
+        )
+    if settings.correction_min >= settings.correction_max:
+        raise ValueError(
+            f"learner.correction_min is {settings.correction_min:g}: allowed is less than learner.correction_max, "
+            f"{settings.correction_max:g}"
+        )

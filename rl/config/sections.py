@@ -154,3 +154,12 @@ class Sections(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     replay: ReplayConfig = ReplayConfig()
+
+    @property
+    def weight_route(self) -> str:
+        """How new weights come to the engines: whole ``weights`` or ``adapters`` alone through Ray's object store, or
+        by vLLM's ``nccl`` or ``ipc``."""
+        engine = self.engine
+        if engine.kind == "vllm" and engine.sync_adapters and self.learner.lora_rank:
+            return "adapters"
+        return "weights" if engine.weight_transfer == "object_store" else engine.weight_transfer

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
-
-if TYPE_CHECKING:
-    from rl.config.learner import LearnerConfig
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -65,43 +61,3 @@ def check_trl_arguments(arguments: Mapping[str, Any]) -> None:
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"]
 Correction = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 Sharding = Literal["ddp", "fsdp2", "deepspeed"]
-
-
-def check_packages(liger: bool, sharding: Sharding) -> None:
-    """Whether what the settings want is installed.
-
-    Raises:
-        ValueError: One line that names the configuration's key, its value, and what is allowed.
-    """
-    if liger and find_spec("liger_kernel") is None:
-        raise ValueError("learner.liger is true: the package liger-kernel is not installed; allowed is false")
-    if sharding == "deepspeed" and find_spec("deepspeed") is None:
-        raise ValueError(
-            "learner.sharding is 'deepspeed': the package deepspeed is not installed; allowed is ddp or fsdp2"
-        )
-
-
-def check_settings(settings: LearnerConfig) -> None:
-    """Whether settings fit together, and what they want is installed; cheap, to be asked before anything is made.
-
-    Raises:
-        ValueError: One line that names the configuration's key, its value, and what is allowed.
-    """
-    try:
-        check_trl_arguments(settings.trl)
-    except ValueError as error:
-        raise ValueError(f"learner.trl.{error}") from None
-    check_packages(settings.liger, settings.sharding)
-    if settings.sharding == "deepspeed" and (settings.kl or settings.lora_rank):
-        wanted = "kl" if settings.kl else "lora_rank"
-        raise ValueError(f"learner.sharding is 'deepspeed': allowed with learner.{wanted} above 0 is ddp or fsdp2")
-    if settings.loss == "vespo" and settings.correction.startswith("sequence"):
-        raise ValueError(
-            f"learner.correction is {settings.correction!r}: allowed with learner.loss vespo, which weighs whole "
-            "rollouts itself, is none, token_truncate or token_mask"
-        )
-    if settings.correction_min >= settings.correction_max:
-        raise ValueError(
-            f"learner.correction_min is {settings.correction_min:g}: allowed is less than learner.correction_max, "
-            f"{settings.correction_max:g}"
-        )

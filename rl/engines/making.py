@@ -55,7 +55,7 @@ def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
     from rl.engines.vllm_engine import VllmEngine
 
     engine, checkpoint = config.engine, policy_checkpoint(config)
-    route = weight_route(config) if follows else "weights"
+    route = config.weight_route if follows else "weights"
     threads = max(1, int(engine.num_cpus))
     if engine.kind == "hf":
         return HfEngine(
@@ -84,12 +84,3 @@ def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
         lora_rank=config.learner.lora_rank if route == "adapters" else 0,
         weight_transfer=route if route in ("nccl", "ipc") else None,
     )
-
-
-def weight_route(config: Config) -> str:
-    """How new weights come to the engines: whole ``weights`` or ``adapters`` alone through Ray's object store, or by
-    vLLM's ``nccl`` or ``ipc``."""
-    engine = config.engine
-    if engine.kind == "vllm" and engine.sync_adapters and config.learner.lora_rank:
-        return "adapters"
-    return "weights" if engine.weight_transfer == "object_store" else engine.weight_transfer

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from rewards.annotation.visualprm import separator_text
 from rewards.files.images import UnreadableImageError, check_images
-from rewards.files.visualprm import separator_text
 from rewards.measuring.process_benchmark import BenchmarkError, Solution, read_benchmark
 from rewards.measuring.process_scoring import as_rollouts, evaluate_process_benchmark
 from rewards.section import is_due

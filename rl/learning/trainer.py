@@ -18,8 +18,8 @@ from trl import import_utils as trl_imports
 from rewards.models.backbone import add_lora, freeze_vision_tower, load_model
 from rewards.models.encoding import Encoder
 from rl.config import Config
+from rl.config.checks import check_settings
 from rl.config.learner import LearnerConfig
-from rl.config.trl_arguments import check_settings
 
 # TRL would import vLLM, seconds and half a gigabyte of it, for sampling that happens in the engines.
 trl_imports.is_vllm_available = lambda min_version=None: False
@@ -113,7 +113,7 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     """A trainer around the checkpoint's model, of which what learns is float32 and requires a gradient.
 
     Raises:
-        ValueError: See `rl.config.trl_arguments.check_settings`; or the checkpoint has no part that is to be frozen or
+        ValueError: See `rl.config.checks.check_settings`; or the checkpoint has no part that is to be frozen or
             adapted.
     """
     settings, policy = config.learner, config.policy

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rewards.annotation.visualprm import as_annotated, parse_record, separator_text
 from rewards.files.images import image_path, load_images
-from rewards.files.visualprm import as_annotated, parse_record, separator_text
 from rewards.models.encoding import Encoder
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference, parse_preference
 from rewards.records import Annotated

@@ -1,4 +1,4 @@
-"""How the learner's weights come to the engines: by each of the routes of `rl.engines.making.weight_route`.
+"""How the learner's weights come to the engines: by each of the routes of `rl.config.Config.weight_route`.
 
 Engines take new weights behind what they were asked to sample, and before what they are asked for afterwards.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl.config import Config
-from rl.engines.making import weight_route
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup
 from rl.workers.pending import Pending
@@ -31,7 +30,7 @@ class WeightTransfer:
 
     def __init__(self, config: Config, learner: Worker | WorkerGroup, engines: EnginePool) -> None:
         self._learner, self._engines = learner, engines
-        self._route = weight_route(config)
+        self._route = config.weight_route
         self._update: dict[str, Any] = {}
         if self._route in ("nccl", "ipc"):
             self._meet(config.engine.tensor_parallel)

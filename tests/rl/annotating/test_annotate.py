@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from rewards.files.visualprm import parse_record
+from rewards.annotation.visualprm import parse_record
 from rl.annotating.corpus import (
     Order,
     Tally,

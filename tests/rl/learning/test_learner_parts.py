@@ -15,8 +15,9 @@ from trl.trainer import utils as trl_utils
 
 from rewards.models.backbone import load_model
 from rewards.models.encoding import Encoder
+from rl.config.checks import check_settings
 from rl.config.learner import LearnerConfig
-from rl.config.trl_arguments import check_settings, check_trl_arguments
+from rl.config.trl_arguments import check_trl_arguments
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.learner import PolicyLearner
 from rl.learning.micro_batches import micro_batches, mini_batches, shares

@@ -14,7 +14,6 @@ from rewards.models.backbone import load_model
 from rewards.models.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.config import Config
-from rl.engines.making import weight_route
 from rl.engines.vllm_engine import VllmEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
@@ -52,7 +51,7 @@ def changed(config: Config, **sections: dict[str, Any]) -> Config:
     ],
 )
 def test_adapters_travel_alone_where_they_can(engine: dict[str, Any], rank: int, route: str) -> None:
-    assert weight_route(changed(Config(), engine=engine, learner={"lora_rank": rank})) == route
+    assert changed(Config(), engine=engine, learner={"lora_rank": rank}).weight_route == route
 
 
 @pytest.fixture

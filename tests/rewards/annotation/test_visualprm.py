@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rewards.files.visualprm import (
+from rewards.annotation.visualprm import (
     Record,
     ScoredStep,
     UnusableRecordError,
