@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rewards.annotation.visualprm import UnusableRecordError, as_annotated, parse_record
+from rewards.annotation.visualprm import as_annotated, parse_record
 from rewards.files.images import UnreadableImageError, read_image
+from rewards.files.json_records import UnusableRecordError
 from rewards.files.record_files import annotated_table, write_table
 from rewards.models.encoding import Encoder
 from rewards.outcome.preference_files import load_preferences, save_preferences

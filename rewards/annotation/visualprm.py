@@ -26,17 +26,12 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from rewards.files.json_records import PLACEHOLDER, UnusableRecordError, json_object
 from rewards.models.encoding import Encoder, rollout_of_steps
 from rewards.records import Annotated, Prompt, StepCounts
 
-PLACEHOLDER = "<image>"
-"""Where VisualPRM's own chat template puts an image; no part of the question."""
 STEP_MARKER = "<prm>"
 CONVERSATION = re.compile(rf"Question: (.*?)\nProcess: (.*{STEP_MARKER})\s*", re.DOTALL)
-
-
-class UnusableRecordError(ValueError):
-    """A line is no record that a reward model can learn from; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -113,21 +108,6 @@ def format_record(record: Record) -> str:
         "steps_with_score": steps,
     }
     return json.dumps(content, ensure_ascii=False) + "\n"
-
-
-def json_object(line: bytes) -> dict[str, Any]:
-    """The JSON object that a line is.
-
-    Raises:
-        UnusableRecordError: It is none.
-    """
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UnusableRecordError(f"not JSON: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UnusableRecordError("not a JSON object")
-    return content
 
 
 def parse_record(line: bytes) -> Record:

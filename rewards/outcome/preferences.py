@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from rewards.annotation.visualprm import PLACEHOLDER, UnusableRecordError, json_object
+from rewards.files.json_records import PLACEHOLDER, UnusableRecordError, json_object
 from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout
 

@@ -12,8 +12,8 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from rewards.annotation.visualprm import UnusableRecordError
 from rewards.files.images import UnreadableImageError, check_images
+from rewards.files.json_records import UnusableRecordError
 from rewards.seeds import derive_seed
 from rl.errors import ConfigError
 from rl.monitoring.terminal import progress_bar

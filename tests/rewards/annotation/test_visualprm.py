@@ -14,12 +14,12 @@ from PIL import Image
 from rewards.annotation.visualprm import (
     Record,
     ScoredStep,
-    UnusableRecordError,
     as_annotated,
     format_record,
     make_record,
     parse_record,
 )
+from rewards.files.json_records import UnusableRecordError
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rewards.process_model.labels import hard, soft

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.annotation.visualprm import UnusableRecordError
+from rewards.files.json_records import UnusableRecordError
 from rewards.models.encoding import Encoder
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import (
