@@ -51,9 +51,9 @@ format: setup  ## ruff: mend what can be mended
 types: setup  ## mypy on the three packages
 	@$(BIN)/mypy
 
-# The theme tells of its successor at every build; that is for who maintains this, not for who reads it.
+# Without --quiet, which hides the very warnings that --strict counts; but the theme need not tell of its successor.
 docs: setup  ## the documentation as a site, in build/docs; a link that leads nowhere ends it
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 requirements: $(STAMP)  ## resolve requirements/*.txt anew from pyproject.toml
 	@uv=$$(command -v uv || echo $(BIN)/uv); \
@@ -63,4 +63,4 @@ requirements: $(STAMP)  ## resolve requirements/*.txt anew from pyproject.toml
 	done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

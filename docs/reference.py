@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -43,11 +43,11 @@ def keys() -> str:
         "Every key of an experiment, with what it may be, its default, and what it does. On the command line any of "
         "them is changed as `key.sub=value`. Those [to know first](docs/configuration.md#keys-to-know).",
         "## The whole run",
-        _keys_table("", {key: field for key, field in schema["properties"].items() if key not in sections}),
+        _keys_table("", schema, leave_out=sections),
     ]
     for name, section in sections.items():
-        text += [f"## `{name}`", _words(section["description"]), _keys_table(f"{name}.", section["properties"])]
-    text += ["## A study", "The keys of a [study's file](docs/studies.md).", _keys_table("", _properties(Study))]
+        text += [f"## `{name}`", _words(section["description"]), _keys_table(f"{name}.", section)]
+    text += ["## A study", "The keys of a [study's file](docs/studies.md).", _keys_table("", Study.model_json_schema())]
     return "\n\n".join(text)
 
 
@@ -83,15 +83,12 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def _properties(section: type[Study]) -> Schema:
-    return dict(section.model_json_schema()["properties"])
-
-
-def _keys_table(prefix: str, fields: Schema) -> str:
+def _keys_table(prefix: str, section: Schema, leave_out: Collection[str] = ()) -> str:
     head = [_row("key", "what it does", "what it may be", "default"), "|---|---|---|---|"]
     rows = [
-        _row(f"`{prefix}{key}`", _words(field["description"]), _kind(field), _value(field))
-        for key, field in fields.items()
+        _row(f"`{prefix}{key}`", _words(field["description"]), _kind(field), _value(key, section))
+        for key, field in section["properties"].items()
+        if key not in leave_out
     ]
     return "\n".join(head + rows)
 
@@ -101,7 +98,8 @@ def _kind(schema: Schema) -> str:
     if "anyOf" in schema:
         return ", or ".join(_kind(choice) for choice in schema["anyOf"])
     if choices := schema.get("enum"):
-        return " or ".join(f"`{choice}`" if choice else "an empty text" for choice in choices)
+        *others, last = (f"`{choice}`" if choice else "an empty text" for choice in choices)
+        return f"{', '.join(others)} or {last}" if others else last
     match schema.get("type"):
         case "array" if "prefixItems" in schema:
             return f"list of {len(schema['prefixItems'])}: {_kind(schema['prefixItems'][0])} each"
@@ -115,8 +113,11 @@ def _kind(schema: Schema) -> str:
             return PLAIN_KINDS[str(kind)]
 
 
-def _value(field: Schema) -> str:
-    return f"`{json.dumps(field['default'], ensure_ascii=False)}`" if "default" in field else "must be given"
+def _value(key: str, section: Schema) -> str:
+    if key in section.get("required", ()):
+        return "must be given"
+    # The one kind of default that a schema does not tell is that of what is made anew each time: no names yet.
+    return f"`{json.dumps(section['properties'][key].get('default', {}), ensure_ascii=False)}`"
 
 
 def _leaves(words: str, command: Any) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from mkdocs.config import load_config as load_site_config
 from typer.main import get_command
 
 from rl.cli import app
-from rl.config import load_config
+from rl.config import Config, load_config
 from rl.monitoring.metric_table import METRICS
 from tests.fixtures.chromium import Page, chromium_page
 from tests.fixtures.documented_examples import DOCUMENTATION, PAGES, ROOT
@@ -100,9 +102,16 @@ def test_every_metric_named_is_a_metric() -> None:
 
 def test_the_reference_holds_every_key_metric_command_and_option(site: Path) -> None:
     keys, metrics, commands = ((site / page).read_text(encoding="utf-8") for page in REFERENCE)
-    for name, value in KEYS.items():
-        for key in [f"{name}.{inner}" for inner in value] if name in SECTIONS else [name]:
-            assert f"<code>{key}</code>" in keys, key
+    told = dict(
+        re.findall(
+            r"<td><code>([\w.]+)</code></td>\n.*\n.*\n<td><code>(.*)</code></td>", keys.partition('id="a-study"')[0]
+        )
+    )
+    defaults = Config().model_dump(mode="json")
+    for name, value in defaults.items():
+        for key, default in value.items() if name in SECTIONS else [("", value)]:
+            assert json.loads(html.unescape(told.pop(f"{name}.{key}".strip(".")))) == default, (name, key)
+    assert told == {}
     for name in METRICS:
         assert f"<code>{name}</code>" in metrics, name
     for words, command in _commands("sieve", get_command(app)):
