@@ -25,8 +25,8 @@ import numpy as np
 
 from rewards.measuring.bootstrap import Interval, bootstrap_means, percentile_interval
 
-HERE = Path(__file__).parent
-CONFIG = HERE.parent / "configs" / "quickstart.yaml"
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "quickstart.yaml"
 SIEVE = Path(sys.executable).parent / "sieve"
 BASELINE = "outcome"
 RULES = (BASELINE, "process", "additive", "ps_grpo", "min_form", "progress", "monte_carlo")
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10, help="steps between evaluations")
     parser.add_argument("--prompts", type=int, default=256, help="held-out prompts, two answers each")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--figure", type=Path, default=HERE / "credit_rules.png")
+    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "pictures" / "credit_rules.png")
     parser.add_argument("--report", action="store_true", help="run nothing, print what is there")
     arguments = parser.parse_args()
     if not arguments.report:

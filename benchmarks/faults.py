@@ -1,4 +1,4 @@
-"""What faults do to a run, and how long it takes to be where it was: the table in the README.
+"""What faults do to a run, and how long it takes to be where it was: the table in docs/faults.md.
 
     python -m benchmarks.faults --out runs/faults      # about ten minutes; wants a machine with nothing else
 
@@ -100,7 +100,7 @@ def lose_node(folder: Path) -> dict[str, Recovery]:
 
 
 def table(found: dict[str, Recovery]) -> str:
-    """The README's table."""
+    """The table in docs/faults.md."""
     rows = [f"| {name} | {GOES_ON} | {one.noticed:.0f} | {one.back:.0f} |" for name, one in found.items()]
     rows += [f"| {name} | {what} | | |" for name, what in UNTIMED.items()]
     head = "| fault | what happens | noticed after, s | back after, s |\n|---|---|---|---|"

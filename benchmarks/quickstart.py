@@ -1,4 +1,4 @@
-"""The README's results: the quickstart over seeds and credit rules, as tables.
+"""The quickstart's results in docs/results.md: over seeds and credit rules, as tables.
 
     python benchmarks/quickstart.py --out runs/benchmark            # six runs, about an hour on two cores
     python benchmarks/quickstart.py --out runs/benchmark --report   # tables only, from the runs that are there

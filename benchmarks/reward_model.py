@@ -1,4 +1,4 @@
-"""What the online MPRM is worth on the quickstart's task: the README's reward model tables.
+"""What the online MPRM is worth on the quickstart's task: the reward model's tables in docs/results.md.
 
     python benchmarks/reward_model.py --out runs/reward_model            # three seeds, under an hour on two cores
     python benchmarks/reward_model.py --out runs/reward_model --report   # tables only, from what is there

@@ -1,6 +1,6 @@
 """The README's picture: the dashboard of a run, as headless Chromium sees it.
 
-python benchmarks/screenshot.py RUN benchmarks/tensorboard.png
+python benchmarks/screenshot.py RUN docs/pictures/tensorboard.png
 """
 
 from __future__ import annotations

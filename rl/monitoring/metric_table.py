@@ -274,7 +274,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
 }
 
 
-def metrics_table() -> str:
-    """The README's table of all metrics, in Markdown."""
-    rows = [f"| `{name}` | {what} | {healthy} | {otherwise} |" for name, (what, healthy, otherwise) in METRICS.items()]
+def metrics_table(group: str) -> str:
+    """The metrics called ``group/…`` as a table in Markdown, whose links start from the repository's root."""
+    rows = [
+        f"| `{name}` | {what} | {healthy} | {otherwise} |"
+        for name, (what, healthy, otherwise) in METRICS.items()
+        if name.startswith(f"{group}/")
+    ]
     return "\n".join(["| metric | what it is | healthy | when it is not |", "|---|---|---|---|", *rows])

@@ -1,9 +1,9 @@
-"""Every command of the README does what a reader is told: each is in the table below, which says how it is tried.
+"""Every command of the README and of `docs` does what a reader is told.
 
-A new command wants a new line there: `really`, with words that make it small, where seconds suffice (`inside` this
-process, where it starts no Ray); else `dry` (the configuration loads, and the placement fits), `parsed` (arguments and
-options are known), `options` (of a benchmark), `target` (of make) or `script` (of a shell). What the commands read, the
-fixture `place` makes.
+Each is in the table below, which says how it is tried. A new command wants a new line there: `really`, with words that
+make it small, where seconds suffice (`inside` this process, where it starts no Ray); else `dry` (the configuration
+loads, and the placement fits), `parsed` (arguments and options are known), `options` (of a benchmark), `target` (of
+make) or `script` (of a shell). What the commands read, the fixture `place` makes.
 """
 
 from __future__ import annotations
@@ -26,21 +26,14 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from rl.cli import app
-from tests.fixtures import readme_examples
+from tests.fixtures import documented_examples
+from tests.fixtures.documented_examples import DOCUMENTATION, ROOT, commands, files, mentions, nameless
 from tests.fixtures.grid_benchmark import write_grid_benchmark
 from tests.fixtures.preference_pairs import write_preferences
-from tests.fixtures.readme_examples import (
-    commands,
-    files,
-    mentions,
-    nameless,
-)
 
 # Ray's command line imports Ray Serve, which is behind Pydantic's times.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN = "runs/quickstart-20261121-101500"  # as the README calls it
 RECORD = {"image": "a.png", "question": "q", "steps_with_score": [{"step": "s", "score": 1}, {"step": "t", "score": 0}]}
 
@@ -107,7 +100,7 @@ def target(words: list[str], place: Path) -> None:
 
 
 def script(words: list[str], place: Path) -> None:
-    """The script is in the README, and a shell can read it; its commands are in the table, too."""
+    """The script is in the documentation, and a shell can read it; its commands are in the table, too."""
     assert subprocess.run(["bash", "-n", words[1]], cwd=place, check=False).returncode == 0
 
 
@@ -116,6 +109,8 @@ TRIALS: dict[str, Trial] = {
     "make quickstart": target,
     "make test": target,
     "make smoke": target,
+    "make check": target,
+    "make docs": target,
     ".venv/bin/sieve doctor": parsed,  # tests/rl/instruments/test_doctor.py runs it
     ".venv/bin/sieve train configs/quickstart.yaml seed=1 learner.samples=16": dry,
     ".venv/bin/sieve train configs/qwen2_5_vl_7b_8gpu.yaml --dry-run --gpu-gb 80": dry,
@@ -136,6 +131,7 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": inside(),
     ".venv/bin/sieve study configs/studies/selectors.yaml --dry-run": inside(),
     ".venv/bin/sieve study configs/studies/selectors.yaml workers=2": parsed,  # it takes hours
+    ".venv/bin/sieve study configs/studies/selectors.yaml --report": parsed,  # of hours of work
     "PYTHONPATH=. .venv/bin/sieve train configs/smoke.yaml engine.kind=hf task.name=my_task:make "
     "task.verifier=my_verifier:within_one selection.selector=my_selector:surprising "
     "learner.credit=my_credit:weakest_step": by_the_fixture,
@@ -166,7 +162,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,
 }
-IN_README = {" ".join(" ".join(words).split()): words for words in commands(README)}
+DOCUMENTED = {" ".join(" ".join(words).split()): words for words in commands(DOCUMENTATION)}
 
 
 def execute(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
@@ -187,14 +183,14 @@ def execute(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reader's folder: the checkout, the README's own files, a run of theirs, and what else the commands name."""
+    """A reader's folder: the checkout, the files that pages show, a run of theirs, and what else the commands name."""
     place = tmp_path_factory.mktemp("reader")
     for name in ("configs", "benchmarks"):
         (place / name).symlink_to(ROOT / name)
     (place / ".venv").symlink_to(sys.prefix)
-    for name, contents in files(README).items():
+    for name, contents in files(DOCUMENTATION).items():
         (place / name).write_text(contents, encoding="utf-8")
-    (own_parts,) = [words for words in IN_README.values() if "task.name=my_task:make" in words]
+    (own_parts,) = [words for words in DOCUMENTED.values() if "task.name=my_task:make" in words]
     small = [f"output_dir={RUN}", "steps=1", "checkpoint_every=1", "evaluation.prompts=4"]
     done = execute([*own_parts, *small], place)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -210,17 +206,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_has_a_trial_and_every_trial_a_command() -> None:
-    assert set(IN_README) - set(TRIALS) == set(), "say in TRIALS how these are tried"
-    assert set(TRIALS) - set(IN_README) == set(), "the README has these no more"
+    assert set(DOCUMENTED) - set(TRIALS) == set(), "say in TRIALS how these are tried"
+    assert set(TRIALS) - set(DOCUMENTED) == set(), "no page has these any more"
 
 
 @pytest.mark.parametrize("command", TRIALS)
 def test_the_command_works(command: str, place: Path) -> None:
-    TRIALS[command](IN_README[command], place)
+    TRIALS[command](DOCUMENTED[command], place)
 
 
 def test_every_command_that_is_only_mentioned_exists() -> None:
-    for words in mentions(README):
+    for words in mentions(DOCUMENTATION):
         command: Any = get_command(app)
         for word in words[1:]:
             if hasattr(command, "commands"):
@@ -229,13 +225,13 @@ def test_every_command_that_is_only_mentioned_exists() -> None:
                 assert any(word in parameter.opts for parameter in command.params), words
 
 
-def test_the_readme_is_read_as_its_reader_says() -> None:
-    assert doctest.testmod(readme_examples).failed == 0
+def test_pages_are_read_as_their_reader_says() -> None:
+    assert doctest.testmod(documented_examples).failed == 0
 
 
 def test_every_example_names_its_file_and_fits_a_screen() -> None:
-    assert nameless(README) == []
-    for name, contents in files(README).items():
+    assert nameless(DOCUMENTATION) == []
+    for name, contents in files(DOCUMENTATION).items():
         assert len(contents.splitlines()) <= 25, name
 
 
