@@ -35,7 +35,7 @@ def plain(steps: list[tuple[int, int]], alpha: float) -> float | None:
     return (p * (1 - p) + alpha) * r
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ROLLOUTS, st.floats(0, 1))
 def test_bis_is_its_formula(rollouts: list[list[tuple[int, int]]], alpha: float) -> None:
     counts = [some_counts([c for c, _ in steps], [n for _, n in steps]) for steps in rollouts]

@@ -33,7 +33,7 @@ def by_integration(steps: list[tuple[int, int]], alpha: float, prior: tuple[floa
     return float((pairs / len(labelled) ** 2 + alpha) * reliability)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(STEPS, st.floats(0, 0.5), st.floats(1, 4), st.floats(1, 4), st.floats(0.01, 0.5))
 def test_it_is_its_definition(steps: list[tuple[int, int]], alpha: float, a: float, b: float, tau: float) -> None:
     assume(any(n for _, n in steps))
@@ -78,7 +78,7 @@ def test_hopeless_prompts_do_not_fill_the_budget() -> None:
     assert hopeless[1] < 0.05
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.875, 1.0]), min_size=1, max_size=6), st.floats(0, 0.3))
 def test_it_tends_to_the_published_score(rates: list[float], alpha: float) -> None:
     errors = []

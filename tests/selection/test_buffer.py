@@ -54,7 +54,7 @@ def run(buffer: StreamingBuffer, stream: Sequence[Annotated], scores: np.ndarray
         assert buffer.held <= buffer.settings.capacity
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from("abc")), min_size=1, max_size=60),
     st.sampled_from([0.1, 0.3, 0.5, 1.0]),
@@ -159,7 +159,7 @@ def test_equal_tokens_of_another_prompt_are_another_rollout() -> None:
     assert len(buffer) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=50),
     st.sampled_from([0.0, 0.2, 0.5]),
@@ -213,7 +213,7 @@ def test_a_forgetful_buffer_holds_a_share_of_the_remembered_stream() -> None:
     assert buffer.statistics()["age"] < 10
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=40), st.sampled_from([1, 5.0]))
 def test_freshness_against_scores_decayed_one_by_one(stream: list[tuple[int, int]], half_life: float) -> None:
     buffer = StreamingBuffer(

@@ -21,7 +21,7 @@ def annotated(counts: StepCounts, name: str = "cat", group: int = 7) -> Annotate
     return Annotated(a_prompt(name), a_rollout([1], prompt=name, group=group), counts)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), max_size=6))
 def test_steps_lie_end_to_end_and_sums_come_back_by_rollout(rollouts: list[list[int]]) -> None:
     candidates = gather_candidates([an_annotated(correct, 9) for correct in rollouts])

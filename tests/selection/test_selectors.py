@@ -57,7 +57,7 @@ def plain(name: str, steps: list[tuple[int, int, float]]) -> float:
     return values[name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROLLOUTS, st.sampled_from(["bis", "bis_visual", "mixed", "reliable", "low_mc", "hard", "uncertain"]))
 def test_a_selector_is_its_formula(rollouts: list[list[tuple[int, int, float]]], name: str) -> None:
     found = make_selector(name, SelectionConfig(alpha=0.1, visual_weight=2))(candidates(rollouts))
@@ -68,7 +68,7 @@ def test_a_selector_is_its_formula(rollouts: list[list[tuple[int, int, float]]],
             assert isnan(score)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(ROLLOUTS, st.sampled_from(sorted(SELECTORS)))
 def test_every_selector_is_blind_to_missing_steps(rollouts: list[list[tuple[int, int, float]]], name: str) -> None:
     """A missing step, whatever the MPRM says of it, is as if it had not been written."""

@@ -269,7 +269,7 @@ def test_fixed_saves_nothing_against_itself() -> None:
 # Everything at once
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.lists(st.sampled_from([4, 5]), max_size=5), max_size=6),
     st.sampled_from(["fixed", "first_success", "sequential", "triage"]),

@@ -99,7 +99,7 @@ def test_search_believes_its_own_success_against_a_failure_that_another_rollout_
     assert (second.correct.tolist(), second.sampled.tolist()) == ([0, MOST, MOST, MOST, MOST], [MOST] * 5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.lists(st.sampled_from([0.0, 0.2, 1.0]), max_size=7), max_size=6),
     st.sampled_from(["stop", "search"]),

@@ -26,7 +26,9 @@ from tests.fixtures.chat_server import chat_server, completion, free_port
 
 KEY = "sk-very-secret-4711"
 STEPS = 3
-FAST = {"model": "judge", "retries": 0, "timeout": 10, "deadline": 30, "max_tokens": 48}
+FAST = {"model": "judge", "retries": 0, "timeout": 60, "deadline": 120, "max_tokens": 48}
+PATIENCE = 150
+"""Seconds, more than any judge here has."""
 
 
 def decode(tokens: Sequence[int]) -> str:
@@ -49,7 +51,7 @@ def fast(**keys: Any) -> JudgeConfig:
 
 
 def judged(settings: JudgeConfig, number: int = 1, key: str | None = None) -> Judgement:
-    return Judge(settings, decode, key).start(*some_rollouts(number)).result(60)
+    return Judge(settings, decode, key).start(*some_rollouts(number)).result(PATIENCE)
 
 
 def verdict(first_wrong: int) -> tuple[int, str]:
@@ -149,7 +151,14 @@ def test_retries_are_made_and_then_it_fails_once() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_no_more_requests_at_once_than_allowed(concurrency: int) -> None:
-    with chat_server(lambda number, request: verdict(0), pause=0.1) as server:
+    """No reply before so many are there, nor before others have had the time to come."""
+    together = threading.Barrier(concurrency, timeout=30)
+
+    def reply(number: int, request: dict[str, Any]) -> tuple[int, str]:
+        together.wait()
+        return verdict(0)
+
+    with chat_server(reply, pause=0.1) as server:
         judgement = judged(fast(endpoint=server.endpoint, concurrency=concurrency), 9)
         assert server.most == concurrency
     assert judgement.judged == 9
@@ -202,7 +211,7 @@ def test_a_silent_endpoint_rests_ever_longer_and_is_tried_again() -> None:
             if batch == 5:
                 working.set()
             before = len(server.requests)
-            judge.start(*some_rollouts(2)).result(60)
+            judge.start(*some_rollouts(2)).result(PATIENCE)
             asked.append(len(server.requests) - before)
     # Tried, one batch of rest, tried, two of rest; then it works and is asked about both rollouts each time.
     assert asked == [1, 0, 1, 0, 0, 2, 2, 2]
@@ -215,13 +224,13 @@ def test_the_caller_goes_on_while_the_judge_reads() -> None:
     goes_on = threading.Event()
 
     def reply(number: int, request: dict[str, Any]) -> tuple[int, str]:
-        return verdict(0) if goes_on.wait(20) else (500, "never")
+        return verdict(0) if goes_on.wait(PATIENCE) else (500, "never")
 
     with chat_server(reply) as server:
         pending = Judge(fast(endpoint=server.endpoint), decode).start(*some_rollouts(2))
         assert not pending.done()
         goes_on.set()
-        assert pending.result(60).judged == 2
+        assert pending.result(PATIENCE).judged == 2
 
 
 def test_the_request_holds_image_question_steps_and_settings() -> None:
@@ -230,7 +239,7 @@ def test_the_request_holds_image_question_steps_and_settings() -> None:
     with chat_server(lambda number, request: verdict(0)) as server:
         for structured in (True, False):
             asked = settings.model_copy(update={"endpoint": server.endpoint, "structured": structured})
-            Judge(asked, decode, KEY).start(prompts, rollouts).result(60)
+            Judge(asked, decode, KEY).start(prompts, rollouts).result(PATIENCE)
     (message,) = server.requests[0]["messages"]
     picture, text = message["content"]
     shown = Image.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/png;base64,"))))
@@ -262,13 +271,13 @@ def test_only_rollouts_with_a_step_of_a_wanted_kind_are_judged() -> None:
     ]
     with chat_server(lambda number, request: verdict(0)) as server:
         settings = fast(endpoint=server.endpoint, kinds=("perception",))
-        judgement = Judge(settings, decode).start(prompts, rollouts).result(60)
+        judgement = Judge(settings, decode).start(prompts, rollouts).result(PATIENCE)
     assert (judgement.judged, judgement.failures) == (1, {})
     assert [len(entry) for entry in judgement.verdicts] == [2, 1, 0]
 
 
 def test_no_rollouts_at_all() -> None:
-    assert Judge(fast(), decode).start([], []).result(60) == Judgement([])
+    assert Judge(fast(), decode).start([], []).result(PATIENCE) == Judgement([])
 
 
 def test_the_cache_knows_a_verdict_until_anything_in_the_question_changes(tmp_path: Path) -> None:
@@ -277,7 +286,7 @@ def test_the_cache_knows_a_verdict_until_anything_in_the_question_changes(tmp_pa
         settings = fast(endpoint=server.endpoint, cache=str(tmp_path / "judge.sqlite"))
 
         def is_known(prompt: Prompt, rollout: Rollout, settings: JudgeConfig = settings) -> bool:
-            judgement = Judge(settings, decode).start([prompt], [rollout]).result(60)
+            judgement = Judge(settings, decode).start([prompt], [rollout]).result(PATIENCE)
             assert judgement.judged == 1 and judgement.calls == 1 - judgement.cached
             return judgement.cached == 1
 
@@ -344,7 +353,7 @@ def test_the_key_is_sent_and_written_nowhere(tmp_path: Path, caplog: pytest.LogC
     with chat_server(echo) as server:
         settings = fast(endpoint=server.endpoint, cache=str(path), concurrency=1)
         judge = Judge(settings, decode, KEY)
-        judgement = judge.start(*some_rollouts(2)).result(60)
+        judgement = judge.start(*some_rollouts(2)).result(PATIENCE)
         assert [headers["authorization"] for headers in server.headers] == [f"Bearer {KEY}"] * 2
     assert judgement.failures == {"rejected": 1} and "bad key: ***" in judgement.problem
     assert KEY[:6] not in f"{judgement}{settings}{judge}"
@@ -366,7 +375,7 @@ def test_a_judge_that_breaks_in_our_own_code_does_not_raise() -> None:
     def decode_badly(tokens: Sequence[int]) -> str:
         raise KeyError("token")
 
-    judgement = Judge(fast(endpoint="http://127.0.0.1:1/v1"), decode_badly).start(*some_rollouts(2)).result(60)
+    judgement = Judge(fast(endpoint="http://127.0.0.1:1/v1"), decode_badly).start(*some_rollouts(2)).result(PATIENCE)
     assert nothing_known(judgement) and judgement.failures == {"broken": 2}
     assert judgement.problem == "broken: KeyError: 'token'"
 

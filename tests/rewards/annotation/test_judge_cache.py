@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rewards.annotation import judge_cache
 from rewards.annotation.judge_cache import JudgeCache
 
 
@@ -30,6 +31,7 @@ def test_without_a_path_it_knows_nothing_and_that_is_no_failure() -> None:
 
 
 def _fill(path: Path, first: int) -> None:
+    judge_cache.WAIT = 120  # as long as a slow disk keeps the other one writing
     with JudgeCache(path) as cache:
         for number in range(first, first + 100):
             cache.put(str(number), number % 7)

@@ -165,7 +165,7 @@ def test_outcomes_of_the_group_count_where_they_part() -> None:
 counts_of_a_rollout = st.lists(st.integers(0, 6), max_size=7)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(counts_of_a_rollout, max_size=6), st.sampled_from([0.0, 0.05, 0.2]), st.booleans())
 def test_with_all_samples_at_hand_it_is_the_published_score(
     correct: list[list[int]], alpha: float, known_scores: bool
@@ -196,7 +196,7 @@ def test_it_comes_nearer_to_the_score_as_the_probe_grows() -> None:
     assert errors[-1] < 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 2), max_size=7), min_size=1, max_size=6), st.booleans())
 def test_a_rollouts_prediction_is_its_own(correct: list[list[int]], known_scores: bool) -> None:
     """Whatever else is in the batch, rollouts without steps too; and it is a score."""

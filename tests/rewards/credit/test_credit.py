@@ -138,7 +138,7 @@ PLAIN: dict[str, Callable[[ScoredBatch, int, int], float]] = {
 
 @pytest.mark.parametrize("comparison", [group_normalised, leave_one_out])
 @pytest.mark.parametrize("name", CREDIT_RULES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases=CASES)
 def test_every_token_has_the_advantage_of_the_formula(name: str, comparison: Comparison, cases: list[Case]) -> None:
     batch = batch_of(cases, comparison)
@@ -148,7 +148,7 @@ def test_every_token_has_the_advantage_of_the_formula(name: str, comparison: Com
 
 
 @pytest.mark.parametrize("rule", [*RULES, *REWARDS])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cases=CASES)
 def test_the_order_of_rollouts_does_not_matter(rule: CreditRule, cases: list[Case]) -> None:
     forward, backward = rule(batch_of(cases)), rule(batch_of(cases[::-1]))
@@ -157,7 +157,7 @@ def test_the_order_of_rollouts_does_not_matter(rule: CreditRule, cases: list[Cas
 
 
 @pytest.mark.parametrize("rule", [p for p in (*RULES, *REWARDS) if p.values[0] is not progress])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cases=CASES)
 def test_a_group_does_not_depend_on_the_others(rule: CreditRule, cases: list[Case]) -> None:
     """But for `progress`, whose scale is the batch's."""
@@ -169,7 +169,7 @@ def test_a_group_does_not_depend_on_the_others(rule: CreditRule, cases: list[Cas
 
 
 @pytest.mark.parametrize("rule", [*RULES, *REWARDS])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cases=CASES)
 def test_rules_change_nothing_they_are_given(rule: CreditRule, cases: list[Case]) -> None:
     batch, same = batch_of(cases), batch_of(cases)
@@ -256,7 +256,7 @@ def test_ps_grpo_takes_gamma_from_rho_on(after: float, reward: float) -> None:
     assert wrong[0] == pytest.approx(-reward)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CASES)
 def test_min_form_tends_to_the_minimum(cases: list[Case]) -> None:
     """As T -> 0 the return from the first token is the least reward, from behind it nothing (PURE, section 3)."""
@@ -285,7 +285,7 @@ def actions(tokens: np.ndarray, case: Case) -> list[float]:
     return [float(part[0]) for part in parts if len(part)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CASES)
 def test_monte_carlo_telescopes_whatever_was_counted(cases: list[Case]) -> None:
     batch = batch_of(cases)
@@ -323,7 +323,7 @@ def test_monte_carlo_scaled_has_unit_size_and_the_same_shape() -> None:
     assert monte_carlo(ScoredBatch([], []), scaled=True) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CASES)
 def test_progress_telescopes_to_the_last_score(cases: list[Case]) -> None:
     batch = batch_of(cases)

@@ -56,7 +56,7 @@ def plain(comparison: Comparison, rewards: list[float], groups: list[int], i: in
 
 
 @pytest.mark.parametrize("comparison", ALL)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REWARDS)
 def test_comparisons_are_their_formulas(comparison: Comparison, pairs: list[tuple[float, int]]) -> None:
     rewards, groups = [r for r, _ in pairs], [g for _, g in pairs]
@@ -88,7 +88,7 @@ def test_grpo_and_rloo_are_those_of_trl(kind: str) -> None:
     assert found == pytest.approx(trl_rows(kind, rewards, 8).numpy(), abs=1e-6)  # its n / (n - 1) is in float32
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REWARDS)
 def test_within_a_group_advantages_sum_to_nothing(pairs: list[tuple[float, int]]) -> None:
     rewards, groups = np.array([r for r, _ in pairs]), np.array([g for _, g in pairs], dtype=int)
@@ -100,7 +100,7 @@ def test_within_a_group_advantages_sum_to_nothing(pairs: list[tuple[float, int]]
             )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REWARDS, st.floats(-3, 3), st.floats(0.5, 4))
 def test_reinforce_pp_forgets_shift_and_scale(pairs: list[tuple[float, int]], shift: float, scale: float) -> None:
     rewards, groups = np.array([r for r, _ in pairs]), np.array([g for _, g in pairs], dtype=int)

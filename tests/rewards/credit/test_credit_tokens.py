@@ -29,7 +29,7 @@ from tests.fixtures.credit_cases import (
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CASES)
 def test_token_rewards_fall_where_their_formulas_say(cases: list[Case]) -> None:
     batch = batch_of(cases)
@@ -52,7 +52,7 @@ def test_token_rewards_fall_where_their_formulas_say(cases: list[Case]) -> None:
             assert rewards[i] == pytest.approx(np.array(expected[name]), abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CASES)
 def test_rewards_for_progress_sum_to_the_outcome_whatever_the_scores(cases: list[Case]) -> None:
     """Within a group the sums differ as the outcomes do: the MPRM moves reward in time and makes none."""
@@ -96,7 +96,7 @@ def test_separator_tokens(pieces: list[str], separator: str, expected: str) -> N
     assert "".join(".x"[int(mark)] for mark in separator_tokens(pieces, separator)) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text("ab \n", max_size=3), max_size=10), st.sampled_from([r"\n", r"\n\n", r" ?\n"]))
 def test_without_its_separator_tokens_a_text_has_lost_nothing_written(pieces: list[str], separator: str) -> None:
     """What is left out is separators; and where each character is a token, all of them."""

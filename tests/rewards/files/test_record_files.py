@@ -85,7 +85,7 @@ def assert_same_counts(found: StepCounts, expected: StepCounts) -> None:
     assert found.policy_version == expected.policy_version
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batches())
 def test_what_is_read_is_what_was_written(batch: list[Annotated]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ def won_pairs(steps: list[tuple[float, bool]]) -> float:
     return fmean((a > b) + (a == b) / 2 for a in rights for b in wrongs)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(STEPS)
 def test_areas_are_shares_of_won_pairs(steps: list[tuple[float, bool, str]]) -> None:
     found = step_discrimination(*([list(column) for column in zip(*steps, strict=True)] if steps else ([], [], [])))

@@ -51,7 +51,7 @@ def published_f1(labels: list[int], called: list[int], of: int) -> float:
     return 2 * true / (2 * true + false + missed) if 2 * true + false + missed else 0.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SOLUTIONS, SCORES)
 def test_the_report_is_what_scikit_learn_says(drawn: Drawn, at: float) -> None:
     flat = [(source, score, label) for source, steps in drawn for score, label in steps if label]
@@ -86,7 +86,7 @@ def test_the_report_is_what_scikit_learn_says(drawn: Drawn, at: float) -> None:
         assert report.quality.auc is report.quality.auc_index_only is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SOLUTIONS, st.lists(SCORES, min_size=1, max_size=5))
 def test_f1_is_counted_as_published_at_every_threshold(drawn: Drawn, thresholds: list[float]) -> None:
     labels = [label for _, steps in drawn for _, label in steps if label]
@@ -97,7 +97,7 @@ def test_f1_is_counted_as_published_at_every_threshold(drawn: Drawn, thresholds:
         assert found.negative[place] == published_f1(labels, called, -1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SOLUTIONS)
 def test_the_calibration_error_is_that_of_bins_counted_one_by_one(
     drawn: Drawn,
@@ -120,7 +120,7 @@ def named_first_error(scores: np.ndarray, threshold: float) -> int:
     return next((place for place, score in enumerate(scores) if score < threshold), -1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.lists(SCORES, min_size=1, max_size=6), st.integers(-1, 5)), min_size=1

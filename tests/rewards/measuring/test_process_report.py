@@ -23,7 +23,7 @@ def some_solutions(count: int = 40, seed: int = 0) -> list[ScoredSolution]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.tuples(SCORES, st.sampled_from([1, -1])), min_size=1, max_size=5), min_size=1, max_size=8))
 def test_no_threshold_is_better_on_the_part_it_was_chosen_on(drawn: list[list[tuple[float, int]]]) -> None:
     part = [

@@ -109,7 +109,7 @@ def test_markers_are_alternatives_as_a_whole() -> None:
 TAGGED = st.lists(st.sampled_from([SEE, THINK, "a", " ", "\n", "\n\n", "[Reasoning] b\n", "Answer: 4"]), max_size=14)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TAGGED)
 def test_kinds_are_those_of_a_slow_reading_line_by_line(pieces: list[str]) -> None:
     """One token a character; every line that is neither blank, nor a mere tag, nor an answer is a step."""
@@ -127,7 +127,7 @@ def test_kinds_are_those_of_a_slow_reading_line_by_line(pieces: list[str]) -> No
     assert [kind for *_, kind in kinds(list(text))] == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TAGGED)
 def test_without_tags_alone_on_a_line_markers_move_no_span(pieces: list[str]) -> None:
     text = list(re.sub(r"(?m)^\s*\[[A-Za-z ]+\]\s*$", "x", "".join(pieces)))
@@ -148,7 +148,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(PIECES, st.sampled_from([LINE, BLANK_LINE]))
 def test_spans_are_ordered_and_leave_out_nothing_but_answers(pieces: list[str], separator: str) -> None:
     spans = step_spans(pieces, separator, ANSWER)
@@ -176,14 +176,14 @@ def test_spans_are_ordered_and_leave_out_nothing_but_answers(pieces: list[str], 
         assert len(spans) == steps
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text("ab \n", max_size=20))
 def test_one_token_a_character_gives_the_lines_of_the_text(text: str) -> None:
     written = ["".join(text[span.start : span.end]).strip() for span in step_spans(list(text), LINE)]
     assert written == [line.strip() for line in text.split("\n") if line.strip()]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text("ab \n", max_size=20), st.text("ab \n", max_size=8))
 def test_what_follows_changes_no_finished_step(text: str, more: str) -> None:
     """A step's score may depend on nothing after it, and neither may its span."""

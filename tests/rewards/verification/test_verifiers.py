@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
 import threading
-import time
 from fractions import Fraction
 
 import pytest
@@ -288,9 +288,10 @@ def test_latex(completion: str, reference: str, right: bool) -> None:
     [r"10^{10^{10}}", r"9^{9^{9^{9}}}", r"(10^{10})!", r"2^{2^{40}}-1", r"\sum_{n=1}^{10^9} \sin(n)", "(" * 5000],
 )
 def test_an_expression_that_never_ends_is_wrong_in_time_and_the_next_one_is_judged(hostile: str) -> None:
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert latex(rf"Answer: {hostile}", "7") is False
-    assert time.monotonic() - began < 20 * latex_module.SECONDS, "bounded, with much room for a busy machine"
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert spent < 20 * latex_module.SECONDS, "with all that the child had compared before"
     assert latex(r"\boxed{\frac{14}{2}}", "7") is True
 
 
@@ -346,7 +347,7 @@ PIECES = [
 TEXTS = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS, TEXTS)
 def test_plain_verifiers_never_raise_and_say_the_same_again(completion: str, reference: str) -> None:
     for verifier in (exact, boxed, numeric, multiple_choice):
@@ -354,7 +355,7 @@ def test_plain_verifiers_never_raise_and_say_the_same_again(completion: str, ref
         assert isinstance(verdict, bool) and verifier(completion, reference) is verdict
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS, TEXTS)
 def test_latex_never_raises_and_says_the_same_again(completion: str, reference: str) -> None:
     verdict = latex(completion, reference)

@@ -159,7 +159,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, workers: int) -> None
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text(LINE)
     (tmp_path / "slow.py").write_text(
-        "import pathlib, time\ndef wait(candidates):\n    pathlib.Path('begun').touch()\n    time.sleep(1)\n"
+        "import pathlib, time\ndef wait(candidates):\n    pathlib.Path('begun').touch()\n"
+        "    while not pathlib.Path('go_on').exists():\n        time.sleep(0.01)\n"
         "    return candidates.lengths\n"
     )
     command = [str(Path(sys.executable).parent / "sieve"), "select", "a.jsonl", "b.jsonl", "-o", "out"]
@@ -175,6 +176,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, workers: int) -> None
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
+    (tmp_path / "go_on").touch()  # a worker that is busy is waited for
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "sieve: stopped; nothing was written\n")
     assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".*"))

@@ -244,7 +244,7 @@ CONFIGS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(CONFIGS)
 def test_what_is_saved_is_what_is_loaded(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
     config = Config.model_validate(values)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
@@ -56,7 +56,6 @@ def embedded(page: Path) -> dict:
     return dict(json.loads(text))
 
 
-@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 40), max_size=8), most=st.integers(0, 200))
 def test_shares_use_up_what_there_is_and_none_is_small_while_another_could_give(sizes: list[int], most: int) -> None:
     shares = fair_shares(sizes, most)
@@ -66,7 +65,6 @@ def test_shares_use_up_what_there_is_and_none_is_small_while_another_could_give(
     assert not short or max(shares) - min(short) <= 1
 
 
-@settings(deadline=None)
 @given(disagreements=disputes, most=st.integers(0, 60))
 def test_as_many_rollouts_are_chosen_as_are_wanted_and_none_twice(disagreements: list[np.ndarray], most: int) -> None:
     chosen = choose(disagreements, most)

@@ -1,4 +1,4 @@
-"""Two ranks of the learner are one: the same weights after a step, whether each holds the whole model or half of it."""
+"""Two ranks of the learner are one: the same step, whether each holds the whole model or half of it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from rewards.models.backbone import load_model
 from rewards.models.encoding import Encoder
+from rl.config.learner import LearnerConfig
 from rl.learning.learner import PolicyLearner
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import CHECKPOINT, largest_difference
 from tests.fixtures.one_learner_rank import learned_rollouts
 from tests.fixtures.ranks import run_alone, run_in_two_ranks
+from tests.fixtures.rounding import assert_same_training
 
 SCRIPT = Path(__file__).parents[2] / "fixtures" / "one_learner_rank.py"
+STATE, ADAPTERS = "optimizer/state.safetensors", "adapters/adapter_model.safetensors"
 SETTINGS: dict[str, dict[str, Any]] = {
     "ddp": {"sharding": "ddp"},
     "fsdp2": {
@@ -60,6 +65,14 @@ def seen(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
 
 
+def saved(folder: Path, adapters: bool = False) -> dict[str, torch.Tensor]:
+    """The weights, or the adapters alone, by the names that the optimizer has for them."""
+    if not adapters:
+        return {name: value.detach() for name, value in load_model(str(folder), "float32", False).named_parameters()}
+    kept = load_file(folder / ADAPTERS).items()
+    return {n.removeprefix("base_model.model.").replace(".weight", ".default.weight"): value for n, value in kept}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_ranks_equal_one(name: str, learned: Path) -> None:
@@ -74,7 +87,12 @@ def test_two_ranks_equal_one(name: str, learned: Path) -> None:
         # A gradient's length sums over a million weights: of it, the fifth digit.
         assert values_of(row) == pytest.approx(values_of(other), rel=1e-4, abs=1e-5)
     assert values_of(first["metrics"][1]) == pytest.approx(values_of(first["metrics"][2]), rel=1e-5, abs=1e-7)
-    assert largest_difference(load_file(one / "weights.safetensors"), load_file(two / "weights.safetensors")) < 1e-5
+    states = load_file(one / "saved" / STATE), load_file(two / "saved" / STATE)
+    adapters, rate = "lora_rank" in whole, whole.get("learning_rate", LearnerConfig().learning_rate)
+    assert_same_training(saved(one / "saved", adapters), saved(two / "saved", adapters), states, rate)
+    for folder in (one, two):
+        kept = load_model(str(folder / "saved"), "float32", False).state_dict()
+        assert largest_difference(load_file(folder / "weights.safetensors"), kept) < 1e-6, "what the engines get"
 
     # What two ranks saved, one goes on from as they did.
     settings = learner_config(micro_batch=2, **whole)

@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,14 @@ from rl.monitoring.console import Console
 from rl.monitoring.summary import LEFT_BEHIND, summary_lines
 
 ESCAPE = "\x1b"
+PATIENCE = 120.0
+"""Seconds for a terminal to be drawn anew, which it is four times a second."""
 SHOW = """
-import sys, time
+import sys
 from rl.monitoring.console import Console
 console = Console()
 def wait():
-    time.sleep(0.3)  # a terminal is drawn anew four times a second
+    sys.stdin.readline()  # until what is there has been drawn
 with console.waiting("starting the engines"):
     wait()
 with console.training(steps=3, done=1):
@@ -39,25 +43,41 @@ console.say("[bold]as it is")
 """
 
 
+AWAITED = [("starting the engines",), ("2/3", "512 held-out prompts"), ("3/3",)]
+"""What is to be drawn before the script goes on, each time that it waits."""
+
+
 def on_a_terminal(**environment: str) -> str:
     """All that the script writes to a terminal of its own."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", SHOW], stdout=slave, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"} | environment
+        [sys.executable, "-c", SHOW],
+        stdin=subprocess.PIPE,
+        stdout=slave,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"} | environment,
     )
     os.close(slave)
-    written = b""
-    while True:
-        try:
-            more = os.read(master, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not more:
-            break
+    assert process.stdin is not None
+    written, awaited, until = "", [*AWAITED], time.monotonic() + PATIENCE
+    while more := _more(master, until):
         written += more
+        while awaited and all(words in written for words in awaited[0]):
+            awaited.pop(0)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
     os.close(master)
-    assert process.wait(timeout=60) == 0
-    return written.decode()
+    process.stdin.close()
+    assert process.wait(timeout=PATIENCE) == 0 and not awaited, (awaited, written)
+    return written
+
+
+def _more(terminal: int, until: float) -> str:
+    """What was written since; nothing when the other end is closed, or the time is up."""
+    ready, _, _ = select.select([terminal], [], [], max(0.0, until - time.monotonic()))
+    try:
+        return os.read(terminal, 65536).decode(errors="replace") if ready else ""
+    except OSError:
+        return ""
 
 
 def test_a_terminal_has_a_live_table() -> None:
@@ -77,7 +97,12 @@ def test_a_terminal_has_a_live_table() -> None:
 @pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}])
 def test_a_pipe_has_plain_lines(environment: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SHOW], capture_output=True, text=True, check=True, env=os.environ | environment
+        [sys.executable, "-c", SHOW],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
     )
     assert done.stderr == "" and done.stdout.splitlines() == [
         "starting the engines …",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.records import Rollout, StepScores
@@ -207,7 +207,6 @@ SETTINGS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(SETTINGS, STREAMS, st.integers(0, 14))
 def test_a_resumed_watch_says_what_it_would_have_said(watched: WatchConfig, stream: list[Step], stop: int) -> None:
     whole = HackingWatch(watched)
@@ -244,7 +243,6 @@ def test_a_watch_that_is_resumed_with_a_shorter_beginning_still_warns() -> None:
     assert list(warnings(follow(after, [a_step(), a_step(score=0.99), a_step(score=0.99)]))) == [2]
 
 
-@settings(deadline=None)
 @given(SETTINGS, STREAMS)
 def test_the_gap_warns_as_the_whole_history_says(watched: WatchConfig, stream: list[Step]) -> None:
     found = follow(HackingWatch(watched), stream)

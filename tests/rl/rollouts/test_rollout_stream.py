@@ -219,7 +219,7 @@ class StreamMachine(RuleBasedStateMachine):
             assert stale == 0
 
 
-StreamMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=25, deadline=None)
+StreamMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=25)
 TestStreamMachine = StreamMachine.TestCase
 
 

@@ -14,7 +14,7 @@ import PIL.Image
 import pyarrow as pa
 import pytest
 from datasets import Features, Image, Sequence, Value
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.records import Prompt, PromptError
@@ -313,7 +313,6 @@ def test_placeholders(question: str, there: str, asked: str, order: list[int]) -
 PIECES = st.lists(st.one_of(st.sampled_from(["<image 1>", "<image 2>", "<image 3>", "\n", " "]), st.text("aB.? ")))
 
 
-@settings(deadline=None)
 @given(PIECES.map("".join), st.lists(PIECES.map("".join), max_size=3))
 def test_no_placeholder_is_left_and_every_name_has_its_image(question: str, choices: list[str]) -> None:
     asked, options, order = refer_to_images(question, choices, ["a", "b", "c"])
@@ -330,7 +329,6 @@ def test_no_placeholder_is_left_and_every_name_has_its_image(question: str, choi
     assert words[0] == words[1]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1).filter(lambda text: text == text.strip()), max_size=26, unique=True), st.data())
 def test_choices_come_back_from_their_text_and_answers_find_their_letter(choices: list[str], data: Any) -> None:
     assert read_choices(str(choices)) == read_choices(choices) == choices

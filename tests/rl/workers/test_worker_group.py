@@ -13,6 +13,7 @@ import ray
 from rl.errors import LostWorkerError, WorkerError
 from rl.workers.group import WorkerGroup
 from rl.workers.worker import Worker
+from tests.fixtures.runs import PATIENCE
 
 
 class Member:
@@ -55,8 +56,8 @@ def two_cpus() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_group_works_like_a_worker(two_cpus: None) -> None:
-    group = WorkerGroup("members", Member, ranks=2, num_cpus=0.5, num_gpus=0, deadline=60)
-    other = Worker("other", Member, 0.5, 0, deadline=60)
+    group = WorkerGroup("members", Member, ranks=2, num_cpus=0.5, num_gpus=0, deadline=PATIENCE)
+    other = Worker("other", Member, 0.5, 0, deadline=PATIENCE)
     assert group.call("double", 4) == [8, 0], "the first rank's answer"
     assert ray.available_resources()["CPU"] == pytest.approx(0.5)
     under_way = group.start("double", 5)
@@ -67,7 +68,7 @@ def test_a_group_works_like_a_worker(two_cpus: None) -> None:
     with pytest.raises(WorkerError, match=r"many: no room for 3 ranks of 0.6 CPU each within 1 s \(deadline\)"):
         WorkerGroup("many", Member, ranks=3, num_cpus=0.6, num_gpus=0, deadline=1)
     group.close()
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while ray.available_resources()["CPU"] < 1.4 and time.monotonic() < until:
         time.sleep(0.2)
     assert ray.available_resources()["CPU"] == pytest.approx(1.5), "all that the group had is free"
@@ -75,6 +76,7 @@ def test_a_group_works_like_a_worker(two_cpus: None) -> None:
 
 @pytest.mark.slow
 def test_where_one_rank_dies_that_is_the_cause_whoever_complains_first(two_cpus: None) -> None:
-    group = WorkerGroup("members", Member, ranks=2, num_cpus=0.5, num_gpus=0, deadline=60)
+    group = WorkerGroup("members", Member, ranks=2, num_cpus=0.5, num_gpus=0, deadline=PATIENCE)
+    assert group.call("double", 4) == [8, 0], "both are there"
     with pytest.raises(LostWorkerError, match=r"^members.die_alone \(rank 1\): the worker died: "):
         group.call("die_alone")

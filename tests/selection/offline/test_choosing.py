@@ -163,7 +163,7 @@ def varied(size: int) -> list[dict[str, Any]]:
     return [some_record(*row[: 1 + place % 4], question=f"é {place}") for place, row in enumerate(scores.tolist())]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(lines(), max_size=12).map(b"".join),
     st.sampled_from([0.1, 0.3, 0.5, 1.0]),
