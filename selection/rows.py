@@ -20,6 +20,13 @@ from rewards.files.record_files import (
 )
 from rewards.records import Annotated
 
+KIND = "saved buffer"
+METADATA_KEY = b"sieve.buffer"
+COLUMNS = pa.schema(
+    {"row_source": pa.int64(), "score": pa.float64(), "version": pa.int64(), "negative": pa.bool_()}
+    | {"arrival": pa.int64(), "drawn": pa.int64()}
+)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -95,14 +102,6 @@ def place_in_source(rows: Rows, counted: np.ndarray) -> np.ndarray:
     sizes = np.bincount(rows.source)
     before = np.concatenate([[0], running])[np.cumsum(sizes) - sizes]
     return running - before[rows.source]
-
-
-KIND = "saved buffer"
-METADATA_KEY = b"sieve.buffer"
-COLUMNS = pa.schema(
-    {"row_source": pa.int64(), "score": pa.float64(), "version": pa.int64(), "negative": pa.bool_()}
-    | {"arrival": pa.int64(), "drawn": pa.int64()}
-)
 
 
 def save_buffer(state: BufferState, path: Path) -> None:

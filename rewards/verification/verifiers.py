@@ -16,6 +16,8 @@ Verifier = Callable[[str, str], bool]
 _LAST_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s*\\?%)?")
 _OPTION = re.compile(r"(?:(?:the\s+)?(?:option|choice)\s+)?[(\[]?([A-Z])(?:[)\].:,;]+(?=\s|$)|(?=\s*$))", re.IGNORECASE)
 _ANOTHER = re.compile(r"[)\].:;]*\s*(?:,|/|&|and\b|or\b)\s*[(\[]?[A-Z][)\].:]?\s*(?:$|,|/|&|and\b|or\b)", re.IGNORECASE)
+_MARKER = re.compile(r"\banswer\b\**\s*(?:is\b\s*:?|:)\**", re.IGNORECASE)
+_BOX = r"\boxed"
 
 
 def exact(completion: str, reference: str) -> bool:
@@ -126,9 +128,6 @@ VERIFIERS: dict[str, Verifier] = {
     "multiple_choice": multiple_choice,
     "latex": latex,
 }
-
-_MARKER = re.compile(r"\banswer\b\**\s*(?:is\b\s*:?|:)\**", re.IGNORECASE)
-_BOX = r"\boxed"
 
 
 def final_answer(completion: str) -> str | None:

@@ -12,6 +12,8 @@ from rewards.models.backbone import lora_config
 
 RENAMED = {"gemma3": ("vision_tower.", "vision_tower.vision_model.")}
 """For a ``model_type``: a part of the names in Transformers, and on the hub."""
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's ``max_lora_rank`` may be."""
 
 
 def hub_name(name: str, model_type: str) -> str:
@@ -24,10 +26,6 @@ def hub_name(name: str, model_type: str) -> str:
     """
     part, hub = RENAMED.get(model_type, ("", ""))
     return name if hub in name else name.replace(part, hub)
-
-
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's ``max_lora_rank`` may be."""
 
 
 def write_adapters(adapters: Mapping[str, torch.Tensor], folder: Path) -> None:

@@ -17,6 +17,8 @@ from rewards.verification.verifiers import Verifier
 from rl.rollouts.making import make_rollouts
 
 NOTHING = Completion((), (), "until", 0)
+Judge = Callable[[Sequence[Prompt], Sequence[Rollout]], Any]
+"""``MPRM.score``, with `StepScores` for each rollout, or ``OutcomeModel.score``, with one number for each (B,)."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,6 @@ def _values(
         for completion, entry in zip(flat, scores, strict=True)
     ]
     return [values[start : start + n] for start in range(0, len(values), n)]
-
-
-Judge = Callable[[Sequence[Prompt], Sequence[Rollout]], Any]
-"""``MPRM.score``, with `StepScores` for each rollout, or ``OutcomeModel.score``, with one number for each (B,)."""
 
 
 def step_scores(judge: Judge, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[list[float]]:

@@ -13,6 +13,13 @@ from rl.evaluating.strategy_report import Point, StrategyReport
 
 REFERENCES = ("majority", "greedy")
 WIDTH = 140  # where the output is no terminal
+DPI = 150
+# Okabe and Ito's colours, which the colour-blind can tell apart, and four more; the ceiling and greedy are grey.
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31", "#7b4173", "#9c9ede"]
+MARKERS = "osD^vP*Xhp"
+LINES = ["-", "--", "-.", ":"]  # a judge each
+GREY = "#8a8a8a"
+ASIDE = 1.006  # curves stand a little beside one another, so that their intervals can be seen
 
 
 def print_report(report: StrategyReport) -> None:
@@ -65,15 +72,6 @@ def _share(interval: Interval) -> str:
 def _difference(report: StrategyReport, of: Point, against: Point) -> str:
     interval = report.difference(of, against)
     return "" if interval is None else f"{interval.value:+.3f}  {interval.low:+.3f} to {interval.high:+.3f}"
-
-
-DPI = 150
-# Okabe and Ito's colours, which the colour-blind can tell apart, and four more; the ceiling and greedy are grey.
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31", "#7b4173", "#9c9ede"]
-MARKERS = "osD^vP*Xhp"
-LINES = ["-", "--", "-.", ":"]  # a judge each
-GREY = "#8a8a8a"
-ASIDE = 1.006  # curves stand a little beside one another, so that their intervals can be seen
 
 
 def plot_strategies(picture: Path, report: StrategyReport) -> None:

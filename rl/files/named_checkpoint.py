@@ -17,6 +17,7 @@ from rl.errors import ConfigError
 Kind = Literal["policy", "mprm", "outcome"]
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+SHIPPED_POLICY = Path(__file__).parents[1] / "tiny_policy" / "grid_policy"
 
 
 def named_checkpoint(option: str, named: str, kind: Kind) -> str:
@@ -119,9 +120,6 @@ def refuse_other_kind(option: str, folder: Path, kind: Kind) -> None:
         raise ConfigError(f"{option} {folder} is a saved outcome model; allowed is an MPRM, or a plain checkpoint")
     if kind == "outcome" and (folder / MPRM_FILE).is_file():
         raise ConfigError(f"{option} {folder} is a saved MPRM; allowed is an outcome model, or a plain checkpoint")
-
-
-SHIPPED_POLICY = Path(__file__).parents[1] / "tiny_policy" / "grid_policy"
 
 
 def policy_checkpoint(config: Config) -> str:

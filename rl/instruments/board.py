@@ -20,6 +20,8 @@ from rl.files.run_files import TENSORBOARD
 
 TAB = "#custom_scalars&_smoothingWeight=0"
 """The dashboard, with every value where it is: a few evaluations make no smooth curve."""
+MARKS = "◼◆▲★✚"
+"""What TensorBoard marks the lines of a chart with, in the order in which it is given them."""
 
 
 @contextmanager
@@ -48,10 +50,6 @@ def board(runs: Mapping[str, Path], port: int | None) -> Iterator[str]:
         except program.TensorBoardServerException as error:
             raise ConfigError(f"--port {port}: {' '.join(str(error).split())}") from None
         yield address + TAB
-
-
-MARKS = "◼◆▲★✚"
-"""What TensorBoard marks the lines of a chart with, in the order in which it is given them."""
 
 
 class DashboardPlugin(CustomScalarsPlugin):

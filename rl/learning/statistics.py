@@ -15,6 +15,7 @@ from rl.config.trl_arguments import Loss
 from rl.learning.trainer import PolicyTrainer
 
 SUMS = ("tokens", "entropy", "clipped", "kl", "importance_weight")
+FINITE = ("loss", "grad_norm", "value_loss", "value_grad_norm")
 
 
 def clipped_tokens(
@@ -72,9 +73,6 @@ def advantage_statistics(experiences: Sequence[Experience]) -> dict[str, float]:
         "advantage_std": float(advantages.std()),
         "advantage_positive": float((advantages > 0).mean()),
     }
-
-
-FINITE = ("loss", "grad_norm", "value_loss", "value_grad_norm")
 
 
 def is_finite(update: Mapping[str, float]) -> bool:

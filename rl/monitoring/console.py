@@ -20,6 +20,19 @@ from rl.monitoring.terminal import open_terminal, progress_bar, waiting
 
 STRATEGIES = "policy/strategies/"
 HEADLINES = ("mprm/bench_macro_f1", "mprm/bench_first_error_f1", "mprm/bench_auc")
+COLUMNS = {
+    # metric: (what it is about, heading, format)
+    "reward/outcome": ("policy", "right", "{:.2f}"),
+    "policy/entropy": ("policy", "entropy", "{:.3f}"),
+    "reward/mprm_gap": ("MPRM", "gap", "{:+.2f}"),
+    "reward/mprm_error": ("MPRM", "error", "{:.2f}"),
+    "mprm/loss": ("MPRM", "loss", "{:.3f}"),
+    "selection/kept": ("selection", "kept", "{:.2f}"),
+    "selection/size": ("selection", "buffer", "{:.0f}"),
+    "annotation/tokens": ("labels", "tokens", "{:.0f}"),
+    "perf/step_seconds": ("pace", "s/step", "{:.2f}"),
+}
+ROWS = 12
 
 
 def beside_fixed(tokens: int, fixed_tokens: float) -> str:
@@ -94,21 +107,6 @@ class Console:
         parts = [f"{strategy} of {samples} {value:.3f}" for strategy, (samples, value) in found.items()]
         parts += [f"{name} {metrics[name]:.3f}" for name in HEADLINES if name in metrics]
         self.say(f"after step {step}: {', '.join(parts)}")
-
-
-COLUMNS = {
-    # metric: (what it is about, heading, format)
-    "reward/outcome": ("policy", "right", "{:.2f}"),
-    "policy/entropy": ("policy", "entropy", "{:.3f}"),
-    "reward/mprm_gap": ("MPRM", "gap", "{:+.2f}"),
-    "reward/mprm_error": ("MPRM", "error", "{:.2f}"),
-    "mprm/loss": ("MPRM", "loss", "{:.3f}"),
-    "selection/kept": ("selection", "kept", "{:.2f}"),
-    "selection/size": ("selection", "buffer", "{:.0f}"),
-    "annotation/tokens": ("labels", "tokens", "{:.0f}"),
-    "perf/step_seconds": ("pace", "s/step", "{:.2f}"),
-}
-ROWS = 12
 
 
 class LiveTable:

@@ -15,6 +15,18 @@ Chart = list[str | list[str]]
 ``Multiline`` and regular expressions of metrics that share the axes."""
 Layout = dict[str, dict[str, Chart]]
 """Of each category, the charts by their titles."""
+SETTINGS = (
+    *("task.name", "policy.checkpoint", "seed", "steps", "max_staleness"),
+    *("learner.algorithm", "learner.credit", "learner.learning_rate", "learner.prompts", "learner.samples"),
+    *("annotation.share", "annotation.continuations", "annotation.budget"),
+    *("selection.selector", "selection.keep_ratio", "selection.alpha", "selection.half_life"),
+    *("mprm.enabled", "mprm.head", "mprm.every", "mprm.batches", "mprm.learning_rate"),
+)
+METRICS = (
+    *("policy/accuracy", "reward/outcome", "mprm/auc_within_kind", "mprm/macro_f1_reasoning", "reward/hacking_gap"),
+    *("selection/kept", "annotation/tokens", "perf/step_seconds"),
+)
+SUFFIX = ".settings"
 
 
 def dashboard_layout(config: Config, knows_steps: bool) -> Layout:
@@ -85,20 +97,6 @@ def _selection(config: Config) -> dict[str, Chart]:
 def _lines(about: str, metrics: dict[str, str]) -> dict[str, Chart]:
     """A chart of some metrics by their names there, which its title says after the colon."""
     return {f"{about}: {'; '.join(metrics)}": ["Multiline", [f"^{metric}$" for metric in metrics.values()]]}
-
-
-SETTINGS = (
-    *("task.name", "policy.checkpoint", "seed", "steps", "max_staleness"),
-    *("learner.algorithm", "learner.credit", "learner.learning_rate", "learner.prompts", "learner.samples"),
-    *("annotation.share", "annotation.continuations", "annotation.budget"),
-    *("selection.selector", "selection.keep_ratio", "selection.alpha", "selection.half_life"),
-    *("mprm.enabled", "mprm.head", "mprm.every", "mprm.batches", "mprm.learning_rate"),
-)
-METRICS = (
-    *("policy/accuracy", "reward/outcome", "mprm/auc_within_kind", "mprm/macro_f1_reasoning", "reward/hacking_gap"),
-    *("selection/kept", "annotation/tokens", "perf/step_seconds"),
-)
-SUFFIX = ".settings"
 
 
 def write_hyperparameters(folder: Path, config: Config) -> None:

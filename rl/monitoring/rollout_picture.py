@@ -27,6 +27,7 @@ TALLEST = 3_000
 PAPER, INK, FAINT, RULE = (252, 252, 250), (26, 26, 26), (96, 96, 96), (206, 206, 202)
 WRONG, UNSURE, RIGHT = (213, 94, 0), (240, 240, 236), (0, 114, 178)
 """Vermilion to blue, which colour-blind people tell apart (Okabe and Ito, 2008)."""
+SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,6 @@ def _fitted(image: Image.Image, images: int) -> Image.Image:
 def _font() -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with Matplotlib and knows Greek and mathematics."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", LETTERS)
-
-
-SHOWN = 4
 
 
 def choose_shown(report: StepReport, decode: Callable[[Sequence[int]], str]) -> list[ShownRollout]:

@@ -30,6 +30,8 @@ from rl.reward_models.mprm import make_runtime
 from rl.workers.pending import Pending, Ready
 from rl.workers.worker import Worker
 
+PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
+
 
 def start_outcome_model(config: Config) -> Worker | None:
     """Start the outcome model where Ray places it; None in a run without one."""
@@ -95,9 +97,6 @@ def _encoder(config: Config) -> Encoder:
     if checkpoint is not None:
         refuse_other_kind("outcome_model.checkpoint:", Path(checkpoint), "outcome")
     return make_judge_encoder(config, checkpoint, "outcome_model.checkpoint")
-
-
-PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
 
 
 class AnswerRewards:

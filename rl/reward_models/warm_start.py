@@ -27,6 +27,7 @@ from rl.workers.pending import Pending
 
 Start = Callable[[Sequence[Any]], Pending[dict[str, float]]]
 """Begins an update on some labelled rollouts, or on some preferences."""
+Part = Literal["training", "held out", "all"]
 
 
 def find_records(config: Config) -> Corpus | None:
@@ -84,9 +85,6 @@ def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[A
 def image_folder(config: Config, file: Path) -> Path:
     """What the image paths in a file are relative to, and must not lead out of."""
     return file.parent if config.mprm.warm_start_images is None else Path(config.mprm.warm_start_images)
-
-
-Part = Literal["training", "held out", "all"]
 
 
 def index_preferences(key: str, names: Sequence[str]) -> Corpus:

@@ -29,6 +29,13 @@ ALLOWED = f"{', '.join(LOADERS)} files, FOLDER[:CONFIG]:SPLIT, {HUB}OWNER/NAME[@
 
 _COLON = re.compile(r":(?![^\[]*\])")  # not the one of `test[:100]`
 _HUB_NAME = re.compile(r"[^/@\s]+/[^/@\s]+(@\S+)?")
+LEVELS = {
+    "huggingface_hub": logging.CRITICAL,
+    "datasets": logging.CRITICAL,
+    # It says that the hub was not reached, and an older copy is used: nothing else would.
+    "datasets.packaged_modules.cache": logging.WARNING,
+}
+"""From which level on a logger is heard; below it, these libraries tell of each retry and of what they raise anyway."""
 
 
 @dataclass(frozen=True)
@@ -178,15 +185,6 @@ def _parts(split: str, lengths: Mapping[str, int]) -> list[Part]:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error.__cause__ or error).split())
-
-
-LEVELS = {
-    "huggingface_hub": logging.CRITICAL,
-    "datasets": logging.CRITICAL,
-    # It says that the hub was not reached, and an older copy is used: nothing else would.
-    "datasets.packaged_modules.cache": logging.WARNING,
-}
-"""From which level on a logger is heard; below it, these libraries tell of each retry and of what they raise anyway."""
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from rewards.records import Prompt, PromptError
 from rewards.users_code import UsersCodeError, in_one_line
 
 Split = Literal["train", "heldout"]
+LET_THROUGH = (PromptError,)
+"""The user's data are to blame, and not the task."""
+TEXTS = ("id", "source", "question", "answer")
 
 
 class Task(Protocol):
@@ -47,11 +50,6 @@ class KnowsSteps(Task, Protocol):
     """A task that can tell, for evaluation, which written steps of an answer to its prompt are right."""
 
     def step_truth(self, prompt: Prompt, steps: Sequence[str]) -> list[StepTruth]: ...
-
-
-LET_THROUGH = (PromptError,)
-"""The user's data are to blame, and not the task."""
-TEXTS = ("id", "source", "question", "answer")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ from selection.offline.plot import ScoredRollouts, plot_selection
 from selection.offline.processes import workers
 
 CHOSEN_AT_A_TIME = 1024
+FILES_SHOWN = 60
+"""Up to so many files the summary has a line for each."""
+HEADINGS = ("read", "scorable", "chosen", "written", "left out", "broken")
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,6 @@ def _portions(chosen: Chosen) -> Iterator[Chosen]:
     for start in range(0, len(chosen.offsets), CHOSEN_AT_A_TIME):
         part = slice(start, start + CHOSEN_AT_A_TIME)
         yield Chosen(chosen.file, chosen.place, chosen.offsets[part], chosen.lines[part], chosen.scores[part])
-
-
-FILES_SHOWN = 60
-"""Up to so many files the summary has a line for each."""
-HEADINGS = ("read", "scorable", "chosen", "written", "left out", "broken")
 
 
 @dataclass

@@ -17,6 +17,7 @@ import psutil
 
 SECONDS_TO_LEAVE = 5.0
 LONGEST = 400
+State = Literal["ok", "warning", "missing"]
 
 
 def examine(check: Check) -> Finding:
@@ -68,9 +69,6 @@ def _end(process: ForkServerProcess) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
     process.join()
-
-
-State = Literal["ok", "warning", "missing"]
 
 
 @dataclass(frozen=True)

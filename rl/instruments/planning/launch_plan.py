@@ -25,6 +25,8 @@ from rl.instruments.planning.memory_estimate import (
 from rl.instruments.planning.model_shape import ModelShape, find_shape
 from rl.workers.ray_cluster import kinds_of_workers
 
+LARGER = "take a larger GPU"
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -229,9 +231,6 @@ def check_heads(config: Config, shape: ModelShape) -> None:
             f"engine.tensor_parallel is {gpus}: allowed is {', '.join(map(str, allowed[:-1]))} or {allowed[-1]}, by "
             f"the {heads} attention heads and {keys} key-value heads of {policy_checkpoint(config)}"
         )
-
-
-LARGER = "take a larger GPU"
 
 
 def for_small_share(config: Config, needed: float, there: float, fits: bool, shared: bool) -> str:

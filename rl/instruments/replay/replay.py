@@ -35,6 +35,8 @@ from rl.instruments.replay.stream import RecordedRollout, Stream, open_stream
 from rl.reward_models.mprm import check_mprm
 
 FINAL_POLICY = "final_policy/"
+READ = ("mprm", "policy", "replay", "selection", "task")
+"""Sections of an experiment that a replay reads; with `replay.tokens`, which labels anew, `annotation` as well."""
 
 
 def replay(stream: Path, config: Config) -> CellResult:
@@ -180,10 +182,6 @@ def _final(curve: Sequence[dict[str, float]]) -> dict[str, float]:
         steps, values = zip(*((row["step"], row[name]) for row in curve if name in row), strict=True)
         areas[f"area/{name}"] = area_under_curve(steps, values)
     return last | dict(sorted(areas.items()))
-
-
-READ = ("mprm", "policy", "replay", "selection", "task")
-"""Sections of an experiment that a replay reads; with `replay.tokens`, which labels anew, `annotation` as well."""
 
 
 def check_replay(config: Config, recorded: Config | None = None) -> None:

@@ -16,6 +16,10 @@ from rl.monitoring.recording import STEP, STREAM, stream_files
 from rl.monitoring.terminal import progress_bar
 
 LONGEST_TEXT = 2000
+LONGEST_SIDE = 336
+QUALITY = 85
+STRETCHES = 10
+"""Into so many stretches of equal length a run is cut; each shows as many rollouts as any other."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +181,6 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text):,} characters)"
 
 
-LONGEST_SIDE = 336
-QUALITY = 85
-
-
 def data_uri(image: Image) -> str:
     """An image as a WebP of at most `LONGEST_SIDE` pixels a side, in a URI that needs no other file."""
     small = image.copy()
@@ -188,10 +188,6 @@ def data_uri(image: Image) -> str:
     stream = io.BytesIO()
     small.save(stream, format="WEBP", quality=QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-STRETCHES = 10
-"""Into so many stretches of equal length a run is cut; each shows as many rollouts as any other."""
 
 
 def disagreement(scores: Sequence[float], correct: Sequence[float], sampled: Sequence[float]) -> float:

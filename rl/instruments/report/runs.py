@@ -13,6 +13,8 @@ from rl.errors import ConfigError
 from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.monitoring.metrics_file import metric_rows
 
+DIGITS = 6
+
 
 @dataclass(frozen=True)
 class Run:
@@ -88,9 +90,6 @@ def _short_names(places: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(place) for place in places]
-
-
-DIGITS = 6
 
 
 def rounded(value: float) -> float:

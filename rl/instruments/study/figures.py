@@ -24,6 +24,10 @@ COLUMNS = 4
 CURVE_HEIGHT, DIFFERENCE_HEIGHT = 1.9, 1.1
 POINTS = 40
 """Of a curve against what differs between seeds, such as tokens."""
+ROW_HEIGHT, LEAST_HEIGHT = 0.27, 1.0
+DPI = 150
+ARM_COLOUR, BASELINE_COLOUR, GRID = "#0072b2", "#8c8c8c", "#e6e6e6"
+PANEL_WIDTH, LEAST_WIDTH = 2.9, 6.0
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,6 @@ def _shared_points(curves: Sequence[np.ndarray]) -> np.ndarray:
     return np.linspace(max(x.min() for x in xs), min(x.max() for x in xs), POINTS)
 
 
-ROW_HEIGHT, LEAST_HEIGHT = 0.27, 1.0
-
-
 def draw_outcome(findings: Findings, outcome: str, picture: Path) -> bool:
     """Draw an outcome's paired differences to the baseline, or where there is none its means, with t intervals.
 
@@ -184,11 +185,6 @@ def _combinations(findings: Findings, factors: Sequence[str], shown: Sequence[Ar
     every = itertools.product(*(findings.study.factors[factor] for factor in factors))
     combinations = [dict(zip(factors, levels, strict=True)) for levels in every]
     return [levels for levels in combinations if any(levels.items() <= arm.levels.items() for arm in shown)]
-
-
-DPI = 150
-ARM_COLOUR, BASELINE_COLOUR, GRID = "#0072b2", "#8c8c8c", "#e6e6e6"
-PANEL_WIDTH, LEAST_WIDTH = 2.9, 6.0
 
 
 def panels(columns: int, heights: Sequence[float], shared_y: Any) -> tuple[Figure, Any]:

@@ -25,6 +25,9 @@ from rl.monitoring.terminal import progress_bar
 from rl.workers.ray_cluster import join_ray
 from rl.workers.worker import worker_environment
 
+SECONDS_TO_STOP = 60
+"""What a command gets to stop, a training run to finish its policy step and write a checkpoint, before it is killed."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -130,10 +133,6 @@ def _ray(study: Study) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-SECONDS_TO_STOP = 60
-"""What a command gets to stop, a training run to finish its policy step and write a checkpoint, before it is killed."""
 
 
 def run_to_its_end(command: Sequence[str], log: Path) -> int:
