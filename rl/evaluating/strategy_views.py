@@ -1,4 +1,4 @@
-"""What ``sieve eval policy`` found, as tables for the terminal."""
+"""What ``sieve eval policy`` found, as tables for the terminal and as a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The new folder that a command makes: refused beforehand where it cannot be, and whole once it is there."""
+"""Folders that a command makes or works in: refused beforehand where they cannot be, whole once they are there, and
+used by one process at a time."""
 
 from __future__ import annotations
 

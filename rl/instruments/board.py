@@ -1,4 +1,4 @@
-"""TensorBoard on the dashboard of some runs."""
+"""TensorBoard on the dashboard of some runs: found, served, and with charts that keep their order."""
 
 from __future__ import annotations
 

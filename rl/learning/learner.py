@@ -20,7 +20,8 @@ from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
 from rl.config import Config
 from rl.learning import policy_files, zero_files
-from rl.learning.critic import Critic, explained_variance
+from rl.learning.advantages import explained_variance
+from rl.learning.critic import Critic
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
 from rl.learning.policy_files import adapter_weights, plain_weights, save_policy, saved_weights

@@ -1,4 +1,4 @@
-"""Ray: started, or joined, as a run does it, and asked on every node."""
+"""What a run starts, started once: Ray, joined or started and asked on every node, TensorBoard, an engine."""
 
 from __future__ import annotations
 

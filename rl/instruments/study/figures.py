@@ -1,4 +1,4 @@
-"""A picture of learning curves: each arm beside its baseline, and the difference of the two."""
+"""Pictures of a study: learning curves beside their baseline, and outcomes with their differences."""
 
 from __future__ import annotations
 

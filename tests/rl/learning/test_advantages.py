@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.learning.critic import explained_variance, generalized_advantages, whitened
+from rl.learning.advantages import explained_variance, generalized_advantages, whitened
 
 NUMBERS = st.floats(-5, 5)
 TOKENS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=30)

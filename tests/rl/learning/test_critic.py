@@ -20,7 +20,13 @@ from rewards.records import Experience, Prompt
 from rl.config import Config
 from rl.config.learner import ValueConfig
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.learning.critic import Critic, Estimate, LastStates, explained_variance, value_loss
+from rl.learning.advantages import explained_variance
+from rl.learning.critic import (
+    Critic,
+    Estimate,
+    LastStates,
+    value_loss,
+)
 from rl.tasks.grid import GridTask
 from tests.fixtures.builders import an_image
 from tests.fixtures.learner_config import learner_config
