@@ -32,7 +32,7 @@ from rl.tasks.task import Split, Task
 
 
 @dataclass(frozen=True)
-class Order:
+class AnnotationOrder:
     """What to annotate, and where to: prompts ``first <= index < first + prompts`` of a split of the task."""
 
     output: Path
@@ -104,7 +104,7 @@ class Annotator:
         return annotation
 
 
-def annotate(config: Config, order: Order, console: Console) -> Tally:
+def annotate(config: Config, order: AnnotationOrder, console: Console) -> Tally:
     """Write ``order.output``, or what is missing of it; see `rl.files.chunked_file` for what survives a kill.
 
     Prompts go through in chunks of ``learner.prompts``. The chunks are part of what decides the samples: an engine's
@@ -143,7 +143,7 @@ def annotate(config: Config, order: Order, console: Console) -> Tally:
         file.close()
 
 
-def identity(config: Config, order: Order) -> dict[str, Any]:
+def identity(config: Config, order: AnnotationOrder) -> dict[str, Any]:
     """What decides the content of the output, by key: another value, and the file is another one."""
     values = config.model_dump(mode="json")
     parts = {
@@ -159,12 +159,14 @@ def identity(config: Config, order: Order) -> dict[str, Any]:
     return flat | {"seed": config.seed, "--split": order.split, "--first": order.first}
 
 
-def _chunks(order: Order, size: int) -> Iterator[tuple[int, int]]:
+def _chunks(order: AnnotationOrder, size: int) -> Iterator[tuple[int, int]]:
     end = order.first + order.prompts
     return ((first, min(first + size, end)) for first in range(order.first, end, size))
 
 
-def _annotate_chunk(annotator: Annotator, task: Task, order: Order, file: ChunkedFile, indices: range) -> Tally:
+def _annotate_chunk(
+    annotator: Annotator, task: Task, order: AnnotationOrder, file: ChunkedFile, indices: range
+) -> Tally:
     began = time.perf_counter()
     try:
         prompts = [task.prompt(order.split, index) for index in indices]
@@ -218,7 +220,7 @@ def _save_images(output: Path, index: int, prompt: Prompt) -> list[str]:
     return paths
 
 
-def _progress(total: Tally, tally: Tally, order: Order) -> str:
+def _progress(total: Tally, tally: Tally, order: AnnotationOrder) -> str:
     return (
         f"prompts {total.prompts:,}/{order.prompts:,}  rollouts {total.rollouts:,}  steps {total.steps:,}  "
         f"continuations {total.continuations:,}  mixed {total.mixed / max(total.rollouts, 1):.2f}  "

@@ -1,4 +1,4 @@
-"""The body of ``sieve board``: TensorBoard until Ctrl-C."""
+"""``sieve board``: TensorBoard until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,32 +7,46 @@ import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Annotated
 
-from rl.errors import ConfigError
-from rl.instruments.board import find_runs
-from rl.monitoring.console import Console
+import typer
+
+from rl.commands.ending import one_line
+from rl.commands.options import check
 
 
-def run(folders: Sequence[Path], port: int | None, browser: bool) -> None:
-    """Serve the runs, say where, and open a browser if there is a desktop; `rl.cli` describes the arguments.
+def board(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, or folders of them, to compare.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Where; 6006 or the next free one unless given.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser, where there is a desktop.")] = True,
+) -> None:
+    """Open TensorBoard on a dashboard: is the policy better, is the reward model right, is selection paying?
 
-    Raises:
-        ConfigError: A folder holds no run, or the port is taken.
+    It answers on this machine alone, also while the runs go on, until Ctrl-C.
+
+    Examples:
+
+    * `sieve board runs/quickstart-20261121-101500`
+    * `sieve board runs --port 7007`
     """
-    console = Console()
-    if not folders:
-        raise ConfigError("name a run folder, for example runs/quickstart-20261121-101500, or runs for all of them")
-    runs = find_runs(folders)
-    with console.waiting("starting TensorBoard"):
-        # Imported here, since it takes seconds, and what is mistyped is said at once.
-        from rl.instruments.board import board
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with board(runs, port) as address:
-        named = next(iter(runs)) if len(runs) == 1 else f"{len(runs)} runs"
+    from rl.monitoring.console import Console
+
+    with one_line(), suppress(KeyboardInterrupt), ExitStack() as until_stopped:
+        check(bool(runs), "name a run folder, for example runs/quickstart-20261121-101500, or runs for all of them")
+        from rl.instruments import board as tensorboard
+
+        found = tensorboard.find_runs(runs or [])
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        console = Console()
+        with console.waiting("starting TensorBoard"):
+            address = until_stopped.enter_context(tensorboard.board(found, port))
+        named = next(iter(found)) if len(found) == 1 else f"{len(found)} runs"
         console.say(f"{named}: {address}\nCtrl-C ends it")
         if browser and (sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ):
             webbrowser.open(address)

@@ -2,14 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
 
+from rl.errors import ConfigError
+
 USER_ERROR, FAILURE = 2, 1
+
+Errors = tuple[type[Exception], ...]
+
+# A model, and what comes with its checkpoint, fails in many ways.
+MODEL_FAILURES: Errors = (RuntimeError, ValueError, OSError)
+
+
+@contextmanager
+def one_line(
+    again: str | Callable[[], str] = "",
+    wrong: Errors = (),
+    failed: Errors = (RuntimeError, OSError),
+    stopped: str = "stopped",
+) -> Iterator[None]:
+    """While inside, what ends the command is said on stderr in one line, without a traceback.
+
+    Args:
+        again: What is there by then, and how to go on: told of failures and of Ctrl-C. A function is called only then.
+        wrong: What says, beside `ConfigError`, that the input is wrong, with exit code 2.
+        failed: What says that something failed, with exit code 1; anything else is an error of the program.
+        stopped: What is said of Ctrl-C, with exit code 1.
+    """
+    refused: Errors = (ConfigError, *wrong)
+    try:
+        yield
+    except typer.Exit:  # a RuntimeError, and said already
+        raise
+    except refused as error:
+        fail(str(error), USER_ERROR)
+    except failed as error:
+        fail(_followed(" ".join(str(error).split()), again), FAILURE)
+    except KeyboardInterrupt:
+        fail(_followed(stopped, again), FAILURE)
 
 
 def fail(message: str, code: int) -> NoReturn:
     """Say it on stderr and exit."""
     typer.echo(f"sieve: {message}", err=True)
     raise typer.Exit(code)
+
+
+def _followed(message: str, again: str | Callable[[], str]) -> str:
+    told = again if isinstance(again, str) else again()
+    return f"{message}; {told}" if told else message

@@ -1,217 +1,194 @@
-"""The command line of ``sieve eval prm``: checks what it was given, scores or reads scores, reports."""
+"""``sieve eval prm``: how well a process reward model tells right steps from wrong ones."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from json import dumps
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console as Terminal
-from rich.table import Table
+import typer
 
-from rewards.files.images import UnreadableImageError, check_images
 from rewards.files.whole_file import replacing
-from rewards.measuring.process_benchmark import (
-    BENCHES,
-    SUFFIXES,
-    Bench,
-    BenchmarkError,
-    benchmark_files,
-    read_benchmark,
-)
-from rewards.measuring.process_metrics import labelled_steps
-from rewards.measuring.process_report import (
-    FirstErrorReport,
-    ProcessReport,
-    ScoreQuality,
-    StepClasses,
-    StepReport,
-    Threshold,
-    make_report,
-    split,
-    tune,
-)
-from rewards.measuring.process_scores import ScoredSolution, read_scores
-from rl.evaluating.benchmark_order import Options
-from rl.files.named_checkpoint import named_checkpoint
-from rl.monitoring.terminal import progress_bar
+from rl.commands.ending import MODEL_FAILURES, one_line
+from rl.commands.options import check, one_of
 
-CHOICES = {
-    "--head": ("token", "value", "beta"),
-    "--format": ("rollout", "chat", "inline"),
-    "--dtype": ("float32", "bfloat16"),
-}
+if TYPE_CHECKING:
+    from rewards.measuring.process_benchmark import Bench
+    from rewards.measuring.process_report import ProcessReport
+    from rewards.measuring.process_scores import ScoredSolution
 
 
-def run(options: Options) -> None:
-    """Evaluate, write what was asked for, and print the table.
+def eval_prm(
+    bench: Annotated[str, typer.Option(help="`visualprocessbench` or `processbench`.")] = "visualprocessbench",
+    path: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The benchmark: its JSON lines, and the images they name.")
+    ] = None,
+    mprm: Annotated[
+        str | None,
+        typer.Option(metavar="CKPT", help="A saved MPRM, as `RUN/checkpoints/step-40/mprm`, or any other checkpoint."),
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Scores made elsewhere, instead of `--path` and `--mprm`.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="T", help="Steps that score T or more count as right; 0.5 unless given.")
+    ] = None,
+    tune_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT",
+            help="Choose the threshold on a part that is then not reported: a share of the problems, as `0.2` (a hash "
+            "decides which, so that it is always the same ones), or a source, as `source=MathVista`.",
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the report as JSON.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw ROC curve and reliability as PNG.")] = None,
+    save_scores: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Keep the scores, in the format of `--scores`.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Of a checkpoint that is no saved MPRM: `token`, `value` or `beta`.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Of a checkpoint that is no saved MPRM: `rollout`, `chat` or `inline`.")
+    ] = None,
+    separator: Annotated[
+        str, typer.Option(help="Text that ends each step in the format `rollout`; \\n stands for a line break.")
+    ] = r"\n",
+    batch_size: Annotated[int, typer.Option(help="Solutions that are scored, and saved, together.")] = 32,
+    batch_tokens: Annotated[int, typer.Option(help="Most tokens of one forward pass.")] = 16384,
+    dtype: Annotated[str, typer.Option(help="Number format of the model: `float32` or `bfloat16`.")] = "float32",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code that comes with the checkpoint run.")
+    ] = False,
+) -> None:
+    """How well a process reward model tells right steps from wrong ones, as people judged them.
 
-    Raises:
-        BenchmarkError, ConfigError: An option or an input is wrong.
-        RuntimeError, OSError: It failed.
+    `visualprocessbench` gives F1 of right and of wrong steps, averaged, for each source, and their step-weighted mean;
+    `processbench` how often the first wrong step is found, or that there is none.
+
+    With `--scores` no model is needed: one object a line, `{"data_source": …, "labels": [1, 0, -1], "scores": [0.9,
+    0.5, 0.1]}`; 0 is neutral and left out. For `processbench` also `{"label": …, "scores": […]}`.
+
+    A killed evaluation goes on when the same command is given again with `--save-scores` or `--json`.
+
+    Example: `sieve eval prm --path VisualProcessBench --mprm runs/quickstart/checkpoints/step-40/mprm --json out.json`
     """
-    bench = _check_options(options)
-    with _scores(bench, options) as solutions:
-        threshold = Threshold() if options.threshold is None else Threshold(options.threshold, "given")
-        reported: Sequence[ScoredSolution] = solutions
-        if options.tune_on is not None:
-            threshold, reported = tune(bench, solutions, options.tune_on)
-        report = make_report(bench, reported, threshold)
-        written = _write(options, report, reported)
-    _print(report, written)
+    from rewards.measuring.process_benchmark import BENCHES, BenchmarkError
+    from rewards.measuring.process_report import Threshold, make_report, tune
+    from rewards.measuring.process_scores import read_scores
+    from rl.evaluating.process_views import print_process_report
+
+    again = "what is scored and kept in a file stays; the same command goes on"
+    with one_line(again, wrong=(BenchmarkError,), failed=MODEL_FAILURES):
+        known = one_of("--bench", bench, BENCHES)
+        _check_source(path, mprm, scores, save_scores)
+        _check_model(head, format, dtype, batch_size, batch_tokens, separator)
+        if threshold is not None:
+            check(0 <= threshold <= 1, f"--threshold {threshold:g}: allowed is 0 to 1")
+            check(tune_on is None, "--threshold and --tune-on are both given; allowed is one of them")
+        _check_targets(known, path, scores, json, save_scores, plots)
+        scored: AbstractContextManager[list[ScoredSolution]]
+        if scores is not None:
+            scored = nullcontext(read_scores(known, scores))
+        else:
+            # Imported here, since scores that are there need no model.
+            from rl.workers.worker import WORKER_ENVIRONMENT
+
+            os.environ.update(WORKER_ENVIRONMENT)
+            from rl.evaluating.benchmark_scoring import BenchmarkOrder, ModelOptions, benchmark_scores
+            from rl.files.named_checkpoint import named_checkpoint
+
+            assert path is not None and mprm is not None
+            checkpoint = named_checkpoint("--mprm", mprm, "mprm")
+            model = ModelOptions(
+                checkpoint, head, format, separator, batch_size, batch_tokens, dtype, trust_remote_code
+            )
+            scored = benchmark_scores(BenchmarkOrder(known, path, model, tune_on, json, save_scores))
+        with scored as solutions:
+            used = Threshold() if threshold is None else Threshold(threshold, "given")
+            reported: Sequence[ScoredSolution] = solutions
+            if tune_on is not None:
+                used, reported = tune(known, solutions, tune_on)
+            report = make_report(known, reported, used)
+            written = [f"scores   {save_scores}"] if save_scores else []
+            if json is not None:
+                with replacing(json) as partial:
+                    partial.write_text(dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+                written.append(f"report   {json}")
+            if plots is not None:
+                written.append(f"plots    {_draw(plots, known, report, reported)}")
+        print_process_report(report, written)
 
 
-def _scores(bench: Bench, options: Options) -> AbstractContextManager[list[ScoredSolution]]:
-    if options.scores is not None:
-        return nullcontext(read_scores(bench, options.scores))
-    # Imported here, since scores that are there need no model.
-    from rl.workers.worker import WORKER_ENVIRONMENT
-
-    os.environ.update(WORKER_ENVIRONMENT)
-    checkpoint = named_checkpoint("--mprm", str(options.model.checkpoint), "mprm")
-    options = replace(options, model=replace(options.model, checkpoint=checkpoint))
-    assert options.path is not None
-    solutions = read_benchmark(bench, options.path)
-    with progress_bar("solutions looked at", len(solutions), lines=False) as advance:
-        for solution in solutions:
-            try:
-                check_images(solution.images)
-            except UnreadableImageError as error:
-                raise BenchmarkError(f"{solution.place}: {error}") from None
-            advance(1)
-    if options.tune_on is not None:
-        split(solutions, options.tune_on)
-    from rl.evaluating.benchmark_scoring import benchmark_scores
-
-    return benchmark_scores(bench, solutions, options)
+def _check_source(path: Path | None, mprm: str | None, scores: Path | None, save_scores: Path | None) -> None:
+    if scores is None:
+        check(path is not None, "name the benchmark with --path DIR, or scores with --scores FILE.jsonl")
+        check(mprm is not None, "name the model with --mprm CKPT, or scores with --scores FILE.jsonl")
+        return
+    for option, value in (("--path", path), ("--mprm", mprm), ("--save-scores", save_scores)):
+        check(value is None, f"--scores and {option} are both given; --scores needs no model")
 
 
-def _check_options(options: Options) -> Bench:
-    """The benchmark, where all options are fine."""
-    _check_choice("--bench", options.bench, BENCHES)
-    bench = next(known for known in BENCHES if known == options.bench)
-    model = options.model
-    if options.scores is None:
-        _check(options.path is not None, "name the benchmark with --path DIR, or scores with --scores FILE.jsonl")
-        _check(model.checkpoint is not None, "name the model with --mprm CKPT, or scores with --scores FILE.jsonl")
-    else:
-        needless = {"--path": options.path, "--mprm": model.checkpoint, "--save-scores": options.save_scores}
-        for name, value in needless.items():
-            _check(value is None, f"--scores and {name} are both given; --scores needs no model")
-    for name, value in (("--head", model.head), ("--format", model.format), ("--dtype", model.dtype)):
-        _check_choice(name, value, CHOICES[name])
-    for name, number in (("--batch-size", model.batch_size), ("--batch-tokens", model.batch_tokens)):
-        _check(number >= 1, f"{name} {number}: allowed is 1 or more")
-    _check(model.separator != "", "--separator is empty; allowed is any text")
-    if options.threshold is not None:
-        _check(0 <= options.threshold <= 1, f"--threshold {options.threshold:g}: allowed is 0 to 1")
-        _check(options.tune_on is None, "--threshold and --tune-on are both given; allowed is one of them")
-    read = [options.scores] if options.scores else benchmark_files(bench, options.path) if options.path else []
-    for name, target in (("--json", options.json), ("--save-scores", options.save_scores)):
+def _check_model(
+    head: str | None, format: str | None, dtype: str, batch_size: int, batch_tokens: int, separator: str
+) -> None:
+    if head is not None:
+        one_of("--head", head, ("token", "value", "beta"))
+    if format is not None:
+        one_of("--format", format, ("rollout", "chat", "inline"))
+    one_of("--dtype", dtype, ("float32", "bfloat16"))
+    for option, number in (("--batch-size", batch_size), ("--batch-tokens", batch_tokens)):
+        check(number >= 1, f"{option} {number}: allowed is 1 or more")
+    check(separator != "", "--separator is empty; allowed is any text")
+
+
+def _check_targets(
+    bench: Bench,
+    path: Path | None,
+    scores: Path | None,
+    json: Path | None,
+    save_scores: Path | None,
+    plots: Path | None,
+) -> None:
+    from rewards.measuring.process_benchmark import benchmark_files
+
+    read = [scores] if scores else benchmark_files(bench, path) if path else []
+    for option, target in (("--json", json), ("--save-scores", save_scores)):
         if target is not None:
-            _check_target(name, target, bench, options.path, read)
-    _check(options.json is None or options.json != options.save_scores, "--json and --save-scores name the same file")
-    if options.plots is not None:
-        _check(not options.plots.exists() or options.plots.is_dir(), f"--plots {options.plots} exists and is no folder")
-        _check(options.plots.parent.is_dir(), f"--plots {options.plots}: there is no folder {options.plots.parent}")
-    return bench
+            _check_target(option, target, bench, path, read)
+    check(json is None or json != save_scores, "--json and --save-scores name the same file")
+    if plots is not None:
+        check(not plots.exists() or plots.is_dir(), f"--plots {plots} exists and is no folder")
+        check(plots.parent.is_dir(), f"--plots {plots}: there is no folder {plots.parent}")
 
 
-def _check_target(name: str, target: Path, bench: Bench, path: Path | None, read: Sequence[Path]) -> None:
-    _check(target.parent.is_dir(), f"{name} {target}: there is no folder {target.parent}")
-    _check(not target.exists() or target.is_file(), f"{name} {target} exists and is no file")
-    _check(not any(target.exists() and target.samefile(file) for file in read), f"{name} {target} is one of the inputs")
+def _check_target(option: str, target: Path, bench: Bench, path: Path | None, read: Sequence[Path]) -> None:
+    from rewards.measuring.process_benchmark import SUFFIXES
+
+    told = f"{option} {target}"
+    check(target.parent.is_dir(), f"{told}: there is no folder {target.parent}")
+    check(not target.exists() or target.is_file(), f"{told} exists and is no file")
+    check(not any(target.exists() and target.samefile(file) for file in read), f"{told} is one of the inputs")
     if path is not None and path.is_dir() and target.parent.samefile(path):
-        named = f"{name} {target} lies in {path}, and would be read as part of the benchmark"
-        _check(target.suffix not in SUFFIXES[bench], named)
+        named = f"{told} lies in {path}, and would be read as part of the benchmark"
+        check(target.suffix not in SUFFIXES[bench], named)
 
 
-def _check_choice(name: str, value: str | None, allowed: Sequence[str]) -> None:
-    _check(value is None or value in allowed, f"{name} {value!r}: allowed is one of {', '.join(allowed)}")
+def _draw(folder: Path, bench: Bench, report: ProcessReport, reported: Sequence[ScoredSolution]) -> str:
+    """Draw both pictures; gives their names."""
+    from rewards.measuring.process_metrics import labelled_steps
+    from rewards.measuring.process_plots import plot_reliability, plot_roc
 
-
-def _check(fine: bool, message: str) -> None:
-    if not fine:
-        raise BenchmarkError(message)
-
-
-def _write(options: Options, report: ProcessReport, reported: Sequence[ScoredSolution]) -> list[str]:
-    """Write the files that were asked for; gives a line for each."""
-    written = [f"scores   {options.save_scores}"] if options.save_scores else []
-    if options.json is not None:
-        with replacing(options.json) as partial:
-            partial.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
-        written.append(f"report   {options.json}")
-    if options.plots is not None:
-        from rewards.measuring.process_plots import plot_reliability, plot_roc
-
-        options.plots.mkdir(exist_ok=True)
-        steps = labelled_steps(reported)
-        title = f"{options.bench}: {len(steps.scores):,} steps"
-        with replacing(options.plots / "roc.png") as partial:
-            plot_roc(partial, steps, report.threshold.value, title)
-        with replacing(options.plots / "reliability.png") as partial:
-            plot_reliability(partial, steps, title)
-        written.append(f"plots    {options.plots / 'roc.png'}, {options.plots / 'reliability.png'}")
-    return written
-
-
-def _print(report: ProcessReport, written: Sequence[str]) -> None:
-    terminal = Terminal(highlight=False)
-    terminal.print(_step_table(report) if isinstance(report, StepReport) else _first_error_table(report))
-    lines = [f"threshold {report.threshold.told()}", _quality_line(report.quality)]
-    if isinstance(report, StepReport):
-        lines += [f"{kind}: {_quality_line(quality)}" for kind, (_, quality) in report.per_kind.items()]
-    terminal.print("\n".join([*lines, *written]), markup=False, soft_wrap=True)
-
-
-def _step_table(report: StepReport) -> Table:
-    table = _table("source", "macro-F1", "F1 right", "F1 wrong", "steps")
-
-    def row(name: str, classes: StepClasses, end: bool = False) -> None:
-        values = (classes.macro_f1, classes.f1_positive, classes.f1_negative)
-        table.add_row(name, *map(_fraction, values), f"{classes.steps:,}", end_section=end)
-
-    last = list(report.per_source)[-1]
-    for name, classes in report.per_source.items():
-        row(name, classes, end=name == last)
-    steps = f"{report.pooled.steps:,}"
-    table.add_row("mean, weighted by steps", _fraction(report.micro_over_sources), "", "", steps, style="bold")
-    row("all steps pooled", report.pooled, end=True)
-    for kind, (classes, _) in report.per_kind.items():
-        row(kind, classes)
-    return table
-
-
-def _first_error_table(report: FirstErrorReport) -> Table:
-    table = _table("subset", "F1", "error named", "of", "none named", "of")
-    last = list(report.per_source)[-1]
-    for name, subset in report.per_source.items():
-        named = _fraction(subset.accuracy_with_error), f"{subset.with_error:,}"
-        passed = _fraction(subset.accuracy_without_error), f"{subset.without_error:,}"
-        table.add_row(name, _fraction(subset.f1), *named, *passed, end_section=name == last)
-    table.add_row("mean of subsets", _fraction(report.first_error_f1), "", "", "", "", style="bold")
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table()
-    table.add_column(first)
-    for heading in others:
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _quality_line(quality: ScoreQuality) -> str:
-    return (
-        f"AUC {_fraction(quality.auc)} (step index alone {_fraction(quality.auc_index_only)}, "
-        f"within an index {_fraction(quality.auc_within_index)}), "
-        f"Brier {_fraction(quality.brier)}, calibration error {_fraction(quality.calibration_error)}"
-    )
-
-
-def _fraction(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    folder.mkdir(exist_ok=True)
+    steps = labelled_steps(reported)
+    title = f"{bench}: {len(steps.scores):,} steps"
+    roc, reliability = folder / "roc.png", folder / "reliability.png"
+    with replacing(roc) as partial:
+        plot_roc(partial, steps, report.threshold.value, title)
+    with replacing(reliability) as partial:
+        plot_reliability(partial, steps, title)
+    return f"{roc}, {reliability}"

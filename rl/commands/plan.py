@@ -1,23 +1,22 @@
-"""The command line of ``sieve plan``: stage times in, a table of predictions out."""
+"""``sieve plan``: stage times in, a table of predictions out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console as Terminal
 from rich.table import Table
 
-from rl.config import Config, load_config
+from rl.commands.ending import one_line
 from rl.errors import ConfigError
-from rl.instruments.planning.best_split import Plan, best_split, plan_of
-from rl.instruments.planning.other_batch import changes, scaled_to
-from rl.instruments.planning.stage_seconds import (
-    StageSeconds,
-    given_seconds,
-    measured_seconds,
-    split_of,
-)
+
+if TYPE_CHECKING:
+    from rl.config import Config
+    from rl.instruments.planning.best_split import Plan
+    from rl.instruments.planning.stage_seconds import StageSeconds
 
 COLUMNS = (
     "GPUs",
@@ -34,36 +33,66 @@ COLUMNS = (
 MOST_GPUS, WIDTH = 100_000, 110
 
 
-def run(config: str, overrides: Sequence[str], measured: Path | None, given: str | None, gpus: str | None) -> None:
-    """Simulate, and print the table. `rl.cli` describes the arguments.
+def plan(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Batch sizes, staleness and first split.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example learner.prompts=512.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="A run folder: stage times are its metrics' medians.")
+    ] = None,
+    seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE=S,…",
+            help="Stage times: rollout, annotate, score, learn, teach, sync, other; beside them rounds (of "
+            "continuations), tokens and steps (of a rollout). With --run, in the place of the run's own.",
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="Numbers of GPUs to find the best split of.")
+    ] = None,
+) -> None:
+    """Predict a run's speed on other machines: seconds a step, idle shares, staleness and GPU-hours.
 
-    Raises:
-        ConfigError: One of them is wrong.
+    The pipeline is simulated with the stage times of a run (`--run`), scaled to the configuration's batch, or with
+    given ones (`--seconds`, those of the configuration's own numbers of engines and ranks). Every rank has a GPU of its
+    own, every engine `engine.tensor_parallel` of them.
+
+    Examples:
+
+    * `sieve plan configs/quickstart.yaml --run runs/quickstart-20261121-101500`
+    * `sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --gpus 8,64,1024
+      --seconds rollout=60,annotate=40,rounds=4,score=12,learn=80,teach=30,tokens=500`
     """
-    resolved = load_config(config, overrides)
-    if measured is not None:
-        found, then = measured_seconds(measured)
-        seconds = scaled_to(resolved, given_seconds(given, found) if given is not None else found, then, measured)
-        measured_on, source = split_of(then), source_line(resolved, then, measured)
-    elif given is not None:
-        seconds, measured_on, source = given_seconds(given), split_of(resolved), ""
-    else:
-        raise ConfigError("stage times are needed: name --run RUN or --seconds rollout=…,learn=…, or both")
-    plans = [plan_of(resolved, seconds, measured_on, split_of(resolved))]
-    plans += [best_split(resolved, seconds, measured_on, number) for number in gpu_numbers(gpus)]
+    from rl.config import load_config
+    from rl.instruments.planning.best_split import best_split, plan_of
+    from rl.instruments.planning.other_batch import changes, scaled_to
+    from rl.instruments.planning.stage_seconds import given_seconds, measured_seconds, split_of
+
+    with one_line():
+        resolved = load_config(config, overrides or [])
+        source = ""
+        if run is not None:
+            found, then = measured_seconds(run)
+            times = scaled_to(resolved, given_seconds(seconds, found) if seconds is not None else found, then, run)
+            measured_on, scaled = split_of(then), ", ".join(changes(resolved, then))
+            source = f"stages of {run}" + (f", scaled by {run / 'config.yaml'}: {scaled}" if scaled else "")
+        elif seconds is not None:
+            times, measured_on = given_seconds(seconds), split_of(resolved)
+        else:
+            raise ConfigError("stage times are needed: name --run RUN or --seconds rollout=…,learn=…, or both")
+        plans = [plan_of(resolved, times, measured_on, split_of(resolved))]
+        plans += [best_split(resolved, times, measured_on, number) for number in _gpu_numbers(gpus)]
     terminal = Terminal(highlight=False, width=WIDTH)
     if source:
         terminal.print(source, markup=False, soft_wrap=True)
-    terminal.print(stage_line(seconds, measured is not None), markup=False, soft_wrap=True)
-    terminal.print(plan_table(resolved, plans))
+    terminal.print(_stage_line(times, run is not None), markup=False, soft_wrap=True)
+    terminal.print(_plan_table(resolved, plans))
 
 
-def gpu_numbers(text: str | None) -> list[int]:
-    """From ``8,64,1024``.
-
-    Raises:
-        ConfigError: It is something else.
-    """
+def _gpu_numbers(text: str | None) -> list[int]:
+    """From ``8,64,1024``."""
     numbers = []
     for part in text.split(",") if text is not None else []:
         if not part.strip().isdecimal() or not 1 <= int(part) <= MOST_GPUS:
@@ -72,13 +101,7 @@ def gpu_numbers(text: str | None) -> list[int]:
     return numbers
 
 
-def source_line(config: Config, then: Config, run: Path) -> str:
-    """Whose stage times they are, and what they were scaled by."""
-    scaled = changes(config, then)
-    return f"stages of {run}" + (f", scaled by {run / 'config.yaml'}: {', '.join(scaled)}" if scaled else "")
-
-
-def stage_line(seconds: StageSeconds, measured: bool) -> str:
+def _stage_line(seconds: StageSeconds, measured: bool) -> str:
     """What was simulated with."""
     sync = f"sync {seconds.sync:.3g}" if seconds.sync or not measured else "sync not measured"
     return (
@@ -88,7 +111,7 @@ def stage_line(seconds: StageSeconds, measured: bool) -> str:
     )
 
 
-def plan_table(config: Config, plans: Sequence[Plan]) -> Table:
+def _plan_table(config: Config, plans: Sequence[Plan]) -> Table:
     """One row a plan; the first is the configuration's own split."""
     about = f"{config.steps:,} policy steps, max_staleness {config.max_staleness}"
     table = Table(caption=f"{about}; first row: as configured")

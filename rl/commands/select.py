@@ -1,136 +1,143 @@
-"""The body of ``sieve select``: checks what it was given, selects, and says what it did."""
+"""``sieve select``: the most informative rollouts of an annotated corpus."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated
 
-from selection.config import SelectionConfig
-from selection.offline.choosing import Report, Selection, select
-from selection.offline.corpus import split
-from selection.offline.output import FORMATS
-from selection.offline.parts import Scoring, SelectionError
-from selection.selectors import (
-    NEED_COMPLEXITY,
-    NEED_COUNTS,
-    NEED_STEP_SCORES,
-    SELECTORS,
-    Selector,
-    make_selector,
-)
+import typer
 
-OFFLINE = [name for name in SELECTORS if name not in NEED_STEP_SCORES | NEED_COMPLEXITY]
+from rl.commands.ending import one_line
+from rl.commands.options import check, one_of
+from rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from selection.offline.choosing import Report
+    from selection.selectors import Selector
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line of ``sieve select``; `rl.cli` describes each field. ``workers`` None is all CPUs."""
+def select(
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="ANNOTATIONS...", help="JSON-lines files; a folder stands for its *.jsonl."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="Where the records go.")] = None,
+    selector: Annotated[str, typer.Option(help="What makes a rollout informative, or package.module:Name.")] = "bis",
+    ratio: Annotated[float, typer.Option(help="Share of each file to choose, above 0 and at most 1.")] = 0.1,
+    alpha: Annotated[float, typer.Option(help="BIS's alpha: larger ones for smaller ratios.")] = 0.2,
+    counts: Annotated[
+        bool, typer.Option("--counts", help="Score num_mc_correct of num_mc_total, not score; total 0 is missing.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken line.")] = False,
+    format: Annotated[str, typer.Option(help="jsonl or parquet.")] = "jsonl",
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw what was chosen.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; all CPUs unless given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of selectors that choose at random.")] = 0,
+) -> None:
+    """Choose the most informative rollouts of an annotated corpus in VisualPRM400K's format.
 
-    annotations: Sequence[Path]
-    output: Path | None
-    selector: str
-    ratio: float
-    alpha: float
-    counts: bool
-    strict: bool
-    format: str
-    plot: Path | None
-    workers: int | None
-    seed: int
-
-
-def run(options: Options) -> None:
-    """Select, and print the summary; the first broken lines go to stderr.
-
-    Raises:
-        SelectionError: An option or an input is wrong.
-        BrokenProcessPool: A worker process died.
-        OSError: A file cannot be read or written.
+    Example: `sieve select annotations/ --selector bis --ratio 0.1 --alpha 0.2 -o chosen.jsonl`
     """
-    selection = _selection(options)
-    report = select(selection)
-    _name_broken_lines(report)
-    print(f"{report.summary()}\n\nwritten  {selection.output}")
-    if selection.plot is not None:
-        print(f"plot     {selection.plot}")
+    from concurrent.futures.process import BrokenProcessPool
+
+    from selection.offline.choosing import Selection
+    from selection.offline.choosing import select as choose
+    from selection.offline.corpus import split
+    from selection.offline.output import FORMATS
+    from selection.offline.parts import Scoring, SelectionError
+    from selection.selectors import NEED_COUNTS
+
+    with one_line("nothing was written", wrong=(SelectionError,)):
+        check(0 < ratio <= 1, f"--ratio {ratio:g}: allowed is above 0 and at most 1")
+        check(0 <= alpha < inf, f"--alpha {alpha:g}: allowed is 0 or more")
+        check(seed >= 0, f"--seed {seed}: allowed is 0 or more")
+        check(workers is None or workers >= 1, f"--workers {workers}: allowed is 1 or more")
+        one_of("--format", format, FORMATS)
+        files = _files(annotations or [])
+        output = _target(output, plot, files)
+        scoring = Scoring(
+            selector,
+            _selector(selector, alpha),
+            counts=counts or selector in NEED_COUNTS,
+            keep_nan=selector == "bis" and not counts,
+            seed=seed,
+        )
+        processes = min(
+            workers or len(os.sched_getaffinity(0)), sum(len(split(file, place)) for place, file in enumerate(files))
+        )
+        try:
+            report = choose(Selection(files, scoring, ratio, output, format, plot, strict, processes))
+        except BrokenProcessPool:
+            raise RuntimeError("a worker process died, perhaps for want of memory") from None
+        _name_broken_lines(report)
+        print(f"{report.summary()}\n\nwritten  {output}")
+        if plot is not None:
+            print(f"plot     {plot}")
 
 
-def _selection(options: Options) -> Selection:
-    _check(0 < options.ratio <= 1, f"--ratio {options.ratio:g}: allowed is above 0 and at most 1")
-    _check(0 <= options.alpha < inf, f"--alpha {options.alpha:g}: allowed is 0 or more")
-    _check(options.seed >= 0, f"--seed {options.seed}: allowed is 0 or more")
-    _check(options.workers is None or options.workers >= 1, f"--workers {options.workers}: allowed is 1 or more")
-    _check(options.format in FORMATS, f"--format {options.format!r}: allowed is one of {', '.join(FORMATS)}")
-    _check(bool(options.annotations), "name annotation files, or folders with *.jsonl files")
-    files = tuple(file for path in options.annotations for file in _files(path))
+def _files(annotations: Sequence[Path]) -> tuple[Path, ...]:
+    check(bool(annotations), "name annotation files, or folders with *.jsonl files")
+    files = tuple(file for path in annotations for file in _files_of(path))
     for place, file in enumerate(files):
-        _check(not any(file.samefile(earlier) for earlier in files[:place]), f"{file} is given twice")
-    if options.output is None:
-        raise SelectionError("name the output with -o OUT")
-    _check_target(options.output, "-o", files)
-    if options.plot is not None:
-        _check_target(options.plot, "--plot", files)
-        _check(options.plot.absolute() != options.output.absolute(), f"--plot {options.plot} is the output, too")
-    scoring = Scoring(
-        options.selector,
-        _selector(options),
-        counts=options.counts or options.selector in NEED_COUNTS,
-        keep_nan=options.selector == "bis" and not options.counts,
-        seed=options.seed,
-    )
-    most = sum(len(split(file, place)) for place, file in enumerate(files))
-    workers = min(options.workers or len(os.sched_getaffinity(0)), most)
-    return Selection(
-        files, scoring, options.ratio, options.output, options.format, options.plot, options.strict, workers
-    )
+        check(not any(file.samefile(earlier) for earlier in files[:place]), f"{file} is given twice")
+    return files
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _files_of(path: Path) -> Iterator[Path]:
     files = sorted(file for file in path.glob("*.jsonl") if file.is_file()) if path.is_dir() else [path]
-    _check(bool(files), f"{path} has no *.jsonl files")
+    check(bool(files), f"{path} has no *.jsonl files")
     for file in files:
-        _check(file.exists(), f"{file} does not exist")
-        _check(file.is_file(), f"{file} is no file that can be read twice")
-        _check(os.access(file, os.R_OK), f"{file} cannot be read")
+        check(file.exists(), f"{file} does not exist")
+        check(file.is_file(), f"{file} is no file that can be read twice")
+        check(os.access(file, os.R_OK), f"{file} cannot be read")
         yield file
 
 
+def _target(output: Path | None, plot: Path | None, files: Sequence[Path]) -> Path:
+    """Where the records go, once it is known that they, and the plot, can be written."""
+    if output is None:
+        raise ConfigError("name the output with -o OUT")
+    _check_target(output, "-o", files)
+    if plot is not None:
+        _check_target(plot, "--plot", files)
+        check(plot.absolute() != output.absolute(), f"--plot {plot} is the output, too")
+    return output
+
+
 def _check_target(target: Path, option: str, files: Sequence[Path]) -> None:
-    _check(target.parent.is_dir(), f"{option} {target}: there is no folder {target.parent}")
+    check(target.parent.is_dir(), f"{option} {target}: there is no folder {target.parent}")
     try:
         with TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
-        raise SelectionError(f"{option} {target}: the folder {target.parent} cannot be written to") from error
+        raise ConfigError(f"{option} {target}: the folder {target.parent} cannot be written to") from error
     if target.exists():
-        _check(target.is_file(), f"{option} {target} exists and is no file")
-        _check(not any(target.samefile(file) for file in files), f"{option} {target} is one of the inputs")
+        check(target.is_file(), f"{option} {target} exists and is no file")
+        check(not any(target.samefile(file) for file in files), f"{option} {target} is one of the inputs")
 
 
-def _selector(options: Options) -> Selector:
-    name = options.selector
-    if name in OFFLINE:
-        return make_selector(name, SelectionConfig(alpha=options.alpha))
+def _selector(name: str, alpha: float) -> Selector:
+    from selection.config import SelectionConfig
+    from selection.selectors import NEED_COMPLEXITY, NEED_STEP_SCORES, SELECTORS, make_selector
+
+    offline = [known for known in SELECTORS if known not in NEED_STEP_SCORES | NEED_COMPLEXITY]
+    if name in offline:
+        return make_selector(name, SelectionConfig(alpha=alpha))
     for names, need in ((NEED_STEP_SCORES, "an MPRM's step scores"), (NEED_COMPLEXITY, "the images' entropy")):
-        _check(
+        check(
             name not in names,
-            f"--selector {name} needs {need}, which annotation files do not have; allowed are {', '.join(OFFLINE)}, "
+            f"--selector {name} needs {need}, which annotation files do not have; allowed are {', '.join(offline)}, "
             "or package.module:Name",
         )
     from rl.config.users_parts import resolve_made
-    from rl.errors import ConfigError
 
     sys.path.insert(0, str(Path.cwd()))
-    try:
-        builtin = {offline: make_selector(offline, SelectionConfig()) for offline in OFFLINE}
-        return resolve_made("--selector", name, builtin)
-    except ConfigError as error:
-        raise SelectionError(str(error)) from error
+    return resolve_made("--selector", name, {known: make_selector(known, SelectionConfig()) for known in offline})
 
 
 def _name_broken_lines(report: Report) -> None:
@@ -139,8 +146,3 @@ def _name_broken_lines(report: Report) -> None:
     more = sum(file.broken for file in report.files) - len(report.broken)
     if more > 0:
         print(f"sieve: and {more:,} more broken lines", file=sys.stderr)
-
-
-def _check(fine: bool, message: str) -> None:
-    if not fine:
-        raise SelectionError(message)

@@ -1,77 +1,72 @@
-"""The body of ``sieve study``: checks the whole study, runs what is missing of it, and writes its report."""
+"""``sieve study``: checks the whole study, runs what is missing of it, and writes its report."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rl.errors import ConfigError
-from rl.files.folders import only_one
-from rl.instruments.study.findings import Findings
-from rl.instruments.study.report import write_report
-from rl.instruments.study.results import Finished
-from rl.instruments.study.running import Job, run_jobs
-from rl.instruments.study.study_plan import StudyPlan, make_plan
+import typer
+
+from rl.commands.ending import FAILURE, fail, one_line
 from rl.monitoring.terminal import open_terminal, typed_command
 
+if TYPE_CHECKING:
+    from rl.instruments.study.running import Job
+    from rl.instruments.study.study_plan import StudyPlan
 
-def run(path: Path, overrides: Sequence[str], out: Path | None, dry_run: bool, report_only: bool) -> dict[str, str]:
-    """Run a study, or only list or report it; gives the causes of what failed. `rl.cli` describes the arguments.
 
-    Raises:
-        ConfigError: The study, or an experiment that it asks for, is wrong.
-        OSError: A result or the report could not be written.
+def study(
+    path: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="What is compared; see configs/studies.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="Changes of the study, for example workers=4.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The study's folder; runs/studies/NAME unless given.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and list the cells.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is finished.")] = False,
+) -> None:
+    """Run many experiments that differ in what is asked, and compare them in pairs.
+
+    Every experiment is checked before the first one runs. A cell, one arm with one seed, is a Ray task, at most
+    `workers` of them at a time; it leaves `cells/NAME/result.json`. The same command goes on where it was stopped: it
+    runs what is missing, failed, or was made with other settings. A study of replays records its runs first, one a
+    seed, into `streams` beside its folder.
+
+    The report: `report.md` with tables and `figures/`, and every number in `results.csv` and `results.parquet`.
+
+    Examples:
+
+    * `sieve study configs/studies/selectors.yaml --dry-run`
+    * `sieve study configs/studies/selectors.yaml workers=8`
+    * `sieve study configs/studies/selectors.yaml --report`
     """
-    plan = make_plan(path, overrides, out)
-    terminal = open_terminal()
-    terminal.print(_overview(plan), markup=False, soft_wrap=True)
-    if dry_run:
-        terminal.print("\n".join(_listed(plan)), markup=False, soft_wrap=True)
-        return {}
-    failures = {} if report_only else _run_missing(plan)
-    findings = _findings(plan, failures)
-    report = write_report(findings, plan.folder, _command(path, overrides, out))
-    terminal.print(f"\n{findings.finished} of {findings.planned} cells are finished", markup=False)
-    terminal.print(f"written  {report}", markup=False, soft_wrap=True)
-    return failures
+    from rl.workers.worker import WORKER_ENVIRONMENT
 
+    os.environ.update(WORKER_ENVIRONMENT)
+    from rl.instruments.study.report import write_report
+    from rl.instruments.study.study_plan import find_findings, make_plan, run_missing
 
-def _run_missing(plan: StudyPlan) -> dict[str, str]:
-    """Record and run what is not finished; gives causes of failures by name."""
-    with only_one(plan.folder):
-        failures: dict[str, str] = {}
-        if recordings := plan.needed_recordings():
-            _refuse_other_streams(plan)
-            with only_one(recordings[0].folder.parent):
-                failures = run_jobs(recordings, plan.study, "recordings")
-        unrecorded = {seed for seed, job in plan.recordings.items() if job.name in failures}
-        jobs = [job for cell, job in plan.cells if cell.seed not in unrecorded]
-        return failures | run_jobs(jobs, plan.study, "cells")
-
-
-def _refuse_other_streams(plan: StudyPlan) -> None:
-    """See that no cell will be compared with one of another stream.
-
-    Raises:
-        ConfigError: A recorded run is gone, and cells that replayed it are there.
-    """
-    gone = {seed for seed, job in plan.recordings.items() if job.finished() is None}
-    stale = [job for cell, job in plan.cells if cell.seed in gone and job.finished() is not None]
-    if stale:
-        raise ConfigError(
-            f"{stale[0].folder}: it and {len(stale) - 1} other finished cells replayed recorded runs that are gone, "
-            "and new ones would not be the same; allowed is to delete these cells, or to put the streams back"
-        )
-
-
-def _findings(plan: StudyPlan, failures: dict[str, str]) -> Findings:
-    cells: dict[str, dict[int, Finished]] = {}
-    for cell, job in plan.cells:
-        if (found := job.finished()) is not None:
-            cells.setdefault(cell.arm.name, {})[cell.seed] = found
-    return Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, failures)
+    again = "finished cells stay; the same command goes on"
+    with one_line(again):
+        plan = make_plan(path, overrides or [], out)
+        terminal = open_terminal()
+        terminal.print(_overview(plan), markup=False, soft_wrap=True)
+        if dry_run:
+            terminal.print("\n".join(_listed(plan)), markup=False, soft_wrap=True)
+            return
+        failures = {} if report else run_missing(plan)
+        findings = find_findings(plan, failures)
+        written = write_report(findings, plan.folder, _command(path, overrides or [], out))
+        terminal.print(f"\n{findings.finished} of {findings.planned} cells are finished", markup=False)
+        terminal.print(f"written  {written}", markup=False, soft_wrap=True)
+    if failures:
+        causes = "\n".join(f"  {name}: {cause}" for name, cause in failures.items())
+        fail(f"{len(failures)} failed; {again}\n{causes}", FAILURE)
 
 
 def _overview(plan: StudyPlan) -> str:

@@ -1,49 +1,148 @@
-"""The body of ``sieve train``: trains, says why it stopped, and sums up."""
+"""``sieve train``: trains, says why it stopped, and sums up; or shows what would run where."""
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rewards.records import PromptError
-from rewards.users_code import UsersCodeError
-from rl.checkpoints.run_folder import choose_run_folder
-from rl.commands.ending import FAILURE, USER_ERROR, fail
-from rl.config import Config
-from rl.errors import CheckpointError, MixedGroupError, RewardHackingError, UnreadableRolloutsError, WorkerError
-from rl.files.run_files import checkpoints
-from rl.monitoring.console import Console
-from rl.monitoring.summary import summary_lines
+import typer
+
+from rl.commands.ending import FAILURE, fail, one_line
+from rl.commands.options import check
+from rl.errors import (
+    CheckpointError,
+    ConfigError,
+    MixedGroupError,
+    RewardHackingError,
+    UnreadableRolloutsError,
+    WorkerError,
+)
 from rl.monitoring.terminal import typed_command
-from rl.train import train
 
-FAILURES = (WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError, UsersCodeError)
+if TYPE_CHECKING:
+    from rl.config import Config
+
+USUAL_GPU_GB = 80.0
 
 
-def run(config: Config, resume: Path | None) -> None:
-    """Train, or go on with the run in the folder ``resume``, and say how it ended.
+def train(
+    config: Annotated[
+        str | None, typer.Argument(metavar="CONFIG.yaml", help="The experiment. Not needed with --resume.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example learner.samples=16.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print every key with its value, who runs where, and what each GPU holds.")
+    ] = False,
+    gpu_gb: Annotated[
+        float | None, typer.Option("--gpu-gb", help="Of --dry-run: a GPU's memory, GB; this machine's, or else 80.")
+    ] = None,
+    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", help="Of --dry-run: GPUs of one machine.")] = 8,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on from the newest checkpoint of a run folder.")
+    ] = None,
+) -> None:
+    """Train a policy and its reward model together.
 
-    Raises:
-        ConfigError: A part that the configuration names cannot be made.
+    Examples:
+
+    * `sieve train configs/quickstart.yaml seed=1`
+    * `sieve train configs/quickstart.yaml learner.credit=outcome`
+    * `sieve train --resume runs/quickstart-20261121-101500 steps=200`
     """
-    console = Console()
-    folder = resume or choose_run_folder(config)
+    changes = list(overrides or [])
+    if resume is not None and config is not None:
+        # With --resume the first free argument is an override: the run brings its own configuration.
+        changes.insert(0, config)
+    with one_line():
+        from rl.checkpoints.run_folder import choose_run_folder, open_run_folder
+        from rl.config import load_config
+
+        if resume is not None:
+            resolved = open_run_folder(resume, changes)
+        elif config is None:
+            raise ConfigError("name a configuration, for example configs/quickstart.yaml, or --resume RUN")
+        else:
+            resolved = load_config(config, changes)
+        if dry_run:
+            show(resolved, gpu_gb, gpus_per_node)
+            return
+        folder = resume or choose_run_folder(resolved)
+    _train(resolved, folder, resume is not None)
+
+
+def _train(config: Config, folder: Path, resume: bool) -> None:
+    """Train, or go on with the run in the folder, and say how it ended."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from rewards.records import PromptError
+    from rewards.users_code import UsersCodeError
+    from rl.files.run_files import checkpoints
+    from rl.monitoring.console import Console
+    from rl.monitoring.summary import summary_lines
+    from rl.train import train
+
+    named = WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError, UsersCodeError
     sieve = typed_command("sieve")
     again = f"{sieve} train --resume {folder}"
-    try:
-        outcome = train(config, folder, resume is not None, console)
-    except PromptError as error:
-        fail(f"{error}; once it is mended, {_further(folder, again)}", USER_ERROR)
-    except RewardHackingError as error:
-        fail(f"{error}; to go on all the same: {again} watch.action=warn", FAILURE)
-    except (*FAILURES, OSError) as error:
-        fail(f"{' '.join(str(error).split())}; {_further(folder, again)}", FAILURE)
-    except KeyboardInterrupt:
-        fail(f"stopped at once; {_further(folder, again)}", FAILURE)
+
+    def further() -> str:
+        return f"go on with: {again}" if checkpoints(folder) else f"{folder} has no checkpoint yet to go on from"
+
+    console = Console()
+    with one_line(further, failed=(*named, OSError), stopped="stopped at once"):
+        try:
+            outcome = train(config, folder, resume, console)
+        except PromptError as error:
+            raise ConfigError(f"{error}; once it is mended, {further()}") from None
+        except RewardHackingError as error:
+            fail(f"{error}; to go on all the same: {again} watch.action=warn", FAILURE)
     if outcome.summary is None:
         console.say(f"stopped after step {outcome.step}; go on with: {again}")
         return
     console.say("\n".join(summary_lines(folder, outcome.summary, sieve)))
 
 
-def _further(folder: Path, again: str) -> str:
-    return f"go on with: {again}" if checkpoints(folder) else f"{folder} has no checkpoint yet to go on from"
+def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
+    """Print the resolved configuration, who runs where, and what each GPU will hold.
+
+    Raises:
+        ConfigError: An option is out of its range, a name stands for nothing, or the run does not fit the GPUs.
+    """
+    import yaml
+
+    from rl.instruments.planning.launch_plan import plan_lines
+
+    if gpu_gb is not None:
+        check(0 < gpu_gb < math.inf, f"--gpu-gb {gpu_gb:g}: allowed is a finite number above 0")
+    check(gpus_per_node >= 1, f"--gpus-per-node {gpus_per_node}: allowed is 1 or more")
+    _find_own_parts(config)
+    lines = list(plan_lines(config, gpu_gb or _visible_gpu_gb(), gpus_per_node))
+    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    for line in lines:
+        print(line)
+
+
+def _find_own_parts(config: Config) -> None:
+    import numpy as np
+
+    from rl.reward_models.credit import make_credit
+    from rl.reward_models.lessons import make_configured_selector
+    from rl.reward_models.mprm import make_label_rule
+    from rl.tasks.making import make_verifier
+
+    make_credit(config, np.zeros_like)
+    make_verifier(config)
+    make_configured_selector(config)
+    make_label_rule(config)
+
+
+def _visible_gpu_gb() -> float:
+    """Memory of this machine's first GPU, in GB; 80 where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return USUAL_GPU_GB
+    return torch.cuda.get_device_properties(0).total_memory / 10**9

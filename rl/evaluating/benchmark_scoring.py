@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution, benchmark_files
+from rewards.files.images import UnreadableImageError, check_images
+from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution, benchmark_files, read_benchmark
+from rewards.measuring.process_report import split
 from rewards.measuring.process_scores import ScoredSolution, read_scores, scores_line
 from rewards.measuring.process_scoring import as_rollouts, score_solutions
 from rewards.models.encoding import Encoder
@@ -20,7 +23,6 @@ from rewards.process_model.config import MPRMConfig
 from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
 from rl.config.sections import TaskConfig
 from rl.errors import ConfigError
-from rl.evaluating.benchmark_order import ModelOptions, Options
 from rl.files.chunked_file import JOURNAL_SUFFIX, ChunkedFile
 from rl.files.named_checkpoint import checkpoint_digest, files_digest
 from rl.monitoring.terminal import progress_bar, waiting
@@ -28,34 +30,77 @@ from rl.monitoring.terminal import progress_bar, waiting
 Identity = dict[str, str | None]
 
 
-@contextmanager
-def benchmark_scores(bench: Bench, solutions: Sequence[Solution], options: Options) -> Iterator[list[ScoredSolution]]:
-    """The scores of all solutions of the benchmark at ``--path``.
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model scores, and how; `rl.commands.eval_prm` describes each field."""
 
-    They are written to ``--save-scores`` as they are made, and only those that are missing there are made. Without it
-    they go to a hidden file beside ``--json``, which is removed when the block ends well, and without that to one that
+    checkpoint: str
+    head: str | None
+    format: str | None
+    separator: str
+    batch_size: int
+    batch_tokens: int
+    dtype: str
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class BenchmarkOrder:
+    """What to score, and where to; `rl.commands.eval_prm` describes each field."""
+
+    bench: Bench
+    path: Path
+    model: ModelOptions
+    tune_on: str | None
+    json: Path | None
+    save_scores: Path | None
+
+
+@contextmanager
+def benchmark_scores(order: BenchmarkOrder) -> Iterator[list[ScoredSolution]]:
+    """The scores of all solutions of a benchmark.
+
+    They are written to ``save_scores`` as they are made, and only those that are missing there are made. Without it
+    they go to a hidden file beside ``json``, which is removed when the block ends well, and without that to one that
     is always removed.
 
     Raises:
-        BenchmarkError: The checkpoint is wrong, or cannot read a solution.
+        BenchmarkError: The benchmark or the checkpoint is wrong, the model cannot read a solution, or ``tune_on`` names
+            no part of them.
         ConfigError: The file holds something else.
         RuntimeError, OSError: It failed.
     """
-    encoder = _open_encoder(options.model)
-    identity = _identity(bench, solutions, options)
+    solutions = _read_solutions(order)
+    encoder = _open_encoder(order.model)
+    identity = _identity(order, solutions)
     with TemporaryDirectory() as folder:
-        path = _scores_path(options, identity, Path(folder))
+        path = _scores_path(order, identity, Path(folder))
         file = ChunkedFile(path, identity)
         finished = False
         try:
-            _score(solutions, encoder, options.model, path, file)
-            yield read_scores(bench, path)
+            _score(solutions, encoder, order.model, path, file)
+            yield read_scores(order.bench, path)
             finished = True
         finally:
-            if not file.notes or (finished and options.save_scores is None):
+            if not file.notes or (finished and order.save_scores is None):
                 path.unlink()
                 path.with_name(path.name + JOURNAL_SUFFIX).unlink()
             file.close()
+
+
+def _read_solutions(order: BenchmarkOrder) -> list[Solution]:
+    """All of them, once their images can be read and are known to have the part to tune on: no model is open yet."""
+    solutions = read_benchmark(order.bench, order.path)
+    with progress_bar("solutions looked at", len(solutions), lines=False) as advance:
+        for solution in solutions:
+            try:
+                check_images(solution.images)
+            except UnreadableImageError as error:
+                raise BenchmarkError(f"{solution.place}: {error}") from None
+            advance(1)
+    if order.tune_on is not None:
+        split(solutions, order.tune_on)
+    return solutions
 
 
 def _score(
@@ -77,13 +122,13 @@ def _score(
             advance(len(scored))
 
 
-def _scores_path(options: Options, identity: Identity, folder: Path) -> Path:
+def _scores_path(order: BenchmarkOrder, identity: Identity, folder: Path) -> Path:
     """Where the scores go; see `benchmark_scores`."""
-    if options.save_scores is not None:
-        return options.save_scores
-    if options.json is not None:
+    if order.save_scores is not None:
+        return order.save_scores
+    if order.json is not None:
         name = blake2b(json.dumps(identity).encode(), digest_size=6).hexdigest()
-        return options.json.with_name(f".{options.json.name}.{name}.partial")
+        return order.json.with_name(f".{order.json.name}.{name}.partial")
     return folder / "scores"
 
 
@@ -91,7 +136,7 @@ def _open_encoder(options: ModelOptions) -> Encoder:
     task = TaskConfig()
     markers = Markers(task.perception_marker, task.reasoning_marker)
     try:
-        return Encoder(str(options.checkpoint), trust_remote_code=options.trust_remote_code, markers=markers)
+        return Encoder(options.checkpoint, trust_remote_code=options.trust_remote_code, markers=markers)
     except Exception as error:  # a broken checkpoint can fail in any way
         raise _unreadable(options, error) from None
 
@@ -120,17 +165,17 @@ def _separator(options: ModelOptions) -> str:
     return options.separator.replace(r"\n", "\n").replace(r"\t", "\t")
 
 
-def _identity(bench: Bench, solutions: Sequence[Solution], options: Options) -> Identity:
+def _identity(order: BenchmarkOrder, solutions: Sequence[Solution]) -> Identity:
     """What decides the scores, by key: another value, and they are others."""
-    model, checkpoint = options.model, str(options.model.checkpoint)
+    model, checkpoint = order.model, order.model.checkpoint
     saved = (Path(checkpoint) / MPRM_FILE).is_file()
     for name, value in (("--head", model.head), ("--format", model.format)):
         if saved and value is not None:
             raise BenchmarkError(f"{name} {value}: {checkpoint} is a saved MPRM, which has its own")
     images = sorted({image for solution in solutions for image in solution.images})
     return {
-        "--bench": bench,
-        "the benchmark's digest": files_digest([*benchmark_files(bench, Path(str(options.path))), *images]),
+        "--bench": order.bench,
+        "the benchmark's digest": files_digest([*benchmark_files(order.bench, order.path), *images]),
         "the checkpoint's digest": checkpoint_digest(checkpoint),
         "--head": model.head,
         "--format": model.format,

@@ -48,7 +48,7 @@ class JudgeOrder:
 
 
 @dataclass(frozen=True)
-class Order:
+class EvaluationOrder:
     """What to evaluate, and where to: the first ``prompts`` of a split of the task."""
 
     plan: Plan
@@ -66,7 +66,7 @@ class Evaluated:
     made_with: dict[str, Any]
 
 
-def evaluate_policy(config: Config, order: Order, console: Console) -> Evaluated:
+def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) -> Evaluated:
     """Write the records to ``order.output``, or what is missing of them, and report on all of them.
 
     Raises:
@@ -105,7 +105,7 @@ def evaluate_policy(config: Config, order: Order, console: Console) -> Evaluated
         file.close()
 
 
-def identity(config: Config, order: Order) -> dict[str, Any]:
+def identity(config: Config, order: EvaluationOrder) -> dict[str, Any]:
     """What decides the content of the output, by key: another value, and the file is another one."""
     values, plan = config.model_dump(mode="json"), order.plan
     parts = {
@@ -152,7 +152,12 @@ def open_judge(config: Config, order: JudgeOrder) -> Judge:
 
 
 def _evaluate_chunks(
-    evaluator: PolicyEvaluator, task: Task, order: Order, file: ChunkedFile, chunks: Sequence[range], done: int
+    evaluator: PolicyEvaluator,
+    task: Task,
+    order: EvaluationOrder,
+    file: ChunkedFile,
+    chunks: Sequence[range],
+    done: int,
 ) -> None:
     with progress_bar("prompts", order.prompts, chunks[done].start) as advance:
         for indices in chunks[done:]:
@@ -163,7 +168,7 @@ def _evaluate_chunks(
             advance(len(indices))
 
 
-def _check_different(task: Task, order: Order) -> None:
+def _check_different(task: Task, order: EvaluationOrder) -> None:
     """Refuse a finite task that begins again: an answer given twice, with the same seeds, would count as two."""
     first = _prompt(task, order.split, 0).id
     for index in range(1, order.prompts):
@@ -178,6 +183,6 @@ def _prompt(task: Task, split: Split, index: int) -> Prompt:
         raise ConfigError(str(error)) from None
 
 
-def _records(order: Order) -> list[PromptRecord]:
+def _records(order: EvaluationOrder) -> list[PromptRecord]:
     lines = order.output.read_bytes().splitlines()
     return [msgspec.json.decode(line, type=PromptRecord) for line in lines]

@@ -1,4 +1,4 @@
-"""From a study's file to its jobs: what is recorded, what is run, where it lies, and how long it will take, about."""
+"""From a study's file to its jobs, and to what they found: what is recorded and run, where it lies, for how long."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from statistics import median
 
 from rl.config import Config
 from rl.errors import ConfigError
+from rl.files.folders import only_one
 from rl.instruments.replay.measuring import CellResult
 from rl.instruments.replay.replay import check_replay, check_varied
 from rl.instruments.study.arms import (
@@ -20,7 +21,9 @@ from rl.instruments.study.arms import (
     make_recordings,
     recipe_of,
 )
-from rl.instruments.study.running import Job
+from rl.instruments.study.findings import Findings
+from rl.instruments.study.results import Finished
+from rl.instruments.study.running import Job, run_jobs
 from rl.instruments.study.study_file import Study, load_study
 from rl.instruments.study.training_run import RUN, train_cell
 
@@ -85,6 +88,49 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
             raise ConfigError(f"{path}: {cell.arm.name}: {error}") from None
     recordings = {seed: _recording(folder.parent / STREAMS, config) for seed, config in recorded.items()}
     return StudyPlan(study, folder, arms, recordings, [(cell, _job(cell, folder, recordings)) for cell in cells])
+
+
+def run_missing(plan: StudyPlan) -> dict[str, str]:
+    """Record and run what is not finished; gives causes of failures by name.
+
+    Raises:
+        ConfigError: A recorded run is gone, another process runs the study, or Ray has too little for a single job.
+        WorkerError: Ray does not start.
+        OSError: A result could not be written.
+    """
+    with only_one(plan.folder):
+        failures: dict[str, str] = {}
+        if recordings := plan.needed_recordings():
+            _refuse_other_streams(plan)
+            with only_one(recordings[0].folder.parent):
+                failures = run_jobs(recordings, plan.study, "recordings")
+        unrecorded = {seed for seed, job in plan.recordings.items() if job.name in failures}
+        jobs = [job for cell, job in plan.cells if cell.seed not in unrecorded]
+        return failures | run_jobs(jobs, plan.study, "cells")
+
+
+def _refuse_other_streams(plan: StudyPlan) -> None:
+    """See that no cell will be compared with one of another stream.
+
+    Raises:
+        ConfigError: A recorded run is gone, and cells that replayed it are there.
+    """
+    gone = {seed for seed, job in plan.recordings.items() if job.finished() is None}
+    stale = [job for cell, job in plan.cells if cell.seed in gone and job.finished() is not None]
+    if stale:
+        raise ConfigError(
+            f"{stale[0].folder}: it and {len(stale) - 1} other finished cells replayed recorded runs that are gone, "
+            "and new ones would not be the same; allowed is to delete these cells, or to put the streams back"
+        )
+
+
+def find_findings(plan: StudyPlan, failures: dict[str, str]) -> Findings:
+    """What the finished cells say, beside the causes of failures by name."""
+    cells: dict[str, dict[int, Finished]] = {}
+    for cell, job in plan.cells:
+        if (found := job.finished()) is not None:
+            cells.setdefault(cell.arm.name, {})[cell.seed] = found
+    return Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, failures)
 
 
 def replay_cell(run: Path, config: Config) -> CellResult:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from rewards.annotation.visualprm import parse_record
 from rl.annotating.corpus import (
-    Order,
+    AnnotationOrder,
     Tally,
     annotate,
     identity,
@@ -55,7 +55,7 @@ def small(**changes: Any) -> Config:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tally]:
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
-    return path, annotate(small(), Order(path, PROMPTS), Console())
+    return path, annotate(small(), AnnotationOrder(path, PROMPTS), Console())
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def test_going_on_gives_the_file_that_would_have_been(corpus: tuple[Path, Tally]
     for end in [*ends, *(end + 7 for end in ends), len(whole) - 1]:
         copied.write_bytes(whole[:end])
         copied.with_name("corpus.jsonl.progress").write_bytes(journal)
-        tally = annotate(small(), Order(copied, PROMPTS), Console())
+        tally = annotate(small(), AnnotationOrder(copied, PROMPTS), Console())
         assert copied.read_bytes() == whole, end
         assert tally.continuations == corpus[1].continuations and tally.rollouts == corpus[1].rollouts
 
 
 def test_what_is_there_is_not_sampled_again(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert annotate(small(), Order(copied, PROMPTS), Console()).prompts == PROMPTS
+    assert annotate(small(), AnnotationOrder(copied, PROMPTS), Console()).prompts == PROMPTS
     assert "engine" not in capsys.readouterr().out
     assert not (copied.parent / "corpus_images").exists()
 
@@ -114,21 +114,21 @@ def test_what_is_there_is_not_sampled_again(copied: Path, capsys: pytest.Capture
 def test_a_corpus_can_grow(corpus: tuple[Path, Tally], tmp_path: Path) -> None:
     """Its last chunk was a short one."""
     path = tmp_path / "corpus.jsonl"
-    annotate(small(), Order(path, 3), Console())
+    annotate(small(), AnnotationOrder(path, 3), Console())
     assert len(records(path)) == 3 * SAMPLES
-    annotate(small(), Order(path, PROMPTS), Console())
+    annotate(small(), AnnotationOrder(path, PROMPTS), Console())
     assert path.read_bytes() == corpus[0].read_bytes()
     with pytest.raises(ConfigError, match="has 5 prompts already, more than --prompts 4"):
-        annotate(small(), Order(path, 4), Console())
+        annotate(small(), AnnotationOrder(path, 4), Console())
 
 
 def test_where_it_begins_decides_the_prompts_and_other_seeds_give_other_answers(
     corpus: tuple[Path, Tally], tmp_path: Path
 ) -> None:
     later, heldout, seeded = (tmp_path / f"{name}.jsonl" for name in ("later", "heldout", "seeded"))
-    annotate(small(), Order(later, 1, first=2), Console())
-    annotate(small(), Order(heldout, 1, "heldout"), Console())
-    annotate(small(seed=1), Order(seeded, 1), Console())
+    annotate(small(), AnnotationOrder(later, 1, first=2), Console())
+    annotate(small(), AnnotationOrder(heldout, 1, "heldout"), Console())
+    annotate(small(seed=1), AnnotationOrder(seeded, 1), Console())
     assert records(later)[0]["question"] == GridTask().prompt("train", 2).question
     assert records(later)[0]["image"] == "later_images/000002.png"
     assert records(heldout)[0]["question"] == GridTask().prompt("heldout", 0).question
@@ -152,21 +152,21 @@ def test_where_it_begins_decides_the_prompts_and_other_seeds_give_other_answers(
 def test_a_corpus_made_otherwise_is_refused(copied: Path, config: Config, order: dict[str, Any], told: str) -> None:
     before = copied.read_bytes()
     with pytest.raises(ConfigError, match=rf"corpus\.jsonl was made with {told}"):
-        annotate(config, Order(copied, PROMPTS, **order), Console())
+        annotate(config, AnnotationOrder(copied, PROMPTS, **order), Console())
     assert copied.read_bytes() == before
 
 
 def test_what_follows_a_finished_corpus_is_not_cut_off(copied: Path) -> None:
     copied.write_bytes(copied.read_bytes() + b'{"mine": 1}\n')
     with pytest.raises(ConfigError, match="12 bytes are not from this command"):
-        annotate(small(), Order(copied, PROMPTS), Console())
+        annotate(small(), AnnotationOrder(copied, PROMPTS), Console())
     assert copied.read_bytes().endswith(b'{"mine": 1}\n')
 
 
 def test_where_and_on_what_it_runs_is_no_part_of_the_identity() -> None:
-    order = Order(Path("a.jsonl"), 3)
+    order = AnnotationOrder(Path("a.jsonl"), 3)
     moved = small(engine={"count": 2, "num_gpus": 1, "gpu_memory_utilization": 0.9}, annotation={"share": 0.5})
-    assert identity(small(), order) == identity(moved, Order(Path("b.jsonl"), 7))
+    assert identity(small(), order) == identity(moved, AnnotationOrder(Path("b.jsonl"), 7))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 def test_prompts_from_files_with_two_images_and_with_none(own_files: Callable[..., Config], tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     # The shipped policy answers such questions with anything; whatever it writes by the token limit is cut off.
-    tally = annotate(own_files(engine={"kind": "hf", "max_completion_tokens": 60}), Order(path, 8), Console())
+    tally = annotate(own_files(engine={"kind": "hf", "max_completion_tokens": 60}), AnnotationOrder(path, 8), Console())
     written = records(path)
     assert tally.prompts == 8 and tally.rollouts == len(written) > 0
     assert all(record["question"] == "Count: red = ?" and record["answer"] == "0" for record in written)
@@ -208,14 +208,14 @@ def test_prompts_from_files_with_two_images_and_with_none(own_files: Callable[..
 def test_rollouts_without_any_label_are_counted_and_not_written(tmp_path: Path) -> None:
     """With so few tokens no continuation comes to its end."""
     config = small(engine={"kind": "hf", "max_completion_tokens": 3})
-    tally = annotate(config, Order(tmp_path / "short.jsonl", 3), Console())
+    tally = annotate(config, AnnotationOrder(tmp_path / "short.jsonl", 3), Console())
     assert (tally.rollouts, tally.left_out, tally.steps) == (0, 3 * SAMPLES, 0)
     assert (tmp_path / "short.jsonl").read_bytes() == b""
 
 
 def test_a_budget_that_saves_shows_what_it_saved(tmp_path: Path) -> None:
     config = small(annotation={"budget": "first_success", "first_error": "stop", "continuations": 4})
-    tally = annotate(config, Order(tmp_path / "cheap.jsonl", 4), Console())
+    tally = annotate(config, AnnotationOrder(tmp_path / "cheap.jsonl", 4), Console())
     assert tally.continuations < tally.fixed_continuations and tally.tokens < tally.fixed_tokens
     counts = [
         [(step["num_mc_correct"], step["num_mc_total"]) for step in record["steps_with_score"]]
@@ -233,7 +233,7 @@ def test_a_triage_writes_the_rollouts_that_it_chose(tmp_path: Path) -> None:
         learner={"prompts": 4, "samples": 4},
         annotation={"budget": "triage", "triage_ratio": 0.25, "probe": 1, "continuations": 4},
     )
-    tally = annotate(config, Order(tmp_path / "triage.jsonl", 4), Console())
+    tally = annotate(config, AnnotationOrder(tmp_path / "triage.jsonl", 4), Console())
     assert (tally.rollouts, tally.left_out) == (4, 12), "one of the four of each source"
     assert tally.continuations < tally.fixed_continuations / 2
 

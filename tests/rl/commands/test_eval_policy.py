@@ -23,8 +23,8 @@ from rl.config import Config
 from rl.errors import ConfigError
 from rl.evaluating.policy import (
     CHUNK,
+    EvaluationOrder,
     JudgeOrder,
-    Order,
     evaluate_policy,
     identity,
     open_judge,
@@ -44,7 +44,7 @@ PLAN = Plan(("greedy", "pass", "majority"), (1, 2))
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StrategyReport]:
     path = tmp_path_factory.mktemp("evaluation") / "records.jsonl"
-    return path, evaluate_policy(SMALL, Order(PLAN, (), PROMPTS, path), Console()).report
+    return path, evaluate_policy(SMALL, EvaluationOrder(PLAN, (), PROMPTS, path), Console()).report
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_going_on_gives_the_file_and_the_report_that_would_have_been(
     for end in (0, 100, first_chunk, first_chunk + 100, len(whole)):
         copied.write_bytes(whole[:end])
         copied.with_name(copied.name + JOURNAL_SUFFIX).write_bytes(journal)
-        report = evaluate_policy(SMALL, Order(PLAN, (), PROMPTS, copied), Console()).report
+        report = evaluate_policy(SMALL, EvaluationOrder(PLAN, (), PROMPTS, copied), Console()).report
         assert copied.read_bytes() == whole, end
         assert without_seconds(report) == without_seconds(evaluation[1])
         assert all(point.seconds > 0 for point in report.points)
@@ -87,9 +87,9 @@ def test_more_prompts_and_more_strategies_of_the_same_samples_use_what_is_there(
     evaluation: tuple[Path, StrategyReport], copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fewer = Plan(("greedy", "majority"), (2,))
-    evaluate_policy(SMALL, Order(fewer, (), PROMPTS, copied), Console())
+    evaluate_policy(SMALL, EvaluationOrder(fewer, (), PROMPTS, copied), Console())
     assert "starting" not in capsys.readouterr().out
-    evaluate_policy(SMALL, Order(PLAN, (), PROMPTS + 2, copied), Console())
+    evaluate_policy(SMALL, EvaluationOrder(PLAN, (), PROMPTS + 2, copied), Console())
     assert len(copied.read_bytes().splitlines()) == PROMPTS + 2
     kept = copied.read_bytes().splitlines()[:CHUNK]
     assert kept == evaluation[0].read_bytes().splitlines()[:CHUNK]
@@ -111,15 +111,17 @@ def test_an_evaluation_made_otherwise_is_refused(
     before = copied.read_bytes()
     values: dict[str, Any] = {"plan": PLAN, "judges": (), "prompts": PROMPTS, "output": copied} | order
     with pytest.raises(ConfigError, match=rf"records\.jsonl was made with {told}"):
-        evaluate_policy(config, Order(**values), Console())
+        evaluate_policy(config, EvaluationOrder(**values), Console())
     assert copied.read_bytes() == before
     with pytest.raises(ConfigError, match="has 36 prompts already, more than --prompts 3"):
-        evaluate_policy(SMALL, Order(PLAN, (), 3, copied), Console())
+        evaluate_policy(SMALL, EvaluationOrder(PLAN, (), 3, copied), Console())
 
 
 def test_where_and_on_what_it_runs_is_no_part_of_the_identity() -> None:
     moved = Config.model_validate({"engine": {"kind": "hf", "count": 2, "num_gpus": 1}, "steps": 3})
-    assert identity(SMALL, Order(PLAN, (), 3, Path("a"))) == identity(moved, Order(PLAN, (), 9, Path("b")))
+    assert identity(SMALL, EvaluationOrder(PLAN, (), 3, Path("a"))) == identity(
+        moved, EvaluationOrder(PLAN, (), 9, Path("b"))
+    )
 
 
 def test_a_checkpoint_counts_by_what_is_in_it(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_a_checkpoint_counts_by_what_is_in_it(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED_POLICY, folder)
     config = Config.model_validate({"policy": {"checkpoint": str(folder)}})
     judges = (JudgeOrder("a", "mprm", str(folder)), JudgeOrder("b", "outcome", "owner/name"))
-    order = Order(PLAN, judges, 3, tmp_path / "records.jsonl")
+    order = EvaluationOrder(PLAN, judges, 3, tmp_path / "records.jsonl")
     before = identity(config, order)
     assert identity(config, order) == before and before["the digest of judge b"] == "owner/name"
     weights = bytearray((folder / "model.safetensors").read_bytes())

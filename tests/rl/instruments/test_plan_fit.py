@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rl.cli import main
-from rl.commands.dry_run import run as dry_run
+from rl.commands.train import show as dry_run
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.instruments.planning.gpu_placement import place

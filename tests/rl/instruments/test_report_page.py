@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rl.commands.report import run as write_report
+from rl.commands.report import report as write_report
 from rl.instruments.report.rollouts import (
     RolloutSample,
     ShownRollout,

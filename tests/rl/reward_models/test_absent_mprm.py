@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rewards.credit.batch import ScoredBatch
 from rl.checkpoints.manifest import list_files
 from rl.checkpoints.run_folder import open_run_folder
-from rl.commands.eval_policy import Options, make_order
+from rl.commands.eval_policy import find_judges, find_policy
 from rl.config import Config, load_config
 from rl.config.learner import WatchConfig
 from rl.errors import ConfigError
@@ -92,30 +92,12 @@ def test_an_mprm_neither_comes_nor_goes_when_a_run_is_resumed(had: bool, tmp_pat
     assert "\n" not in str(caught.value)
 
 
-def an_order(run: Path, strategy: str) -> Options:
-    return Options(
-        config=None,
-        overrides=(),
-        run=run,
-        strategy=(strategy,),
-        n="2",
-        policy=None,
-        mprm=(),
-        outcome_model=(),
-        prompts=2,
-        split="heldout",
-        json=None,
-        plot=None,
-        output=None,
-    )
-
-
 def test_strategies_that_want_a_judge_are_refused_for_such_a_run(tmp_path: Path) -> None:
     run = a_run_folder(tmp_path, load_config(SMOKE, WITHOUT), has_mprm=False)
+    _, newest = find_policy(None, [], run, None)
     with pytest.raises(ConfigError, match=r"best_of_n_min needs a judge: name one .*step-2 has no MPRM$"):
-        make_order(an_order(run, "best_of_n_min"), tmp_path / "records.jsonl")
-    _, order = make_order(an_order(run, "majority"), tmp_path / "records.jsonl")
-    assert order.judges == ()
+        find_judges(["best_of_n_min"], [], [], newest)
+    assert find_judges(["majority"], [], [], newest) == (("majority",), ())
 
 
 def train(*arguments: object, stop: bool = False) -> int:

@@ -16,7 +16,7 @@ from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard
 from rewards.process_model.mprm import MPRM
 from rewards.records import Annotated
-from rl.annotating.corpus import Order, annotate
+from rl.annotating.corpus import AnnotationOrder, annotate
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
@@ -37,7 +37,7 @@ def encoder() -> Encoder:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
     config = {"engine": {"kind": "hf"}, "learner": {"samples": SAMPLES}, "annotation": {"continuations": 2}}
-    annotate(Config.model_validate(config), Order(path, PROMPTS), Console())
+    annotate(Config.model_validate(config), AnnotationOrder(path, PROMPTS), Console())
     return path
 
 

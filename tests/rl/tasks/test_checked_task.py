@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from rewards.records import Prompt, PromptError
 from rewards.users_code import UsersCodeError
 from rl.cli import app
-from rl.commands import train as train_command
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.tasks.grid import GridTask
@@ -141,6 +140,6 @@ def test_commands_end_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def asked(config: Config, *others: object) -> None:
         make_task(config).prompt("heldout", 0)
 
-    monkeypatch.setattr(train_command, "train", asked)
+    monkeypatch.setattr("rl.train.train", asked)
     said = refused("train", config, f"output_dir={tmp_path / 'run'}")
     assert said == f"{FAILS}{tmp_path / 'run'} has no checkpoint yet to go on from"

@@ -1,0 +1,35 @@
+"""What is allowed of an option."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TypeVar
+
+from rl.errors import ConfigError
+
+Name = TypeVar("Name", bound=str)
+
+
+def check(fine: bool, message: str) -> None:
+    """See that an option is fine.
+
+    Raises:
+        ConfigError: It is not; ``message`` says which, and what is allowed.
+    """
+    if not fine:
+        raise ConfigError(message)
+
+
+def one_of(option: str, value: str, allowed: Collection[Name]) -> Name:
+    """The allowed one that the option names.
+
+    Raises:
+        ConfigError: It is none of them.
+
+    >>> one_of("--split", "train", ["train", "heldout"])
+    'train'
+    """
+    for known in allowed:
+        if value == known:
+            return known
+    raise ConfigError(f"{option} {value!r}: allowed is one of {', '.join(allowed)}")
