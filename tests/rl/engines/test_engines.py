@@ -21,6 +21,8 @@ from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
 from rl.tasks.grid import GridTask
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 TOLERANCE = 1e-3
 

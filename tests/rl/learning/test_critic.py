@@ -23,6 +23,8 @@ from rl.tasks.grid import GridTask
 from tests.fixtures.builders import an_image
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 COMPLETIONS = ([20, 21, 22, 23, 24], [30, 31], [25, 26, 27])
 

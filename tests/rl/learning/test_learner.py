@@ -23,6 +23,8 @@ from tests.fixtures.learner_experiences import (
     sampled_experiences,
 )
 
+pytestmark = pytest.mark.slow
+
 Tensors = list[torch.Tensor]
 Objective = Callable[[Tensors, Tensors, Tensors], torch.Tensor]
 CLIP, MOST_TOKENS = 0.2, 48

@@ -22,6 +22,8 @@ from rl.learning.learner import PolicyLearner
 from rl.learning.settings import LearnerSettings
 from rl.tasks.grid import GridTask
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 RATE, HEAD_RATE, CLIP, VALUE_CLIP, COEFFICIENT, GAMMA, LAMBDA = 1e-3, 1e-3, 0.2, 0.05, 0.7, 0.99, 0.9
 BACKBONES: tuple[Literal["policy", "own"], ...] = ("policy", "own")
