@@ -1,4 +1,4 @@
-# make quickstart | make test; on a GPU machine add EXTRA=gpu.
+# make quickstart | make check | make test; on a GPU machine add EXTRA=gpu.
 EXTRA ?= cpu
 PYTHON ?= python3
 VENV := .venv
@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
 CODE := rl selection rewards tests benchmarks docs
 
+# Two files of tests at a time, each in a process of its own, in which its tests share their engine.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 BROWSERS := chromium chromium-headless-shell google-chrome google-chrome-stable
 
-.PHONY: help setup browser quickstart smoke test lint format types docs requirements clean
+.PHONY: help setup browser quickstart smoke check test fuzz lint format types docs requirements clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,9 +35,14 @@ quickstart: setup  ## the whole loop on this machine, in at most 15 minutes
 smoke: setup  ## every part once, in under two minutes
 	@$(BIN)/sieve train configs/smoke.yaml
 
-# Two files of tests at a time, each in a process of its own, in which its tests share their engine.
+check: setup browser lint types  ## lint, types, and the fast tests: for every commit, in under three minutes
+	@EXAMPLES=0.25 $(PYTEST) -m "not slow"
+
 test: setup browser lint types docs  ## lint, types, the documentation, and every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@EXAMPLES=0.25 $(PYTEST)
+
+fuzz: setup  ## the tests that make up their own examples, with twenty times as many
+	@EXAMPLES=20 $(PYTEST) -m hypothesis --timeout 7200
 
 # `sieve report`'s pages are tested in the system's Chromium, which is no part of .venv.
 browser:

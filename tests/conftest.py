@@ -1,11 +1,34 @@
-"""The order of the tests."""
+"""The order of the tests, and how many examples hypothesis tries."""
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import pytest
+from hypothesis import settings
+
+EXAMPLES = float(os.environ.get("EXAMPLES", "1"))
+"""So many times the examples that a test names: below 1 in `make test`, many in `make fuzz`."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("sieve", max_examples=max(1, round(100 * EXAMPLES)), deadline=None)
+    settings.load_profile("sieve")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: of two processes that take a file at a time, neither is left with a long one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    for test in {id(test): test for test in map(_underlying, items)}.values():
+        own: settings | None = getattr(test, "_hypothesis_internal_use_settings", None)
+        if own is not None and EXAMPLES != 1:
+            many = max(10, round(own.max_examples * EXAMPLES))
+            test._hypothesis_internal_use_settings = settings(own, max_examples=many)
+
+
+def _underlying(item: pytest.Item) -> Any:
+    """The function of a test; of a method, the one in its class."""
+    test = getattr(item, "obj", None)
+    return getattr(test, "__func__", test)

@@ -28,6 +28,7 @@ runpy.run_path(sys.path.pop(), run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_the_learner_runs_without_ray_or_vllm() -> None:
     """In an interpreter where importing them fails, or what else only the loop needs."""
     start = f"import sys; sys.path += [{str(LEARNER.parents[1])!r}, {str(LEARNER)!r}]"

@@ -25,12 +25,12 @@ from rl.monitoring.metric_table import METRICS
 from rl.monitoring.recording import STREAM, stream_files
 from selection.rows import identity
 from tests.fixtures.runs import (
-    ROOT,
     SIEVE,
     SMOKE,
-    environment,
+    Running,
     metrics,
     sieve,
+    warm_python,
 )
 
 pytestmark = pytest.mark.slow
@@ -221,22 +221,11 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     after which it was resumed."""
     run = tmp_path_factory.mktemp("runs") / "cut"
     options = ("task.name=tests.fixtures.lying_task:make", "checkpoint_every=0", "record=false")
-    process = subprocess.Popen(
-        [str(SIEVE), "train", str(SMOKE), f"output_dir={run}", *EVERYTHING, *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step 1/4"):
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait(timeout=120) == 0
-    assert "--resume" in rest and not (run / STREAM).exists()
+    running = Running("train", SMOKE, f"output_dir={run}", *EVERYTHING, *options, own_group=True)
+    running.wait_for("step 1/4")
+    os.killpg(running.pid, signal.SIGINT)
+    code, said = running.end()
+    assert code == 0 and "--resume" in said and not (run / STREAM).exists()
     stopped_at = max(metrics(run))
     assert 1 <= stopped_at < 4 and (run / "checkpoints" / f"step-{stopped_at}").is_dir()
     assert not (run / "summary.json").exists()
@@ -346,7 +335,12 @@ def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> Non
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     process = subprocess.run(
-        [str(SIEVE), *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        [warm_python(), str(SIEVE), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
     )
     assert process.returncode == 2, process.stderr
     message = process.stderr.strip()

@@ -89,6 +89,7 @@ def long_stream() -> tuple[list[Annotated], np.ndarray, np.ndarray]:
     return stream, make_selector("bis", SelectionConfig(alpha=0.2))(gather_candidates(stream)), sources
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scored_by", ["bis", "chance"])
 def test_a_long_stationary_stream_keeps_the_offline_top(
     long_stream: tuple[list[Annotated], np.ndarray, np.ndarray], scored_by: str

@@ -104,6 +104,7 @@ for batch, scores in a_stream(1000):
 """
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     """A process that saves without pause is killed at no particular moment: the file holds its last word, or more."""
     path = tmp_path / "buffer.parquet"

@@ -67,6 +67,7 @@ def mean_samples(rate: float, most: int) -> float:
     return cost.continuations / len(rollouts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.86])
 def test_first_success_costs_what_the_closed_form_says(rate: float) -> None:
     """One by one, (1 - (1 - r)^N) / r; N = 2 is two chunks of one. Chunks that double cost less than twice that."""

@@ -313,6 +313,7 @@ def _judge_elsewhere(settings: JudgeConfig) -> None:
     assert judgement.cached == 4, judgement
 
 
+@pytest.mark.slow
 def test_another_process_finds_what_this_one_paid_for(tmp_path: Path) -> None:
     with chat_server(lambda number, request: verdict(1)) as server:
         settings = fast(endpoint=server.endpoint, cache=str(tmp_path / "judge.sqlite"))

@@ -25,6 +25,8 @@ from rewards.records import Annotated, Prompt, Rollout, StepCounts
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 HEADS, FORMATS = get_args(Head), get_args(InputFormat)
 COMBINATIONS = [
     (family, head, FORMATS[(i + j) % len(FORMATS)]) for i, family in enumerate(FAMILIES) for j, head in enumerate(HEADS)

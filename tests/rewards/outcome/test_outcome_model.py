@@ -20,6 +20,8 @@ from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.preference_pairs import grid_preferences
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 FAST = OutcomeModelConfig(learning_rate=2e-3, batch_size=8)
 
@@ -178,7 +180,6 @@ def test_it_learns_what_it_is_told(encoder: Encoder, pairs: list[Preference]) ->
     assert pair_accuracy(model.margins(pairs)) > 0.9
 
 
-@pytest.mark.slow
 def test_what_it_learned_holds_for_prompts_it_has_not_seen(encoder: Encoder) -> None:
     """Wrong answers whose every step is wrong: with 128 pairs, chance is 0.5 with a standard deviation of 0.044."""
     seen, unseen = (

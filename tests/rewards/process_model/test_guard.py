@@ -23,6 +23,8 @@ from rl.rollouts.making import make_rollouts
 from rl.tasks.grid import GridTask
 from tests.fixtures.builders import a_prompt, a_rollout, some_counts
 
+pytestmark = pytest.mark.slow
+
 STEP = st.tuples(st.integers(0, 2), st.sampled_from([0, 2]), st.sampled_from([0.1, 0.5, 0.5001, 0.9]))
 ROLLOUTS = st.lists(st.tuples(st.integers(0, 2), st.lists(STEP, min_size=1, max_size=4)), max_size=8)
 

@@ -19,6 +19,8 @@ from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.rollouts.making import make_rollouts
 from rl.tasks.grid import GridTask
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,8 +27,8 @@ from rl.errors import ConfigError
 from rl.monitoring.console import Console
 from rl.tasks.grid import GridTask
 from tests.fixtures.builders import an_image
+from tests.fixtures.runs import Running, sieve
 
-SIEVE = Path(sys.executable).parent / "sieve"
 PROMPTS, SAMPLES = 5, 2
 SMALL = [
     "engine.kind=hf",
@@ -93,6 +91,7 @@ def test_every_rollout_is_labelled_and_written_with_its_image(corpus: tuple[Path
     assert tally.tokens == pytest.approx(tally.fixed_tokens) and tally.tokens > tally.continuations
 
 
+@pytest.mark.slow
 def test_going_on_gives_the_file_that_would_have_been(corpus: tuple[Path, Tally], copied: Path) -> None:
     """Cut off in each of the three chunks, between them, and before the first."""
     whole, journal = copied.read_bytes(), copied.with_name("corpus.jsonl.progress").read_bytes()
@@ -111,6 +110,7 @@ def test_what_is_there_is_not_sampled_again(copied: Path, capsys: pytest.Capture
     assert not (copied.parent / "corpus_images").exists()
 
 
+@pytest.mark.slow
 def test_a_corpus_can_grow(corpus: tuple[Path, Tally], tmp_path: Path) -> None:
     """Its last chunk was a short one."""
     path = tmp_path / "corpus.jsonl"
@@ -188,6 +188,7 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
+@pytest.mark.slow
 def test_prompts_from_files_with_two_images_and_with_none(own_files: Callable[..., Config], tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     # The shipped policy answers such questions with anything; whatever it writes by the token limit is cut off.
@@ -213,6 +214,7 @@ def test_rollouts_without_any_label_are_counted_and_not_written(tmp_path: Path) 
     assert (tmp_path / "short.jsonl").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_a_budget_that_saves_shows_what_it_saved(tmp_path: Path) -> None:
     config = small(annotation={"budget": "first_success", "first_error": "stop", "continuations": 4})
     tally = annotate(config, AnnotationOrder(tmp_path / "cheap.jsonl", 4), Console())
@@ -228,6 +230,7 @@ def test_a_budget_that_saves_shows_what_it_saved(tmp_path: Path) -> None:
     assert tally.missing == sum(total == 0 for pairs in counts for _, total in pairs) > 0
 
 
+@pytest.mark.slow
 def test_a_triage_writes_the_rollouts_that_it_chose(tmp_path: Path) -> None:
     config = small(
         learner={"prompts": 4, "samples": 4},
@@ -279,25 +282,19 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 def test_killed_and_given_again_it_ends_with_the_same_bytes(corpus: tuple[Path, Tally], tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("{}\n")
     path = tmp_path / "corpus.jsonl"
-    command = [str(SIEVE), "annotate", str(tmp_path / "config.yaml"), *SMALL, "-o", str(path)]
-    command += ["--prompts", str(PROMPTS)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("prompts 2/5"):
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    assert process.wait(timeout=60) == -signal.SIGKILL
-    process.stdout.close()
+    command = ["annotate", tmp_path / "config.yaml", *SMALL, "-o", path, "--prompts", PROMPTS]
+    running = Running(*command)
+    running.wait_for("prompts 2/5")
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.end()[0] == -signal.SIGKILL
     assert len(records(path)) < PROMPTS * SAMPLES
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    again = sieve(*command)
+    assert again.returncode == 0, again.stderr
     assert path.read_bytes() == corpus[0].read_bytes()
     assert "2 of 5 prompts already" in again.stdout or "4 of 5 prompts already" in again.stdout
     for told in (f"corpus   {PROMPTS} prompts, {PROMPTS * SAMPLES} rollouts", "continuations", f"select {path}"):
         assert told in again.stdout
     chosen = tmp_path / "corpus_chosen.jsonl"
-    selected = subprocess.run(
-        [str(SIEVE), "select", str(path), "--ratio", "0.5", "-o", str(chosen)], capture_output=True, text=True
-    )
+    selected = sieve("select", path, "--ratio", 0.5, "-o", chosen)
     assert selected.returncode == 0, selected.stderr
     assert len(records(chosen)) == PROMPTS * SAMPLES // 2

@@ -21,6 +21,7 @@ from rl.files.run_files import METRICS_FILE
 from rl.monitoring.monitor import open_writers
 from rl.tasks.making import make_task
 from rl.workers.worker import Worker
+from tests.fixtures.runs import warm_ray
 
 
 def losing(ledger: Ledger, steps: list[int]) -> Callable[[], str]:
@@ -142,8 +143,9 @@ class Resident:
 
 
 def start_worker() -> Worker:
-    """One in a process of its own, which it takes Ray a while to start."""
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    """One in a process of its own."""
+    with warm_ray():
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
     return Worker("mprm", Resident, 1, 0, deadline=120)
 
 

@@ -73,8 +73,8 @@ def test_help_imports_nothing_heavy() -> None:
         "for line in lines:\n"
         "    said = CliRunner().invoke(app, [*line, '--help'])\n"
         "    assert said.exit_code == 0 and 'Usage' in said.output, said.output\n"
-        "print(len(lines), {'numpy', 'yaml', 'psutil', 'safetensors', 'torch', 'transformers', 'vllm', 'ray', 'pyarrow', "
-        "'PIL', 'tensorboard', 'matplotlib'} & set(sys.modules))"
+        "print(len(lines), {'numpy', 'yaml', 'psutil', 'safetensors', 'torch', 'transformers', 'vllm', 'ray', "
+        "'pyarrow', 'PIL', 'tensorboard', 'matplotlib'} & set(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed == "14 set()\n"

@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +31,8 @@ from rl.evaluating.strategy_report import StrategyReport
 from rl.files.chunked_file import JOURNAL_SUFFIX
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.monitoring.console import Console
+from tests.fixtures.runs import Running, sieve
 
-SIEVE = Path(sys.executable).parent / "sieve"
 SMALL = Config.model_validate({"engine": {"kind": "hf"}})
 PROMPTS = CHUNK + 4
 PLAN = Plan(("greedy", "pass", "majority"), (1, 2))
@@ -68,6 +65,7 @@ def test_every_prompt_is_a_line(evaluation: tuple[Path, StrategyReport]) -> None
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_going_on_gives_the_file_and_the_report_that_would_have_been(
     evaluation: tuple[Path, StrategyReport], copied: Path
 ) -> None:
@@ -181,6 +179,7 @@ def invoke(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["eval", "policy", *arguments])
 
 
+@pytest.mark.slow
 def test_every_strategy_with_two_reward_models_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,16 +213,16 @@ def test_killed_and_given_again_it_ends_with_the_same_bytes(
 ) -> None:
     (tmp_path / "config.yaml").write_text("engine: {kind: hf}\n")
     path = tmp_path / "records.jsonl"
-    command = [str(SIEVE), "eval", "policy", str(tmp_path / "config.yaml"), "--prompts", str(PROMPTS), "--n", "1,2"]
-    command += ["--strategy", "greedy,pass,majority", "-o", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["eval", "policy", tmp_path / "config.yaml", "--prompts", PROMPTS, "--n", "1,2"]
+    command += ["--strategy", "greedy,pass,majority", "-o", path]
+    running = Running(*command)
     journal = path.with_name(path.name + JOURNAL_SUFFIX)
-    while process.poll() is None and not (journal.exists() and len(journal.read_bytes().splitlines()) > 1):
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
+    running.wait_until(lambda: journal.exists() and len(journal.read_bytes().splitlines()) > 1)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.end()[0] == -signal.SIGKILL
     assert len(path.read_bytes().splitlines()) < PROMPTS, "it was killed in the middle"
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    again = sieve(*command)
+    assert again.returncode == 0, again.stderr
     assert path.read_bytes() == evaluation[0].read_bytes()
     assert f"has {CHUNK} of {PROMPTS} prompts already" in again.stdout
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
 from tests.fixtures.builders import an_image
 from tests.fixtures.grid_benchmark import write_grid_benchmark, write_lines
+from tests.fixtures.runs import Running
 
-SIEVE = Path(sys.executable).parent / "sieve"
 SOLUTIONS = 24
 SCORES = [
     {"data_source": "a", "labels": [1, 1, -1, 0], "scores": [0.9, 0.4, 0.5, 0.1]},
@@ -141,6 +141,7 @@ def test_plots_are_pictures_with_something_in_them(tmp_path: Path) -> None:
     assert len(list((tmp_path / "plots").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_scores_need_no_model(tmp_path: Path) -> None:
     write_lines(tmp_path / "s.jsonl", SCORES)
     code = (
@@ -272,15 +273,10 @@ def test_killed_and_given_again_it_ends_with_the_same_report(bench: Path, tmp_pa
     options = ["--path", str(bench), "--mprm", "grid_policy", "--batch-size", "1"]
     undisturbed = sieve(*options, "--json", tmp_path / "out.json")
     assert undisturbed.exit_code == 0, undisturbed.output
-    command = [str(SIEVE), "eval", "prm", *options, "--json", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(path.stat().st_size for path in out.parent.glob(".*.partial")):
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    running = Running("eval", "prm", *options, "--json", out)
+    running.wait_until(lambda: any(path.stat().st_size for path in out.parent.glob(".*.partial")))
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.end()[0] == -signal.SIGKILL
     assert not out.exists()
     assert len(list(out.parent.iterdir())) == 2, "the scores so far, and their journal"
     result = sieve(*options, "--json", out)

@@ -42,6 +42,7 @@ def write_broken_checkpoints(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:100_000])
 
 
+@pytest.mark.slow
 def test_it_trains_measures_and_saves(config: str, tmp_path: Path) -> None:
     pairs, folder = write_preferences(tmp_path, range(24)), tmp_path / "model"
     code, said, _ = sieve(config, *RUN, "--pairs", pairs, "-o", folder, "--held-out", 0.3)

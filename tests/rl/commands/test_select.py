@@ -154,6 +154,7 @@ def test_nothing_heavy_is_imported(folder: Path) -> None:
     assert printed.endswith("set()\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, workers: int) -> None:
     for name in ("a.jsonl", "b.jsonl"):

@@ -19,6 +19,8 @@ from tests.fixtures.policy_families import (
 )
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 RANK = 3
 
 

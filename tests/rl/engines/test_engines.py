@@ -21,6 +21,8 @@ from rl.learning.learner import PolicyLearner
 from rl.tasks.grid import GridTask
 from tests.fixtures.learner_config import learner_config
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 TOLERANCE = 1e-3
 NEARLY_ALL = 0.9

@@ -19,6 +19,8 @@ from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.fixtures.grid_judges import nobody, truthful
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 LIMIT = 64
 

@@ -28,6 +28,8 @@ from rl.tasks.grid import GridTask
 from tests.fixtures.builders import a_prompt, a_rollout
 from tests.fixtures.grid_judges import nobody, outcome_of, truthful
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT, PROMPTS, NUMBERS = str(SHIPPED_POLICY), 20, (1, 2, 3, 8)
 JUDGES = ("truth", "outcome", "same")
 

@@ -107,6 +107,7 @@ def test_a_port_that_is_taken_is_named(served: str, tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_and_ends_when_it_is_told(number: signal.Signals, tmp_path: Path) -> None:
     run = a_run(tmp_path / "run")

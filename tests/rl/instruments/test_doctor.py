@@ -34,8 +34,8 @@ from rl.instruments.doctor.machine import (
     shared_memory,
 )
 from rl.instruments.doctor.packages import packages, python, system
+from tests.fixtures.runs import sieve
 
-SIEVE = Path(sys.executable).parent / "sieve"
 NAMES = [check.name for check in all_checks()]
 H200 = Gpus(("NVIDIA H200 140 GiB",), "580.95.05", "13.0", usable=1, hidden=False, engine=True)
 
@@ -66,15 +66,10 @@ def ends(process: int) -> bool:
     return False
 
 
-def doctor(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [str(SIEVE), "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=os.environ | settings)
-
-
 @pytest.mark.slow
 def test_a_run_can_start_here() -> None:
     """Ray and vLLM included: the machine that runs these tests has what they need."""
-    done = doctor("--json")
+    done = sieve("doctor", "--json")
     report = json.loads(done.stdout)
     found = {check["name"]: check for check in report["checks"]}
     assert done.returncode == 0 and report["can_start"] and list(found) == NAMES, done.stdout
@@ -87,7 +82,7 @@ def test_a_run_can_start_here() -> None:
 
 @pytest.mark.slow
 def test_what_is_missing_is_said_in_lines_and_by_the_exit_code(tmp_path: Path) -> None:
-    done = doctor("--no-engine", RAY_ADDRESS="127.0.0.1:9")
+    done = sieve("doctor", "--no-engine", RAY_ADDRESS="127.0.0.1:9")
     lines = done.stdout.splitlines()
     assert done.returncode == 1 and lines[-1] == "a run cannot start, for want of: Ray"
     place = next(index for index, line in enumerate(lines) if line.startswith("missing  Ray "))

@@ -193,6 +193,7 @@ def a_pass(mode: str, image_tokens: int, checkpointing: bool = False) -> Pass:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["float32", "bfloat16", "frozen vision", "adapters", "adapters, no autocast"])
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl", "gemma3"])
 def test_activations_are_what_autograd_saves(family: str, mode: str) -> None:
@@ -234,6 +235,7 @@ def test_a_training_step_peaks_where_the_estimate_says(mode: str, checkpointing:
     assert reckoned == pytest.approx(peak, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 8])
 @pytest.mark.parametrize("freeze_vision", [False, True])
 def test_weights_gradients_and_optimizer_are_counted_exactly(lora_rank: int, freeze_vision: bool) -> None:

@@ -155,6 +155,7 @@ def test_the_best_split_feeds_whoever_is_slowest() -> None:
     assert sampling.gpu_hours(100) == pytest.approx(sampling.gpus * sampling.forecast.step_seconds * 100 / 3600)
 
 
+@pytest.mark.slow
 def test_thousands_of_gpus_take_seconds() -> None:
     config = a_config(1, learner={"prompts": 4096, "samples": 16})
     seconds = StageSeconds(rollout=4000, annotate=2000, score=500, learn=6000, teach=50, tokens=40)

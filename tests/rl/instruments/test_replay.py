@@ -65,6 +65,7 @@ def test_replays_that_differ_in_nothing_are_equal(run: Path, online: CellResult)
     assert replay(run / STREAM, configured()) == online
 
 
+@pytest.mark.slow
 def test_where_everything_is_kept_no_selector_makes_a_difference(run: Path) -> None:
     everything = ["selection.keep_ratio=1", "replay.order=frozen"]
     found = [replay(run, configured(f"selection.selector={name}", *everything)) for name in ("random", "hard")]

@@ -350,6 +350,7 @@ def test_a_run_that_was_not_recorded_says_how_to_record_it(browser: Page, tmp_pa
     assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_a_sample_says_that_it_is_one(browser: Page, folders: list[Path], tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     write_report(folders[:2], page, 30)

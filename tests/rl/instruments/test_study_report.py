@@ -160,6 +160,7 @@ def test_curves_against_what_differs_between_seeds_are_read_where_all_have_been(
     assert by_tokens.baseline is not None and by_tokens.baseline[:, 0] == pytest.approx(np.full(3, 0.5))
 
 
+@pytest.mark.slow
 def test_the_command_reports_a_study_half_done(plan: StudyPlan, tmp_path: Path) -> None:
     result = reported(tmp_path, "--report")
     assert result.exit_code == 0, result.output

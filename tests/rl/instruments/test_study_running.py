@@ -14,11 +14,9 @@ import psutil
 import pytest
 
 from rl.instruments.study.results import RESULT_FILE
-from tests.fixtures.runs import outliving
+from tests.fixtures.runs import ROOT, outliving, sieve, warm_python
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[3]
-SIEVE = Path(sys.executable).parent / "sieve"
 SMOKE = ROOT / "configs" / "studies" / "smoke.yaml"
 DEADLINE = 300
 
@@ -65,11 +63,6 @@ run_jobs(jobs, study, "jobs")
 """
 
 
-def sieve(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(SIEVE), "study", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
-
-
 def wait_for(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE
     while not what():
@@ -82,7 +75,7 @@ def test_a_study_from_its_file_to_its_report(tmp_path: Path) -> None:
     # An arm that is a possible experiment, and asks of the recorded run what it does not hold.
     wrong = "arms={as it is: {}, greedy: {replay.tokens: 100000000}}"
     options = (SMOKE, "--out", out, "seeds=[0]", "matrix={selection.selector: [random, bis]}")
-    first = sieve(*options, wrong)
+    first = sieve("study", *options, wrong)
     assert first.returncode == 1, first.stdout + first.stderr
     assert "2 failed; finished cells stay" in first.stderr and "2 of 4 cells are finished" in first.stdout
     assert "greedy,selector=bis,seed=0: ConfigError" in first.stderr and "replay.tokens" in first.stderr
@@ -93,7 +86,7 @@ def test_a_study_from_its_file_to_its_report(tmp_path: Path) -> None:
     report = (out / "report.md").read_text()
     assert "**failed**: greedy,selector=random,seed=0" in report and "| as it is | bis | 1 |" in report
 
-    again = sieve(*options, "arms={as it is: {}}")
+    again = sieve("study", *options, "arms={as it is: {}}")
     assert again.returncode == 0, again.stderr
     assert "nothing is left to do" in again.stdout and "failed" not in (out / "report.md").read_text()
     assert {path: path.stat().st_mtime_ns for path in out.rglob(RESULT_FILE)} == finished
@@ -101,7 +94,7 @@ def test_a_study_from_its_file_to_its_report(tmp_path: Path) -> None:
 
 def test_jobs_share_the_workers_and_one_that_fails_stops_no_other(tmp_path: Path) -> None:
     process = subprocess.run(
-        [sys.executable, "-c", COUNTED, str(tmp_path)], capture_output=True, text=True, timeout=DEADLINE, check=False
+        [warm_python(), "-c", COUNTED, str(tmp_path)], capture_output=True, text=True, timeout=DEADLINE, check=False
     )
     assert "{'3': 'ValueError: three is not allowed'}" in process.stdout, process.stderr
     found = [json.loads(path.read_text())["result"]["final"] for path in sorted(tmp_path.rglob(RESULT_FILE))]

@@ -35,6 +35,7 @@ def test_a_command_runs_to_its_end_with_a_ray_of_its_own(tmp_path: Path, monkeyp
     assert (tmp_path / "log").read_text() == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_command_does_not_outlive_who_runs_it(tmp_path: Path, number: signal.Signals) -> None:
     log = tmp_path / "log"

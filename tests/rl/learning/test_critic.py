@@ -32,6 +32,8 @@ from tests.fixtures.builders import an_image
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 COMPLETIONS = ([20, 21, 22, 23, 24], [30, 31], [25, 26, 27])
 

@@ -25,6 +25,8 @@ from tests.fixtures.learner_experiences import (
 )
 from tests.fixtures.rounding import assert_same_training, state_of
 
+pytestmark = pytest.mark.slow
+
 Tensors = list[torch.Tensor]
 Objective = Callable[[Tensors, Tensors, Tensors], torch.Tensor]
 CLIP, MOST_TOKENS = 0.2, 48

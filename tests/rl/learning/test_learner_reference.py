@@ -24,6 +24,8 @@ from tests.fixtures.learner_experiences import (
     sampled_experiences,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:

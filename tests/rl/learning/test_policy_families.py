@@ -25,6 +25,8 @@ from tests.fixtures.policy_families import (
 )
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Policy]:

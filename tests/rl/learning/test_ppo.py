@@ -24,6 +24,8 @@ from rl.tasks.grid import GridTask
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.rounding import assert_same_training, state_of
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 RATE, HEAD_RATE, CLIP, VALUE_CLIP, COEFFICIENT, GAMMA, LAMBDA = 1e-3, 1e-3, 0.2, 0.05, 0.7, 0.99, 0.9
 BACKBONES: tuple[Literal["policy", "own"], ...] = ("policy", "own")

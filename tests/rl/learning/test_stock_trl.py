@@ -28,6 +28,8 @@ from rl.rollouts.making import make_rollouts
 from rl.tasks.grid import GridTask
 from tests.fixtures.learner_config import learner_config
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 PROMPTS, SAMPLES, MAX_TOKENS, RATE = 4, 4, 48, 1e-4
 Gradients = list[torch.Tensor]

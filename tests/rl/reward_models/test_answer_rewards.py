@@ -18,6 +18,7 @@ from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.reward_models.outcome import AnswerRewards, start_outcome_model
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.preference_pairs import grid_preferences
+from tests.fixtures.runs import warm_ray
 
 SETTINGS = {"harvest": True, "every": 2, "batches": 2, "batch_size": 4, "learning_rate": 5e-3, "capacity": 10}
 
@@ -35,9 +36,10 @@ def sampled() -> tuple[list[Prompt], list[Rollout]]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    with warm_ray():
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield
+        ray.shutdown()
 
 
 def configured(**changes: Any) -> Config:

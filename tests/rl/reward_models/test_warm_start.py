@@ -24,6 +24,8 @@ from rl.monitoring.console import Console
 from rl.reward_models.warm_start import batches, find_records, warm_start
 from rl.tasks.grid import GridTask
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = str(SHIPPED_POLICY)
 PROMPTS, SAMPLES = 8, 4
 

@@ -306,6 +306,7 @@ class Immediate:
         return Ready(self.engine.sample(requests))
 
 
+@pytest.mark.slow
 def test_each_token_has_the_log_probability_of_the_weights_that_wrote_it() -> None:
     """Real weights: rollouts carried over an update, against a forward pass of each version."""
     encoder, task = Encoder(str(SHIPPED_POLICY)), GridTask()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from rl.engines.engine import check_prompt
 from rl.engines.hf_engine import HfEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import a_prompt, an_image
+from tests.fixtures.runs import warm_python
 
 NARROW = a_prompt("train.jsonl:7", images=[an_image(size=(600, 2))])
 
@@ -81,7 +81,7 @@ ray.shutdown()
     environment["PYTHONPATH"] = str(Path(__file__).parents[3])
     environment.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
     process = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment
+        [warm_python(), "-c", script], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment
     )
     assert process.returncode == 0, process.stderr
     error, *heard = process.stdout.splitlines()

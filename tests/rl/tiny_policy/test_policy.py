@@ -56,6 +56,7 @@ def test_a_chat_holds_one_placeholder_an_image_and_one_token_a_cell() -> None:
     assert (inputs["input_ids"] == processor.image_token_id).sum() == 9
 
 
+@pytest.mark.slow
 def test_a_short_recipe_runs_and_a_seed_repeats_it(tmp_path: Path) -> None:
     recipe = Recipe(cells=2, counting=2, solving=2, batch=4)
     lines: list[str] = []
@@ -67,6 +68,7 @@ def test_a_short_recipe_runs_and_a_seed_repeats_it(tmp_path: Path) -> None:
     assert any("right on its own" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [OSError("no space\nleft"), SafetensorError("no space\nleft")])
 def test_a_policy_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     short = partial(make_policy, recipe=Recipe(cells=1, counting=1, solving=1, batch=2), measured_prompts=0)
@@ -94,6 +96,7 @@ def test_a_policy_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == made
 
 
+@pytest.mark.slow
 def test_the_shipped_policy_solves_about_half_of_the_heldout_prompts() -> None:
     assert (SHIPPED / "model.safetensors").stat().st_size <= 10e6
     processor = AutoProcessor.from_pretrained(SHIPPED)
@@ -111,6 +114,7 @@ def test_the_shipped_policy_solves_about_half_of_the_heldout_prompts() -> None:
     assert all(0.50 < rate < 0.95 for rate in rates.values()), rates
 
 
+@pytest.mark.slow
 def test_the_shipped_policy_needs_the_picture_and_is_sure_of_its_best_answers() -> None:
     measured = measure(SHIPPED, GridTask(), prompts=64)
     sampled, greedy, blind = (

@@ -21,7 +21,7 @@ from rl.tasks.grid import GridTask
 from rl.workers.engine_pool import EnginePool
 from rl.workers.pending import Ready
 from tests.fixtures.builders import a_completion, a_prompt
-from tests.fixtures.runs import PATIENCE
+from tests.fixtures.runs import PATIENCE, warm_ray
 
 TOKENS = 12
 CONFIG = Config(engine={"kind": "hf", "count": 2, "num_cpus": 0.5, "max_completion_tokens": TOKENS}, deadline=PATIENCE)
@@ -65,9 +65,10 @@ def test_each_prompt_has_one_engine_and_answers_keep_the_order(requests: list[Sa
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[EnginePool]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield start_engines(CONFIG)
-    ray.shutdown()
+    with warm_ray():
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield start_engines(CONFIG)
+        ray.shutdown()
 
 
 def tokens(results: Sequence[Sequence[Completion]]) -> list[list[tuple[int, ...]]]:

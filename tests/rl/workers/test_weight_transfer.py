@@ -29,6 +29,7 @@ from tests.fixtures.policy_families import (
     some_experiences,
     without_placeholders,
 )
+from tests.fixtures.runs import warm_ray
 from tests.fixtures.tiny_families import write_tiny_checkpoint
 
 
@@ -56,9 +57,10 @@ def test_adapters_travel_alone_where_they_can(engine: dict[str, Any], rank: int,
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    with warm_ray():
+        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield
+        ray.shutdown()
 
 
 @pytest.mark.slow
@@ -107,6 +109,7 @@ def test_what_vllm_is_told_of_the_weights_is_what_comes() -> None:
     assert [tensor.data_ptr() for _, tensor in held] == [tensor.data_ptr() for tensor in held.held]
 
 
+@pytest.mark.slow
 def test_an_engine_meets_the_learner_and_loads_what_it_receives(tmp_path: Path) -> None:
     """By vLLM's own NCCL engine, but for the wire: here the tensors come with the message about them.
 

@@ -13,7 +13,7 @@ import ray
 from rl.errors import LostWorkerError, WorkerError
 from rl.workers.group import WorkerGroup
 from rl.workers.worker import Worker
-from tests.fixtures.runs import PATIENCE
+from tests.fixtures.runs import PATIENCE, warm_ray
 
 
 class Member:
@@ -49,9 +49,10 @@ class Member:
 
 @pytest.fixture(scope="module")
 def two_cpus() -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    with warm_ray():
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield
+        ray.shutdown()
 
 
 @pytest.mark.slow

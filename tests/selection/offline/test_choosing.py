@@ -163,6 +163,7 @@ def varied(size: int) -> list[dict[str, Any]]:
     return [some_record(*row[: 1 + place % 4], question=f"é {place}") for place, row in enumerate(scores.tolist())]
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(lines(), max_size=12).map(b"".join),
@@ -200,6 +201,7 @@ def test_the_output_is_the_published_one(
     assert len(report.broken) == min(numbers.broken, corpus.REMEMBERED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.001, 0.25, 1.0])
 def test_many_files_and_any_number_of_workers_give_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float
