@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
-from rewards.annotation.annotator import Annotation, Bill
+from rewards.annotation.annotator import Annotation, LabelCost
 from rewards.annotation.budgets import Budget, fixed, make_budget
 from rewards.annotation.predicted_bis import predicted_balanced_information
 from rewards.models.encoding import Encoder
@@ -76,7 +76,7 @@ class Labelled:
     correct: np.ndarray
     sampled: np.ndarray
     chosen: np.ndarray
-    bill: Bill
+    cost: LabelCost
 
 
 @dataclass(frozen=True)
@@ -197,17 +197,17 @@ def annotated(engine: Engine, encoder: Encoder, config: Config, batch: Batch, ca
     started = time.perf_counter()
     while requests := annotation.requests():
         annotation.receive(engine.sample(requests))
-    bill = annotation.bill(time.perf_counter() - started)
+    cost = annotation.cost(time.perf_counter() - started)
     counts: list[StepCounts] = annotation.counts()
     correct, sampled = (np.concatenate([getattr(c, name) for c in counts]) for name in ("correct", "sampled"))
-    return Labelled(correct, sampled, annotation.chosen, bill)
+    return Labelled(correct, sampled, annotation.chosen, cost)
 
 
 def conditions(batch: Batch, reference: Labelled) -> str:
     """What was measured, and what the columns mean."""
     prompts = len({prompt.id for prompt in batch.prompts})
     right = np.mean([rollout.outcome for rollout in batch.rollouts])
-    steps, each = len(reference.correct), reference.bill.continuations // len(reference.correct)
+    steps, each = len(reference.correct), reference.cost.continuations // len(reference.correct)
     positive = np.mean(reference.correct > 0)
     return (
         f"{len(batch.rollouts)} rollouts ({100 * right:.0f} % right) of {prompts} prompts, {steps} steps, "
@@ -223,10 +223,10 @@ def row(batch: Batch, reference: Labelled, another: Labelled, case: Case, labell
     found, true = reliability(batch, labelled, case.stops_early), reliability(batch, reference, False)
     error = np.abs(found - true)[labelled.chosen].mean()
     cells = [kept_cell(batch, reference, another, case, labelled, ratio) for ratio in ALPHAS]
-    full_price = reference.bill.tokens * CONTINUATIONS * len(known) / reference.bill.continuations
+    full_price = reference.cost.tokens * CONTINUATIONS * len(known) / reference.cost.continuations
     return (
-        f"| {case.title} | {100 * labelled.bill.tokens / full_price:.1f} % | {f1:.1f} | {100 * known.mean():.0f} % "
-        f"| {error:.3f} | {cells[0]} | {cells[1]} | {labelled.bill.rounds} | {labelled.bill.seconds:.0f} |"
+        f"| {case.title} | {100 * labelled.cost.tokens / full_price:.1f} % | {f1:.1f} | {100 * known.mean():.0f} % "
+        f"| {error:.3f} | {cells[0]} | {cells[1]} | {labelled.cost.rounds} | {labelled.cost.seconds:.0f} |"
     )
 
 

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rewards.annotation.budgets import Budget
-from rewards.annotation.judge import Judge
 from rewards.models.encoding import Encoder
-from rewards.process_model.guard import HeldBack
-from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
 from rl.annotating.judging import make_judge
-from rl.annotating.labelling import make_configured_budget
+from rl.annotating.labelling import Labeller, make_configured_budget
 from rl.config import Config
 from rl.engines.making import build_engine
 from rl.files.named_checkpoint import make_encoder
@@ -22,7 +18,7 @@ from rl.learning.making import build_learner
 from rl.monitoring.recording import STREAM, Recording
 from rl.reward_models.credit import CreditAssignment, make_credit
 from rl.reward_models.hacking_watch import HackingWatch
-from rl.reward_models.lessons import make_buffer, make_configured_selector
+from rl.reward_models.lessons import Lessons
 from rl.reward_models.mprm import AbsentMPRM, check_mprm, start_mprm
 from rl.reward_models.outcome import AnswerRewards, check_outcome_model, start_outcome_model
 from rl.rollouts.making import make_group
@@ -34,16 +30,11 @@ from rl.workers.group import WorkerGroup
 from rl.workers.ray_cluster import start_ray
 from rl.workers.weight_transfer import WeightTransfer
 from rl.workers.worker import Worker
-from selection.buffer import StreamingBuffer
-from selection.selectors import NEED_COMPLEXITY, Selector
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the loop works with: plain objects here, and workers elsewhere.
-
-    ``looks_at_images`` says whether the selector wants to know the entropy of the images' features.
-    """
+    """What the loop works with: plain objects here, and workers elsewhere."""
 
     task: Task
     encoder: Encoder
@@ -51,14 +42,10 @@ class Parts:
     answers: AnswerRewards
     credit: CreditAssignment
     watch: HackingWatch
-    budget: Budget
-    selector: Selector
-    looks_at_images: bool
-    held_back: HeldBack
-    buffer: StreamingBuffer
     engines: EnginePool
     stream: RolloutStream
-    judge: Judge | None
+    labeller: Labeller
+    lessons: Lessons
     learner: Worker | WorkerGroup
     transfer: WeightTransfer
     mprm: Worker | WorkerGroup | AbsentMPRM
@@ -83,30 +70,28 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     verifier = make_verifier(config)
     check_mprm(config)
     check_outcome_model(config)
-    selector = make_configured_selector(config)
+    lessons = Lessons(config)
     encoder = make_encoder(config)
     credit = make_credit(config, encoder.separators)
     judge = make_judge(config, encoder.decode, folder)
     start_ray(config)
     ray_started()
     engines, policy = start_engines(config), start_learner(config)
+    mprm = start_mprm(config)
+    budget, looks = make_configured_budget(config), lessons.looks_at_images
     return Parts(
         task=task,
         engines=engines,
         stream=make_stream(config, engines, task, encoder, verifier),
-        judge=judge,
+        labeller=Labeller(config, budget, judge, encoder.decode, verifier, engines, mprm, looks),
+        lessons=lessons,
         learner=policy,
-        mprm=start_mprm(config),
+        mprm=mprm,
         encoder=encoder,
         verifier=verifier,
         answers=AnswerRewards(config, start_outcome_model(config)),
         credit=credit,
         watch=HackingWatch(config.watch, encoder.decode),
-        budget=make_configured_budget(config),
-        selector=selector,
-        looks_at_images=config.selection.selector in NEED_COMPLEXITY or getattr(selector, "looks_at_images", False),
-        held_back=HeldBack(config.mprm.guard_share, config.mprm.guard_capacity, derive_seed(config.seed, "guard")),
-        buffer=make_buffer(config),
         recording=Recording(folder / STREAM, task, encoder.decode) if config.record else None,
         # Last: it waits until learner and engines are there.
         transfer=WeightTransfer(config, policy, engines),

@@ -26,7 +26,7 @@ from rl.files.run_files import SUMMARY_FILE, checkpoints
 from rl.loop import run
 from rl.monitoring.console import Console
 from rl.monitoring.memory import PeakMemory
-from rl.monitoring.monitor import Monitor
+from rl.monitoring.monitor import Monitor, open_writers
 from rl.parts import Parts, make_parts
 from rl.reward_models.record_corpus import Corpus
 from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
@@ -79,7 +79,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                 _keep_config(config, folder)
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
                 step = progress.step if goes_on else None
-                with closing(Monitor(folder, config, parts.encoder, parts.task, console, step)) as monitor:
+                writers = open_writers(config, folder, parts.task, step)
+                with closing(Monitor(config, parts.encoder, console, writers)) as monitor:
                     evaluations = Evaluations(config, parts, monitor, benchmark)
                     if not goes_on:
                         _first_lessons(config, parts, records, pairs, console)
@@ -91,7 +92,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                     if progress.step < config.steps:
                         return Outcome(folder, progress.step, None)
                     end = evaluations.after(progress.step)
-                summary = _summary(progress, end, parts.buffer.seen, len(parts.buffer), memory.gib)
+                summary = _summary(progress, end, parts.lessons.buffer.seen, len(parts.lessons.buffer), memory.gib)
                 text = json.dumps(summary, indent=2) + "\n"
                 with replacing(folder / SUMMARY_FILE) as path:
                     path.write_text(text)

@@ -21,7 +21,7 @@ from rewards.verification.verifiers import Verifier
 
 
 @dataclass(frozen=True)
-class Bill:
+class LabelCost:
     """What labelling a batch took, and what ``fixed`` would have taken.
 
     Attributes:
@@ -212,12 +212,12 @@ class Annotation:
             for rollout, end in zip(self._rollouts, ends, strict=True)
         ]
 
-    def bill(self, seconds: float = 0.0) -> Bill:
+    def cost(self, seconds: float = 0.0) -> LabelCost:
         """What it took so far, beside ``fixed``; ``seconds`` is the time that the caller spent on it."""
         rest = np.array([len(rollout.token_ids) - span.end for rollout, _, span in self._steps], dtype=float)
         asked, tokens = self._asked[self._node], self._tokens[self._node]
         length = np.where(asked > 0, tokens / np.maximum(asked, 1), rest)
-        return Bill(
+        return LabelCost(
             continuations=int(self._asked.sum()),
             tokens=int(self._tokens.sum()),
             truncated=self._truncated,

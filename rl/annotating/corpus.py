@@ -181,7 +181,7 @@ def _annotate_chunk(annotator: Annotator, task: Task, order: Order, file: Chunke
     lines = [
         format_record(make_record(entry, images[entry.rollout.group], continuations, decode)) for entry in labelled
     ]
-    bill = annotation.bill(time.perf_counter() - began)
+    cost = annotation.cost(time.perf_counter() - began)
     answers = len(indices) * annotator.config.learner.samples
     tally = Tally(
         prompts=len(indices),
@@ -190,12 +190,12 @@ def _annotate_chunk(annotator: Annotator, task: Task, order: Order, file: Chunke
         mixed=sum(map(_is_mixed, labelled)),
         steps=sum(len(entry.rollout.steps) for entry in labelled),
         missing=sum(int((entry.counts.sampled == 0).sum()) for entry in labelled),
-        continuations=bill.continuations,
-        tokens=bill.tokens,
-        truncated=bill.truncated,
-        fixed_continuations=bill.fixed_continuations,
-        fixed_tokens=bill.fixed_tokens,
-        seconds=bill.seconds,
+        continuations=cost.continuations,
+        tokens=cost.tokens,
+        truncated=cost.truncated,
+        fixed_continuations=cost.fixed_continuations,
+        fixed_tokens=cost.fixed_tokens,
+        seconds=cost.seconds,
     )
     file.append("".join(lines).encode(), dataclasses.asdict(tally))
     return tally

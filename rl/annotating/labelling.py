@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from rewards.annotation.annotator import Annotation, Bill, Continuation
+from rewards.annotation.annotator import Annotation
 from rewards.annotation.budgets import Budget, make_budget
+from rewards.annotation.judge import Judge
 from rewards.annotation.predicted_bis import predicted_balanced_information
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
+from rewards.verification.verifiers import Verifier
 from rl.annotating.judging import join_verdicts
 from rl.config import Config
-from selection.candidates import Candidates, gather_candidates
+from rl.monitoring.report import Labels
+from rl.rollouts.stream import Engines
+from rl.workers.pending import Starts
 
-if TYPE_CHECKING:
-    from rl.parts import Parts
+
+@dataclass(frozen=True)
+class Labeller:
+    """Labels the steps of a random share of each policy step's rollouts.
+
+    Attributes:
+        config: The experiment.
+        budget: How many continuations a step gets.
+        judge: Gives its verdicts beside the continuations; None in a run without one.
+        decode: From completion tokens to text.
+        verifier: Judges answers, and so continuations.
+        engines: Sample the continuations.
+        mprm: Tells the entropy of images.
+        looks_at_images: Whether whoever selects among the labelled rollouts wants to know that.
+    """
+
+    config: Config
+    budget: Budget
+    judge: Judge | None
+    decode: Callable[[Sequence[int]], str]
+    verifier: Verifier
+    engines: Engines
+    mprm: Starts
+    looks_at_images: bool
+
+    def begin(
+        self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], scores: Sequence[StepScores]
+    ) -> Labelling:
+        """Begin to label rollouts of policy step ``step``, counted from 0: all of its rollouts, the prompt of each, and
+        the MPRM's scores of each."""
+        return Labelling(self, step, prompts, rollouts, scores)
+
+    def state(self) -> dict[str, Any] | None:
+        """What `restore` needs of the judge, plain JSON; None without one."""
+        return self.judge.state() if self.judge is not None else None
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go on from a `state`, as far as there was a judge then and is one now."""
+        if state is not None and self.judge is not None:
+            self.judge.restore(state)
 
 
 class Labelling:
@@ -28,46 +71,43 @@ class Labelling:
     entropy of images, where the configuration has them; `finish` waits.
 
     Args:
-        config, parts: The experiment.
-        step: The policy step.
-        prompts, rollouts, scores: All of the step's rollouts, the prompt of each, and the MPRM's scores of each.
+        labeller: With what.
+        step, prompts, rollouts, scores: See `Labeller.begin`.
 
     Attributes:
-        chosen: The places of the rollouts to label: a random share of those that have steps, in order.
-        rollouts: Those rollouts.
+        scores: The MPRM's scores of the chosen rollouts: a random share of those that have steps, in order.
     """
 
     def __init__(
         self,
-        config: Config,
-        parts: Parts,
+        labeller: Labeller,
         step: int,
         prompts: Sequence[Prompt],
         rollouts: Sequence[Rollout],
         scores: Sequence[StepScores],
     ) -> None:
-        self._config, self._parts, self._all = config, parts, len(rollouts)
-        self._generator = np.random.default_rng(derive_seed(config.seed, "select", step))
-        self.chosen = _choose(config, step, rollouts)
-        self.rollouts = [rollouts[place] for place in self.chosen]
-        self._prompts = [prompts[place] for place in self.chosen]
-        self._scores = [scores[place] for place in self.chosen]
-        chosen = set(self.chosen)
+        self._labeller, self._all = labeller, len(rollouts)
+        config, judge, mprm = labeller.config, labeller.judge, labeller.mprm
+        self._chosen = _choose(config, step, rollouts)
+        self._rollouts = [rollouts[place] for place in self._chosen]
+        self.scores = [scores[place] for place in self._chosen]
+        self._prompts = [prompts[place] for place in self._chosen]
+        chosen = set(self._chosen)
         by_mprm = config.annotation.budget == "triage" and config.annotation.triage_by == "mprm"
         self._annotation = Annotation(
-            self.rollouts,
+            self._rollouts,
             self._prompts,
-            parts.budget,
-            parts.encoder.decode,
-            parts.verifier,
+            labeller.budget,
+            labeller.decode,
+            labeller.verifier,
             config.seed,
-            scores=self._scores if by_mprm else None,
+            scores=self.scores if by_mprm else None,
             # The others of their groups are evidence by their outcomes.
             siblings=[rollout for place, rollout in enumerate(rollouts) if place not in chosen],
         )
-        self._continuations = parts.engines.sample(self._annotation.requests())
-        self._verdicts = parts.judge.start(self._prompts, self.rollouts) if parts.judge else None
-        self._entropy = parts.mprm.start("image_entropy", self._prompts) if parts.looks_at_images else None
+        self._continuations = labeller.engines.sample(self._annotation.requests())
+        self._verdicts = judge.start(self._prompts, self._rollouts) if judge else None
+        self._entropy = mprm.start("image_entropy", self._prompts) if labeller.looks_at_images else None
         self._counts: list[StepCounts] | None = None
 
     def finish(self) -> list[StepCounts]:
@@ -75,34 +115,36 @@ class Labelling:
         if self._counts is None:
             self._annotation.receive(self._continuations.result())
             while requests := self._annotation.requests():
-                self._annotation.receive(self._parts.engines.sample(requests).result())
+                self._annotation.receive(self._labeller.engines.sample(requests).result())
             self._counts = self._annotation.counts()
         return self._counts
 
     def by_rollout(self) -> list[StepCounts | None]:
         """What `finish` counted, one entry for each rollout of the step: None for those that were not chosen."""
         counted: list[StepCounts | None] = [None] * self._all
-        for place, counts in zip(self.chosen, self.finish(), strict=True):
+        for place, counts in zip(self._chosen, self.finish(), strict=True):
             counted[place] = counts
         return counted
 
-    def continuations(self) -> list[list[list[Continuation]]]:
-        """All continuations so far, of each step of each chosen rollout."""
-        return self._annotation.continuations()
+    def labels(self, seconds: float, say: Callable[[str], None]) -> Labels:
+        """What is known of the chosen rollouts in the end, with the judge's verdicts where there are any.
 
-    def bill(self, seconds: float) -> Bill:
-        """What it took; ``seconds`` is how long the loop waited."""
-        return self._annotation.bill(seconds)
+        Args:
+            seconds: How long the loop waited for the continuations.
+            say: Is told of a judge that says nothing.
+        """
+        counts, judge = join_verdicts(self._labeller.config, self._rollouts, self.finish(), self._verdicts, say)
+        return Labels(
+            places=self._chosen,
+            annotated=[Annotated(*entry) for entry in zip(self._prompts, self._rollouts, counts, strict=True)],
+            continuations=self._annotation.continuations(),
+            cost=self._annotation.cost(seconds),
+            judge=judge,
+        )
 
-    def judged(self, say: Callable[[str], None]) -> tuple[list[Annotated], dict[str, float]]:
-        """The labelled rollouts, with the judge's verdicts where there are any, and metrics of that."""
-        counts, metrics = join_verdicts(self._config, self.rollouts, self.finish(), self._verdicts, say)
-        return [Annotated(*entry) for entry in zip(self._prompts, self.rollouts, counts, strict=True)], metrics
-
-    def candidates(self, annotated: Sequence[Annotated]) -> Candidates:
-        """What selectors see of the labelled rollouts."""
-        entropy = self._entropy.result() if self._entropy else None
-        return gather_candidates(annotated, self._scores, entropy, self._generator)
+    def entropy(self) -> np.ndarray | None:
+        """Of the images of each chosen rollout, in [0, 1], where somebody wants to know; waits."""
+        return self._entropy.result() if self._entropy else None
 
 
 def _choose(config: Config, step: int, rollouts: Sequence[Rollout]) -> list[int]:

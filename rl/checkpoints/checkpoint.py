@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rewards.annotation.annotator import Bill
+from rewards.annotation.annotator import LabelCost
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.manifest import list_files
 from rl.config import Config
@@ -20,9 +20,6 @@ from rl.files.run_files import CHECKPOINTS, checkpoints
 from rl.parts import Parts
 from rl.rollouts.staleness import check_versions_sent
 from rl.workers.pending import Pending
-from selection.rows import load_buffer, save_buffer
-
-BUFFER_FILE, HELD_BACK_FILE = "buffer.parquet", "held_back.parquet"
 
 
 @dataclass
@@ -46,11 +43,13 @@ class Progress:
     fixed_tokens: float = 0.0
     start: dict[str, float] = field(default_factory=dict)
 
-    def count(self, bill: Bill) -> None:
-        """Add a step's annotation to the bill."""
-        self.continuations += bill.continuations
-        self.tokens += bill.tokens
-        self.fixed_tokens += bill.fixed_tokens
+    def advance(self, cost: LabelCost) -> dict[str, float]:
+        """A policy step is finished, and its labels took so much; gives the ledger's metrics."""
+        self.step += 1
+        self.continuations += cost.continuations
+        self.tokens += cost.tokens
+        self.fixed_tokens += cost.fixed_tokens
+        return self.ledger.finished(self.step)
 
     def save(self, config: Config, parts: Parts) -> Path:
         """Write ``checkpoints/step-N`` under a temporary name, rename it, and delete the oldest ones beyond the limit.
@@ -76,8 +75,7 @@ class Progress:
                 parts.mprm.start("save", (partial / "mprm").absolute()),
             ]
             saving += parts.answers.save(partial)
-            save_buffer(parts.buffer.state(), partial / BUFFER_FILE)
-            parts.held_back.save(partial / HELD_BACK_FILE)
+            parts.lessons.save(partial)
             (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
             for answer in saving:
                 answer.result()
@@ -101,8 +99,7 @@ class Progress:
         """
         newest = checkpoints(folder)[-1].absolute()
         try:
-            parts.buffer.restore(load_buffer(newest / BUFFER_FILE))
-            parts.held_back.load(newest / HELD_BACK_FILE)
+            parts.lessons.load(newest)
             loading = parts.answers.load(newest)
         except ValueError as error:
             raise ConfigError(str(error)) from None
@@ -110,8 +107,7 @@ class Progress:
         state = json.loads((newest / "progress.json").read_text())
         parts.stream.restore(state.pop("stream"))
         parts.watch.restore(state.pop("watch"))
-        if (judge := state.pop("judge")) is not None and parts.judge is not None:
-            parts.judge.restore(judge)
+        parts.labeller.restore(state.pop("judge"))
         for answer in loading:
             answer.result()
         progress = cls(folder, ledger, **state)
@@ -136,5 +132,5 @@ def _controller_state(parts: Parts) -> dict[str, object]:
     return {
         "stream": parts.stream.state(),
         "watch": parts.watch.state(),
-        "judge": parts.judge.state() if parts.judge is not None else None,
+        "judge": parts.labeller.state(),
     }

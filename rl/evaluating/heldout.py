@@ -71,6 +71,11 @@ class Evaluation:
     by_source: dict[str, float]
     steps: ScoredSteps | None
 
+    @property
+    def finding(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The MPRM's scores of the steps (S,), and which of these are wrong (S,)."""
+        return (self.steps.scores, ~self.steps.so_far) if self.steps is not None else None
+
     def metrics(self) -> dict[str, float]:
         """As named scalars for the monitor."""
         values = {

@@ -44,7 +44,8 @@ class Evaluations:
             what = f"held-out evaluation, {settings.prompts * settings.samples:,} answers"
             with self._monitor.waiting(what if step else f"workers start; then {what}"):
                 evaluation = evaluate(self._config, self._parts, step)
-            held_out = self._monitor.evaluation(step, evaluation)
+            held_out = evaluation.metrics()
+            self._monitor.evaluation(step, held_out, evaluation.finding)
         further: dict[str, float] = {}
         if settings.strategies and self._due(settings.strategies_every, step):
             with self._monitor.waiting(f"{settings.strategy_prompts:,} held-out prompts, test-time strategies"):

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rewards.annotation.annotator import Bill
+from rewards.annotation.annotator import LabelCost
 from rewards.annotation.hybrid_labels import Agreement
 from rewards.annotation.judge import Judgement
 from rewards.measuring.by_kind import KINDS, labels_by_kind, scores_by_kind
 from rewards.records import Rollout, StepCounts, StepScores
+from rl.monitoring.report import Offer, StepReport
 from selection.bis import step_statistics
-from selection.buffer import StreamingBuffer
-from selection.candidates import Candidates, gather_candidates
+from selection.candidates import gather_candidates
 
 PACE = ("seconds", "tokens", "flops_utilisation")
 """What the learner says of its step that is not about the policy."""
@@ -45,6 +45,28 @@ class StageClock:
         """``perf/STAGE_seconds`` for each stage, and ``perf/step_seconds`` since the clock was made."""
         stages = {f"perf/{stage}_seconds": seconds for stage, seconds in self._seconds.items()}
         return stages | {"perf/step_seconds": time.perf_counter() - self._start}
+
+
+def step_metrics(report: StepReport) -> dict[str, float]:
+    """All metrics of a policy step, by their full names."""
+    pace, batch, labels, said = report.pace, report.batch, report.labels, report.said
+    tokens = batch.tokens + labels.cost.tokens
+    labelled, counts = [entry.rollout for entry in labels.annotated], [entry.counts for entry in labels.annotated]
+    return (
+        pace.stages
+        | pace_metrics(pace.stages["perf/step_seconds"], said.policy, pace.busy_seconds, pace.engines, tokens)
+        | batch.metrics
+        | reward_metrics(batch.rollouts, report.scores, counts, labels.places)
+        | group("reward", said.answers)
+        | group("reward", {f"model_{name}": value for name, value in said.outcome_model.items()})
+        | said.hacking
+        | labels.judge
+        | annotation_metrics(labels.cost, counts, labelled)
+        | policy_metrics(said.policy)
+        | selection_metrics(report.offer)
+        | group("mprm", said.mprm)
+        | pace.run
+    )
 
 
 def group(name: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -121,21 +143,23 @@ def _score_metrics(
     } | {f"reward/mprm_{kind}": score for kind, score in scores_by_kind(rollouts, scores).items()}
 
 
-def annotation_metrics(bill: Bill, counts: Sequence[StepCounts], rollouts: Sequence[Rollout] = ()) -> dict[str, float]:
+def annotation_metrics(
+    cost: LabelCost, counts: Sequence[StepCounts], rollouts: Sequence[Rollout] = ()
+) -> dict[str, float]:
     """What a step's Monte-Carlo labels cost, and what was got for it; by the kind of step, too, given the rollouts that
     the counts belong to."""
     by_kind: dict[str, float] = {}
     for kind, (labelled, positive) in labels_by_kind(rollouts, counts if rollouts else ()).items():
         by_kind |= {f"annotation/labelled_{kind}": float(labelled), f"annotation/positive_{kind}": positive}
     return by_kind | {
-        "annotation/continuations": float(bill.continuations),
-        "annotation/tokens": float(bill.tokens),
-        "annotation/truncated": bill.truncated / bill.continuations if bill.continuations else float("nan"),
-        "annotation/rounds": float(bill.rounds),
-        "annotation/seconds": bill.seconds,
-        "annotation/saved_continuations": float(bill.saved_continuations),
-        "annotation/saved_tokens": bill.saved_tokens,
-        "annotation/saved_seconds": bill.saved_seconds,
+        "annotation/continuations": float(cost.continuations),
+        "annotation/tokens": float(cost.tokens),
+        "annotation/truncated": cost.truncated / cost.continuations if cost.continuations else float("nan"),
+        "annotation/rounds": float(cost.rounds),
+        "annotation/seconds": cost.seconds,
+        "annotation/saved_continuations": float(cost.saved_continuations),
+        "annotation/saved_tokens": cost.saved_tokens,
+        "annotation/saved_seconds": cost.saved_seconds,
         "annotation/labelled": _mean([bool(entry.sampled.any()) for entry in counts]),
     }
 
@@ -156,19 +180,19 @@ def judge_metrics(judgement: Judgement, agreement: Agreement) -> dict[str, float
     return group("annotation", values)
 
 
-def selection_metrics(candidates: Candidates, scores: np.ndarray, buffer: StreamingBuffer) -> dict[str, float]:
+def selection_metrics(offer: Offer) -> dict[str, float]:
     """What was offered to the buffer, and what it holds now; means over the rollouts with a labelled step."""
-    statistics, kept = step_statistics(candidates), step_statistics(gather_candidates(buffer.kept()))
+    statistics, kept = step_statistics(offer.candidates), step_statistics(gather_candidates(offer.kept))
     labelled, kept_labelled = statistics.labelled > 0, kept.labelled > 0
     return {
-        "selection/seen": float(buffer.seen),
-        "selection/score": _mean(scores[~np.isnan(scores)]),
+        "selection/seen": float(offer.seen),
+        "selection/score": _mean(offer.informative[~np.isnan(offer.informative)]),
         "selection/mixture": _mean(statistics.mixture[labelled]),
         "selection/reliability": _mean(statistics.reliability[labelled]),
         "selection/all_negative": _mean(statistics.all_negative[labelled]),
         "selection/kept_mixture": _mean(kept.mixture[kept_labelled]),
         "selection/kept_reliability": _mean(kept.reliability[kept_labelled]),
-    } | group("selection", buffer.statistics())
+    } | group("selection", offer.buffer)
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

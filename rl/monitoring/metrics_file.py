@@ -1,13 +1,37 @@
-"""What a run has written down in its ``metrics.jsonl``."""
+"""A run's ``metrics.jsonl``: a row of numbers for each policy step and each evaluation, written and read."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rewards.files.whole_file import replacing
 from rl.errors import ConfigError
 from rl.files.run_files import METRICS_FILE
+from rl.monitoring.writer import Writer
+
+
+class MetricsFile(Writer):
+    """Writes the numbers, a line each time.
+
+    Args:
+        run: The run folder.
+        known: The last policy step that is to stay of what is there already; -1 for none.
+        keep_evaluation: Whether the evaluation after that step is to stay, too; see `forget_after`.
+
+    Raises:
+        ConfigError: A line of what is there is broken.
+    """
+
+    def __init__(self, run: Path, known: int, keep_evaluation: bool) -> None:
+        self._path = run / METRICS_FILE
+        forget_after(self._path, known, keep_evaluation)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step} | dict(values)) + "\n")
 
 
 def metric_rows(run: Path) -> list[dict[str, float]]:
@@ -50,3 +74,33 @@ def policy_steps(run: Path) -> list[dict[str, float]]:
 
 def _holds_numbers(row: Any) -> bool:
     return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+
+
+def forget_after(path: Path, step: int, keep_evaluation: bool = True) -> None:
+    """Drop the lines of steps after ``step``: an interrupted run wrote them and its resumption writes them again.
+
+    The evaluation of ``step`` itself may have to go with them: the last one comes after the last checkpoint, all others
+    come before theirs.
+
+    Raises:
+        ConfigError: A line is broken.
+    """
+    if not path.exists():
+        return
+    # A run that was killed may have torn its last line.
+    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    steps = [_step_of(path, number, line) for number, line in enumerate(whole, start=1)]
+    kept = [
+        line
+        for line, of in zip(whole, steps, strict=True)
+        if of < step or (of == step and (keep_evaluation or b'"perf/step_seconds"' in line))
+    ]
+    with replacing(path) as partial:
+        partial.write_bytes(b"".join(kept))
+
+
+def _step_of(path: Path, number: int, line: bytes) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path}:{number}: allowed is an object of numbers with a step") from None

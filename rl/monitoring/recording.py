@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from PIL.Image import Image
 
-from rewards.annotation.annotator import Continuation
 from rewards.files.images import image_digest
 from rewards.files.record_files import SCHEMA, record_row, write_table
 from rewards.files.whole_file import replacing
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
+from rl.monitoring.report import Labels, Offer
 from rl.tasks.task import KnowsSteps, Task
 from selection.rows import identity
 
@@ -58,25 +57,6 @@ STREAM_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Offer:
-    """What a policy step labelled, and how that fared.
-
-    Attributes:
-        places: Where the A labelled rollouts stand among the step's.
-        annotated: They (A).
-        continuations: Of each of them (A): `rewards.annotation.annotator.Annotation.continuations`.
-        informative: The selector's score of each (A,), NaN for none.
-        kept: All that the buffer keeps after the offer.
-    """
-
-    places: Sequence[int]
-    annotated: Sequence[Annotated]
-    continuations: Sequence[Sequence[Sequence[Continuation]]]
-    informative: np.ndarray
-    kept: Sequence[Annotated]
-
-
 class Recording:
     """Writes a run's stream.
 
@@ -95,9 +75,10 @@ class Recording:
         prompts: Sequence[Prompt],
         rollouts: Sequence[Rollout],
         scores: Sequence[StepScores],
+        labels: Labels,
         offer: Offer,
     ) -> None:
-        """Write all rollouts of a policy step, counted from 1.
+        """Write all rollouts of a policy step, counted from 1, and what was made of those that were labelled.
 
         Raises:
             OSError: They cannot be written.
@@ -105,7 +86,7 @@ class Recording:
         rows = self._rows(step, prompts, rollouts, scores)
         kept = {identity(entry) for entry in offer.kept}
         for place, entry, continuations, informative in zip(
-            offer.places, offer.annotated, offer.continuations, offer.informative.tolist(), strict=True
+            labels.places, labels.annotated, labels.continuations, offer.informative.tolist(), strict=True
         ):
             rows[place] |= record_row(entry) | {
                 "annotated": True,

@@ -26,18 +26,18 @@ def summary_lines(folder: Path, summary: dict[str, Any], sieve: str) -> list[str
         summary: What the run wrote as ``summary.json``.
         sieve: How the user can type the command.
     """
-    policy, mprm, bill = summary["policy"], summary["mprm"], summary["annotation"]
+    policy, mprm, labels = summary["policy"], summary["mprm"], summary["annotation"]
     start, end = policy["accuracy_start"], policy["accuracy_end"]
-    saved = beside_fixed(bill["tokens"], bill["fixed_tokens"])
+    saved = beside_fixed(labels["tokens"], labels["fixed_tokens"])
     lines = ["", f"policy   held-out accuracy {start:.3f} -> {end:.3f} ({100 * (end - start):+.1f} points)"]
     if mprm["auc_end"] is not None:
         lines += [
             f"MPRM     AUC within a step kind {mprm['auc_start']:.3f} -> {mprm['auc_end']:.3f} (0.5 is chance)",
             f"         over all steps {mprm['auc_plain_end']:.3f}; step index alone {mprm['auc_index_only_end']:.3f}",
         ]
-    if bill["continuations"]:
+    if labels["continuations"]:
         lines.append(
-            f"labels   {bill['continuations']:,} continuations, {bill['tokens']:,} tokens{saved}; "
+            f"labels   {labels['continuations']:,} continuations, {labels['tokens']:,} tokens{saved}; "
             f"the buffer keeps {summary['selection']['kept']:,} of {summary['selection']['seen']:,} annotated rollouts"
         )
     lines.append(f"took     {summary['wall_seconds'] / 60:.1f} minutes, {summary['peak_memory_gib']:.1f} GiB at most")

@@ -27,7 +27,7 @@ from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
 from rl.reward_models.mprm import make_runtime
-from rl.workers.pending import Pending
+from rl.workers.pending import Pending, Ready
 from rl.workers.worker import Worker
 
 
@@ -112,19 +112,14 @@ class AnswerRewards:
         self._config, self._settings, self.model = config, config.outcome_model, model
         self._recent = RecentPreferences(self._settings.capacity)
 
-    def judge(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> Pending[np.ndarray] | None:
-        """Begin scoring the answers, where their reward needs it."""
-        if self.model is None or self._settings.reward == "rule":
-            return None
-        return self.model.start("score", prompts, rollouts)
-
     def rewarded(
-        self, rollouts: Sequence[Rollout], scores: Pending[np.ndarray] | None
+        self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]
     ) -> tuple[list[Rollout], dict[str, float]]:
-        """The rollouts with their reward in place of the verifier's verdict, as credit rules see them, and metrics."""
-        if scores is None:
+        """The rollouts with their reward in place of the verifier's verdict, as credit rules see them, and metrics;
+        waits for the model where the reward needs it."""
+        if self.model is None or self._settings.reward == "rule":
             return list(rollouts), {}
-        said = scores.result()
+        said: np.ndarray = self.model.call("score", prompts, rollouts)
         rewards = outcome_rewards(rollouts, self._settings.reward, said)
         right = np.array([rollout.outcome > 0 for rollout in rollouts])
         metrics = {"model": float(said.mean()), "answers": float(rewards.mean())}
@@ -132,16 +127,14 @@ class AnswerRewards:
             metrics["model_gap"] = float(said[right].mean() - said[~right].mean())
         return [replace(rollout, outcome=float(r)) for rollout, r in zip(rollouts, rewards, strict=True)], metrics
 
-    def teach(
-        self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]
-    ) -> Pending[dict[str, float]] | None:
+    def teach(self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> Pending[dict[str, float]]:
         """Keep pairs of right and wrong siblings; every few steps, begin an update from the recent ones."""
         if self.model is None or not self._settings.harvest:
-            return None
+            return Ready({})
         generator = np.random.default_rng(derive_seed(self._config.seed, "preferences", step))
         self._recent.add(harvest(prompts, rollouts, self._settings.pairs_per_group, generator))
         if (step + 1) % self._settings.every or not len(self._recent):
-            return None
+            return Ready({})
         return self.model.start("train", self._recent.draw(self._settings.lesson_size, generator))
 
     def save(self, folder: Path) -> list[Pending[None]]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rl.config import Config
+from rl.monitoring.report import Delivery
 from rl.rollouts.groups import Group, Round
 from rl.rollouts.making import check_readable
 from rl.rollouts.staleness import StalenessGate
@@ -17,7 +18,7 @@ from rl.workers.pending import Pending
 
 
 class Engines(Protocol):
-    """What the stream needs of `rl.workers.engine_pool.EnginePool`."""
+    """What the stream, and whoever labels, need of `rl.workers.engine_pool.EnginePool`."""
 
     def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
         """Begin to answer the requests, behind everything that was asked for before."""
@@ -26,23 +27,6 @@ class Engines(Protocol):
 
 MakeGroup = Callable[[Prompt, Sequence[Completion], int], list[Rollout]]
 """From a prompt, the finished answers to it and the group's number to records; see `rl.rollouts.making.make_group`."""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What one policy step trains on.
-
-    Attributes:
-        prompts: Of each rollout.
-        rollouts: Group by group.
-        metrics: What there is to say about them, under full names.
-        tokens: Tokens that the engines wrote since the last delivery.
-    """
-
-    prompts: list[Prompt]
-    rollouts: list[Rollout]
-    metrics: dict[str, float]
-    tokens: int
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
@@ -25,3 +25,11 @@ class Ready(Generic[Result]):
 
     def result(self) -> Result:
         return self.answer
+
+
+class Starts(Protocol):
+    """Who begins work when asked: a worker, several ranks as one, or what answers in their place."""
+
+    def start(self, method: str, *arguments: Any) -> Pending[Any]:
+        """Begin ``method(*arguments)``; see `rl.workers.worker.Worker.start`."""
+        ...

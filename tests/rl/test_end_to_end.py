@@ -144,12 +144,12 @@ def test_a_replay_under_the_runs_own_settings_keeps_what_the_run_kept(
     for step in stream.steps:
         rollouts = stream.step(step)
         learning.offer(recorded_labels(rollouts), step)
-        kept = {identity(entry) for entry in learning.buffer.kept()}
+        kept = {identity(entry) for entry in learning.lessons.buffer.kept()}
         assert [rollout.annotated and identity(rollout.entry) in kept for rollout in rollouts] == [
             rollout.kept for rollout in rollouts
         ]
-    assert 0 < len(learning.buffer) == metrics(run)[4]["selection/size"]
-    assert len(learning.held_back) > 0, "the guard takes its share first"
+    assert 0 < len(learning.lessons.buffer) == metrics(run)[4]["selection/size"]
+    assert len(learning.lessons.held_back) > 0, "the guard takes its share first"
 
 
 def test_tensorboard_shows_every_stage_and_some_rollouts(
@@ -191,8 +191,8 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
     options += ["learner.dynamic_sampling=refill", "learner.truncated=penalise", "learner.credit=monte_carlo"]
     process = sieve("train", SMOKE, f"output_dir={run}", *options)
     assert process.returncode == 0, process.stderr
-    bill = json.loads((run / "summary.json").read_text())["annotation"]
-    assert bill["fixed_tokens"] == bill["tokens"], "the fixed budget, and nothing shared"
+    cost = json.loads((run / "summary.json").read_text())["annotation"]
+    assert cost["fixed_tokens"] == cost["tokens"], "the fixed budget, and nothing shared"
     found = metrics(run, timed=True)
     steps = [found[step] for step in (1, 2, 3, 4)]
     assert sum(values["perf/rounds"] for values in steps) > 4

@@ -49,7 +49,7 @@ def recorded_labels(rollouts: Sequence[RecordedRollout]) -> Labelled:
 class Relabelling:
     """Labels rollouts anew under the budget of ``annotation``, each policy step for as many continuation tokens.
 
-    A step's rollouts are looked at in random order, as many of them as the tokens pay for: the most whose bill is
+    A step's rollouts are looked at in random order, as many of them as the tokens pay for: the most whose cost is
     within the allowance, found by bisection. What is left goes to the next step. So all budgets spend the same, evenly
     over the stream, and differ in how many rollouts they look at and in how well they know each.
 
@@ -125,7 +125,7 @@ class Relabelling:
             Annotated(rollout.entry.prompt, rollout.entry.rollout, counts)
             for rollout, counts in zip(chosen, annotation.counts(), strict=True)
         ]
-        return Labelled(chosen, entries, annotation.bill().tokens)
+        return Labelled(chosen, entries, annotation.cost().tokens)
 
     @staticmethod
     def _answer(rollout: RecordedRollout, step: int, before: int, wanted: int) -> Sequence[Continuation]:

@@ -109,7 +109,7 @@ def test_each_step_gets_the_verdicts_of_its_own_continuations() -> None:
 
 
 def test_continuations_that_are_judged_already_count_the_same() -> None:
-    """What was sampled of each step, handed in again round by round, makes the same counts for the same bill."""
+    """What was sampled of each step, handed in again round by round, makes the same counts for the same cost."""
     rollouts = [a_rollout([1, 1, 1], prompt="a"), a_rollout([], prompt="b", tail=2), a_rollout([1, 2], prompt="a")]
     budget = make_budget("sequential", 8, share_prefixes=True)
     first = finish(annotation_of(rollouts, budget), SimulatedEngine(by_length, truncated=0.1, version=3))
@@ -124,7 +124,7 @@ def test_continuations_that_are_judged_already_count_the_same() -> None:
             asked[place, step] += request.n
             answers.append(known[place][step][before : before + request.n])
         again.count(answers)
-    assert found(again) == found(first) and again.bill() == first.bill()
+    assert found(again) == found(first) and again.cost() == first.cost()
     assert again.continuations() == known and {sample.policy_version for sample in known[0][0]} == {3}
 
 
@@ -150,7 +150,7 @@ def test_continuations_that_were_cut_off_are_in_neither_count() -> None:
     annotation.requests()
     annotation.receive([[right, cut_right, wrong], [cut, cut_right, cut], [cut, wrong, cut]])
     assert found(annotation) == [([1, 0, 0], [2, 0, 1])]  # nothing finished: missing, not wrong
-    assert annotation.bill().truncated == 6
+    assert annotation.cost().truncated == 6
 
 
 @pytest.mark.parametrize("name", ["fixed", "first_success", "sequential", "triage"])
@@ -160,8 +160,8 @@ def test_steps_whose_continuations_never_finish_end_as_missing(name: str, first_
     engine = SimulatedEngine(lambda request: 1.0, truncated=1.0)
     annotation = finish(annotation_of([a_rollout([1, 2, 1])], budget), engine)
     assert found(annotation) == [([0, 0, 0], [0, 0, 0])]
-    bill = annotation.bill()
-    assert bill.truncated == bill.continuations == 24
+    cost = annotation.cost()
+    assert cost.truncated == cost.continuations == 24
 
 
 def test_the_version_is_that_of_the_oldest_weights_or_of_the_rollout() -> None:
@@ -180,9 +180,9 @@ def test_nothing_to_annotate_is_no_error() -> None:
         annotation = annotation_of(rollouts, make_budget("fixed", 4, share_prefixes=True))
         assert annotation.requests() == []
         assert [counts.sampled.tolist() for counts in annotation.counts()] == [[] for _ in rollouts]
-        bill = annotation.bill(1.0)
-        assert (bill.continuations, bill.rounds, bill.saved_continuations, bill.saved_tokens) == (0, 0, 0, 0)
-        assert np.isnan(bill.saved_seconds)
+        cost = annotation.cost(1.0)
+        assert (cost.continuations, cost.rounds, cost.saved_continuations, cost.saved_tokens) == (0, 0, 0, 0)
+        assert np.isnan(cost.saved_seconds)
 
 
 def test_rollouts_without_their_prompt_and_answers_without_their_request_are_refused() -> None:
@@ -223,7 +223,7 @@ def test_triage_probes_all_and_labels_the_best_of_each_source() -> None:
     assert annotation.chosen.tolist() == [False, True, True, False, True, False, False, False]
     expected = [([8, 8], [8, 8]) if chosen else ([0, 0], [0, 0]) for chosen in annotation.chosen]
     assert found(annotation) == expected
-    assert annotation.bill().continuations == 16 * 3 + 6 * 5
+    assert annotation.cost().continuations == 16 * 3 + 6 * 5
 
 
 def test_triage_without_a_probe_chooses_at_once_and_labels_by_any_policy() -> None:
@@ -238,7 +238,7 @@ def test_triage_without_a_probe_chooses_at_once_and_labels_by_any_policy() -> No
     assert len(engine.rounds) == 1
 
 
-# The bill
+# The cost
 
 
 def test_the_bill_adds_up() -> None:
@@ -251,19 +251,19 @@ def test_the_bill_adds_up() -> None:
     annotation.requests()
     annotation.receive([[a_completion(WRONG), a_completion((5, 1, 3))]])
     assert annotation.requests() == []
-    bill = annotation.bill(seconds=2.0)
-    assert (bill.continuations, bill.tokens, bill.truncated, bill.rounds) == (4, 3 + 2 + 2 + 3, 1, 3)
+    cost = annotation.cost(seconds=2.0)
+    assert (cost.continuations, cost.tokens, cost.truncated, cost.rounds) == (4, 3 + 2 + 2 + 3, 1, 3)
     # Step 1 was sampled, 2.5 tokens in the mean; of step 2 only the rollout's own rest is known, 4 tokens.
-    assert (bill.fixed_continuations, bill.fixed_tokens) == (8, 4 * 2.5 + 4 * 4)
-    assert (bill.saved_continuations, bill.saved_tokens) == (4, 16)
-    assert bill.saved_seconds == pytest.approx(2.0 * 16 / 10)
+    assert (cost.fixed_continuations, cost.fixed_tokens) == (8, 4 * 2.5 + 4 * 4)
+    assert (cost.saved_continuations, cost.saved_tokens) == (4, 16)
+    assert cost.saved_seconds == pytest.approx(2.0 * 16 / 10)
 
 
 def test_fixed_saves_nothing_against_itself() -> None:
     rollouts = [a_rollout([1, 2, 1]), a_rollout([3], group=1)]
-    bill = finish(annotation_of(rollouts, make_budget("fixed", 7)), SimulatedEngine(by_length)).bill(3.0)
-    assert (bill.saved_continuations, bill.saved_tokens, bill.saved_seconds) == (0, 0, 0)
-    assert (bill.continuations, bill.tokens, bill.rounds) == (28, 56, 1)
+    cost = finish(annotation_of(rollouts, make_budget("fixed", 7)), SimulatedEngine(by_length)).cost(3.0)
+    assert (cost.saved_continuations, cost.saved_tokens, cost.saved_seconds) == (0, 0, 0)
+    assert (cost.continuations, cost.tokens, cost.rounds) == (28, 56, 1)
 
 
 # Everything at once
@@ -306,8 +306,8 @@ def test_any_budget_ends_within_its_limits(
     annotation = finish(annotation_of(rollouts, budget), engine)
     places = len({tuple(r.token_ids[: s.end]) for r in rollouts for s in r.steps})
     steps = sum(len(rollout.steps) for rollout in rollouts)
-    bill = annotation.bill()
-    assert bill.continuations <= most * (places if share else steps)
+    cost = annotation.cost()
+    assert cost.continuations <= most * (places if share else steps)
     for rollout, counts in zip(rollouts, annotation.counts(), strict=True):
         assert len(counts.correct) == len(counts.sampled) == len(rollout.steps)
         assert ((counts.correct >= 0) & (counts.correct <= counts.sampled)).all()

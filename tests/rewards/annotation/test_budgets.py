@@ -63,8 +63,8 @@ def mean_samples(rate: float, most: int) -> float:
     rollouts = [a_rollout([1], group=i) for i in range(4000)]
     prompts = [a_prompt()] * len(rollouts)
     annotation = Annotation(rollouts, prompts, make_budget("first_success", most), decode, exact, 0)
-    bill = finish(annotation, SimulatedEngine(lambda request: rate)).bill()
-    return bill.continuations / len(rollouts)
+    cost = finish(annotation, SimulatedEngine(lambda request: rate)).cost()
+    return cost.continuations / len(rollouts)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.86])

@@ -22,8 +22,8 @@ def test_equal_prefixes_of_a_group_are_sampled_once_and_count_for_all() -> None:
     assert [request.prefix for request in engine.rounds[0]] == [(4,), (4, 5), (4, 6), (4, 6, 7), (4,)]
     one, two, other = annotation.counts()
     assert one.correct[0] == two.correct[0] != other.correct[0]
-    assert annotation.bill().continuations == 5 * 1000
-    assert annotation.bill().fixed_continuations == 6 * 1000
+    assert annotation.cost().continuations == 5 * 1000
+    assert annotation.cost().fixed_continuations == 6 * 1000
 
 
 def test_an_outcome_counts_at_its_own_prefixes_with_its_weight() -> None:

@@ -17,7 +17,7 @@ from rl.config import load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.monitoring.monitor import _forget_after
+from rl.monitoring.metrics_file import forget_after
 from tests.fixtures.runs import SMOKE
 
 
@@ -167,5 +167,5 @@ def test_a_damaged_line_of_metrics_is_named_and_nothing_is_lost(line: bytes, tmp
     content = b'{"step": 1}\n' + line + b'{"step": 2}\n'
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"metrics.jsonl:2: allowed is an object of numbers"):
-        _forget_after(path, 1)
+        forget_after(path, 1)
     assert path.read_bytes() == content

@@ -17,10 +17,8 @@ from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.recovery import recovering
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError, WorkerError
-from rl.files.named_checkpoint import make_encoder
 from rl.files.run_files import METRICS_FILE
-from rl.monitoring.console import Console
-from rl.monitoring.monitor import Monitor
+from rl.monitoring.monitor import open_writers
 from rl.tasks.making import make_task
 from rl.workers.worker import Worker
 
@@ -102,13 +100,18 @@ def test_the_ledger_goes_on_in_the_next_attempt(tmp_path: Path) -> None:
         Ledger.open(tmp_path)
 
 
+def open_and_close(config: Config, run: Path, step: int | None) -> None:
+    for writer in open_writers(config, run, make_task(config), step):
+        writer.close()
+
+
 def test_a_run_that_begins_anew_has_every_line_once(tmp_path: Path) -> None:
     """The last one was torn when the run was killed."""
     config = Config()
     lines = "".join(json.dumps({"step": step}) + "\n" for step in (0, 1, 2, 3))
     for step, kept in ((2, [0, 1, 2]), (0, [0]), (None, [])):
         (tmp_path / METRICS_FILE).write_text(lines + '{"step": 4, "rew')
-        Monitor(tmp_path, config, make_encoder(config), make_task(config), Console(), step).close()
+        open_and_close(config, tmp_path, step)
         assert [json.loads(line)["step"] for line in (tmp_path / METRICS_FILE).read_text().splitlines()] == kept
 
 
@@ -118,7 +121,7 @@ def test_the_last_evaluation_is_there_once(tmp_path: Path) -> None:
     written = [(1, "perf/step_seconds"), (1, "policy/accuracy"), (2, "perf/step_seconds"), (2, "policy/accuracy")]
     lines = [json.dumps({"step": step, name: 0.5}) + "\n" for step, name in written]
     (tmp_path / METRICS_FILE).write_text("".join(lines))
-    Monitor(tmp_path, config, make_encoder(config), make_task(config), Console(), 2).close()
+    open_and_close(config, tmp_path, 2)
     assert (tmp_path / METRICS_FILE).read_text() == "".join(lines[:3])
 
 

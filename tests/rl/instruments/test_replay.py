@@ -99,7 +99,7 @@ def test_the_frozen_corpus_is_selected_as_published(run: Path) -> None:
         members = [entry for entry in corpus.entries if entry.rollout.source == source]
         scores = [bis_of(entry) for entry in members]
         published |= {identity(members[place]) for place in top(np.array(scores), 0.2)}
-    assert {identity(entry) for entry in learning.buffer.kept()} == published
+    assert {identity(entry) for entry in learning.lessons.buffer.kept()} == published
 
 
 def bis_of(entry: Annotated) -> float:

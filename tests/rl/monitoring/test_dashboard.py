@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rewards.measuring.bootstrap import Interval
 from rewards.models.encoding import Encoder
-from rewards.records import Annotated, Prompt, Rollout, StepScores
+from rewards.records import StepScores
 from rl.config import Config
 from rl.evaluating.heldout import Evaluation, ScoredSteps
 from rl.files.named_checkpoint import make_encoder
@@ -23,11 +23,11 @@ from rl.monitoring.console import Console
 from rl.monitoring.dashboard import METRICS as HEADLINES
 from rl.monitoring.dashboard import SETTINGS, dashboard_layout, write_hyperparameters
 from rl.monitoring.metric_table import METRICS
-from rl.monitoring.monitor import Monitor
-from rl.monitoring.recording import Offer
+from rl.monitoring.monitor import Monitor, open_writers
+from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import SHOWN, choose_shown, monte_carlo_labels
 from rl.tasks.grid import GridTask
-from tests.fixtures.builders import a_prompt, a_rollout, some_counts
+from tests.fixtures.builders import a_prompt, a_report, a_rollout, some_counts
 
 NO_MPRM = {"mprm": {"enabled": False}, "annotation": {"share": 0}, "learner": {"credit": "outcome"}}
 EVERYTHING = {
@@ -45,7 +45,7 @@ def some_scores(*scores: float) -> StepScores:
     return StepScores(np.array(scores), mprm_version=1)
 
 
-def a_step(groups: int = 6) -> tuple[list[Prompt], list[Rollout], list[StepScores], Offer]:
+def a_step(groups: int = 6) -> StepReport:
     """Two rollouts of two steps in each group; of the last two groups, the second one is labelled, and one is kept."""
     places = range(2 * groups)
     prompts = [a_prompt(f"prompt {place // 2}") for place in places]
@@ -53,9 +53,7 @@ def a_step(groups: int = 6) -> tuple[list[Prompt], list[Rollout], list[StepScore
         a_rollout(prompt=prompts[p].id, group=p // 2, tokens=range(p, p + 5), outcome=float(p % 2)) for p in places
     ]
     scores = [some_scores(0.25, 0.01 * place) for place in places]
-    labelled = [2 * groups - 3, 2 * groups - 1]
-    annotated = [Annotated(prompts[p], rollouts[p], some_counts([3, 0], [4, 4])) for p in labelled]
-    return prompts, rollouts, scores, Offer(labelled, annotated, [], np.zeros(2), annotated[1:])
+    return a_report(prompts, rollouts, scores, [2 * groups - 3, 2 * groups - 1], [2 * groups - 1])
 
 
 def read(run: Path) -> EventAccumulator:
@@ -80,8 +78,9 @@ def test_every_chart_shows_metrics_that_exist(values: dict[str, dict[str, object
 
 
 def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:
-    prompts, rollouts, scores, offer = a_step()
-    shown = choose_shown(prompts, rollouts, scores, offer, lambda tokens: f" step {tokens[0]}\n")
+    report = a_step()
+    prompts, rollouts = report.batch.prompts, report.batch.rollouts
+    shown = choose_shown(report, lambda tokens: f" step {tokens[0]}\n")
     assert len(shown) == SHOWN
     assert [entry.rollout for entry in shown] == [rollouts[place] for place in (9, 11, 0, 2)]
     assert [entry.counts is not None for entry in shown] == [True, True, False, False]
@@ -91,14 +90,15 @@ def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:
 
 
 def test_monte_carlo_labels_are_those_of_labelled_steps() -> None:
-    _, rollouts, scores, offer = a_step()
-    found, wrong = monte_carlo_labels(scores, offer)
+    report = a_step()
+    scores, labels = report.scores, report.labels
+    found, wrong = monte_carlo_labels(scores, labels)
     assert found.tolist() == [0.25, 0.09, 0.25, 0.11] and wrong.tolist() == [False, True, False, True]
-    missing = dataclasses.replace(offer.annotated[0], counts=some_counts([0, 1], [0, 4]))
-    found, wrong = monte_carlo_labels(scores, dataclasses.replace(offer, annotated=[missing, offer.annotated[1]]))
+    missing = dataclasses.replace(labels.annotated[0], counts=some_counts([0, 1], [0, 4]))
+    found, wrong = monte_carlo_labels(scores, dataclasses.replace(labels, annotated=[missing, labels.annotated[1]]))
     assert found.tolist() == [0.09, 0.25, 0.11] and wrong.tolist() == [False, False, True]
-    without = [some_scores()] * len(rollouts)
-    assert [len(values) for values in monte_carlo_labels(without, offer)] == [0, 0]
+    without = [some_scores()] * len(scores)
+    assert [len(values) for values in monte_carlo_labels(without, labels)] == [0, 0]
 
 
 def test_settings_are_there_once_and_are_the_newest(tmp_path: Path) -> None:
@@ -112,26 +112,33 @@ def test_settings_are_there_once_and_are_the_newest(tmp_path: Path) -> None:
     assert set(HEADLINES) <= set(METRICS)
 
 
+def with_loss(loss: float) -> StepReport:
+    """`a_step`, in which the MPRM learns."""
+    report = a_step()
+    return dataclasses.replace(report, said=dataclasses.replace(report.said, mprm={"loss": loss}))
+
+
 def test_a_run_fills_the_dashboard_and_a_resumed_one_goes_on(tmp_path: Path, encoder: Encoder) -> None:
     def monitor(step: int | None) -> Monitor:
-        return Monitor(tmp_path, Config(steps=3), encoder, GridTask(), Console(), step)
+        config = Config(steps=3)
+        return Monitor(config, encoder, Console(), open_writers(config, tmp_path, GridTask(), step))
 
     steps = ScoredSteps(
         np.array([0.9, 0.2, 0.8, 0.3]), np.array([True, False, True, False]), np.ones(4, bool), ["a"] * 4, [""] * 4
     )
     evaluation = Evaluation(Interval(0.5, 0.4, 0.6), {"total": 0.5}, steps)
     first = monitor(None)
-    metrics = first.evaluation(0, evaluation)
+    metrics = evaluation.metrics()
     assert metrics["policy/accuracy_low"] == 0.4 and metrics["mprm/auc_within_kind"] == 1
+    first.evaluation(0, metrics, evaluation.finding)
     for step in (1, 2):
-        first.step(step, {"reward/outcome": 0.1 * step})
-        first.rollouts(step, *a_step())
+        first.step(step, with_loss(0.1 * step))
     first.close()
     second = monitor(1)
-    second.step(2, {"reward/outcome": 0.7})
+    second.step(2, with_loss(0.7))
     second.close()
     events = read(tmp_path)
-    assert [event.value for event in events.Scalars("reward/outcome")] == pytest.approx([0.1, 0.7])
+    assert [event.value for event in events.Scalars("mprm/loss")] == pytest.approx([0.1, 0.7])
     assert [tag for tag in events.Tags()["images"]] == [f"rollouts/{slot}" for slot in range(SHOWN)]
     (right,) = events.Histograms("mprm/scores_of_right_rollouts")
     assert right.step == 1 and right.histogram_value.num == 12

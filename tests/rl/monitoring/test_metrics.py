@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import rl
-from rewards.annotation.annotator import Bill
+from rewards.annotation.annotator import LabelCost
 from rewards.records import Annotated, Rollout, StepScores
+from rl.config import Config
 from rl.monitoring import metric_table, metrics
 from rl.monitoring.metric_table import METRICS
 from rl.monitoring.metrics import (
@@ -26,13 +27,12 @@ from rl.monitoring.metrics import (
     policy_metrics,
     reward_metrics,
     selection_metrics,
+    step_metrics,
 )
-from selection.buffer import StreamingBuffer
-from selection.candidates import gather_candidates
-from selection.config import SelectionConfig
-from selection.selectors import make_selector
+from rl.reward_models.lessons import Lessons
 from tests.fixtures.builders import (
     a_prompt,
+    a_report,
     a_rollout,
     an_annotated,
     some_counts,
@@ -119,11 +119,13 @@ def test_without_a_score_nothing_is_said_of_scores(rollout: Rollout) -> None:
     assert found["reward/steps"] == len(rollout.steps) and not [name for name in found if "mprm" in name]
 
 
-A_BILL = Bill(continuations=4, tokens=6, truncated=1, rounds=2, seconds=3.0, fixed_continuations=16, fixed_tokens=30.0)
+A_COST = LabelCost(
+    continuations=4, tokens=6, truncated=1, rounds=2, seconds=3.0, fixed_continuations=16, fixed_tokens=30.0
+)
 
 
 def test_annotation_metrics_worked_by_hand() -> None:
-    assert annotation_metrics(A_BILL, [some_counts([1, 0]), some_counts([0, 0], 0)]) == {
+    assert annotation_metrics(A_COST, [some_counts([1, 0]), some_counts([0, 0], 0)]) == {
         "annotation/continuations": 4.0,
         "annotation/tokens": 6.0,
         "annotation/truncated": 0.25,
@@ -134,7 +136,7 @@ def test_annotation_metrics_worked_by_hand() -> None:
         "annotation/saved_seconds": 12.0,
         "annotation/labelled": 0.5,
     }
-    assert isnan(annotation_metrics(replace(A_BILL, continuations=0), [])["annotation/truncated"])
+    assert isnan(annotation_metrics(replace(A_COST, continuations=0), [])["annotation/truncated"])
 
 
 def test_steps_with_kinds_are_reported_by_kind() -> None:
@@ -145,7 +147,7 @@ def test_steps_with_kinds_are_reported_by_kind() -> None:
     rewards = reward_metrics(rollouts, [scored(0.9), scored(0.2, 0.6, 0.5)], [], [])
     assert rewards["reward/mprm_perception"] == pytest.approx(0.4)
     assert rewards["reward/mprm_reasoning"] == 0.5
-    labels = annotation_metrics(A_BILL, [some_counts([1]), some_counts([3, 0, 0], [8, 8, 0])], rollouts)
+    labels = annotation_metrics(A_COST, [some_counts([1]), some_counts([3, 0, 0], [8, 8, 0])], rollouts)
     by_kind = {name: value for name, value in labels.items() if name.endswith(("_perception", "_reasoning"))}
     assert by_kind == {"annotation/labelled_perception": 2.0, "annotation/positive_perception": 0.5}
     assert set(by_kind) < set(METRICS)
@@ -157,11 +159,9 @@ def test_selection_metrics_worked_by_hand() -> None:
         Annotated(a_prompt(), a_rollout([1, 1], tokens=[place]), some_counts(correct, sampled))
         for place, (correct, sampled) in enumerate((([4, 0], 8), ([0, 0], 8), ([2, 2], 8), ([0, 0], 0)))
     ]
-    candidates = gather_candidates(batch)
-    scores = make_selector("bis", SelectionConfig(alpha=1))(candidates)
-    buffer = StreamingBuffer(SelectionConfig(keep_ratio=0.7, capacity=10, max_all_negative=1), seed=0)
-    buffer.offer(batch, scores)
-    assert selection_metrics(candidates, scores, buffer) == {
+    selection = {"selector": "bis", "alpha": 1, "keep_ratio": 0.7, "capacity": 10}
+    lessons = Lessons(Config.model_validate({"selection": selection}))
+    assert selection_metrics(lessons.offer(0, batch, None, None)) == {
         "selection/seen": 4.0,
         "selection/score": pytest.approx((0.625 + 1.0 + 0.25) / 3),
         "selection/mixture": pytest.approx(0.25 / 3),
@@ -175,6 +175,11 @@ def test_selection_metrics_worked_by_hand() -> None:
         "selection/age": 0.0,
         "selection/kept_all_negative": 0.5,
         "selection/share/total": 1.0,
+        "selection/kept": 0.5,
+        "selection/left/all_negative": 0.0,
+        "selection/left/capacity": 0.0,
+        "selection/left/outranked": 0.0,
+        "selection/left/replaced": 0.0,
     }
 
 
@@ -198,6 +203,31 @@ def test_pace_worked_by_hand() -> None:
     assert policy_metrics(SAID) == {"policy/loss": 0.5}
 
 
+def test_a_report_becomes_metrics_each_where_it_belongs() -> None:
+    prompts, rollouts = [a_prompt("a"), a_prompt("b")], [a_rollout(prompt="a"), a_rollout(prompt="b", outcome=0.0)]
+    report = a_report(prompts, rollouts, [scored(0.75, 0.5), scored(0.25, 0.25)], labelled=[1], kept=[1])
+    said = replace(
+        report.said,
+        policy=SAID,
+        mprm={"loss": 0.25},
+        outcome_model={"loss": 0.125},
+        answers={"model": 0.75},
+        hacking={"reward/hacking_gap": 0.5},
+    )
+    labels = replace(report.labels, cost=A_COST, judge={"annotation/judged": 1.0})
+    made = step_metrics(replace(report, said=said, labels=labels))
+    assert made["perf/tokens_per_second"] == 100 + 6, "sampled for rollouts and for labels"
+    assert (made["perf/engine_idle"], made["perf/learner_seconds"], made["perf/wall_seconds"]) == (0.5, 2.0, 60.0)
+    assert (made["policy/loss"], made["mprm/loss"], made["reward/model_loss"]) == (0.5, 0.25, 0.125)
+    assert (made["reward/model"], made["reward/hacking_gap"], made["reward/groups"]) == (0.75, 0.5, 1.0)
+    assert made["reward/mprm_error"] == pytest.approx((0.75 + 0.25) / 2), "labels 1 and 0 of the second rollout"
+    assert made["annotation/labelled"] == made["annotation/judged"] == 1.0 and made["annotation/tokens"] == 6.0
+    assert made["selection/kept_mixture"] == 0.25
+    order = list(dict.fromkeys(name.partition("/")[0] for name in made))
+    assert order == ["perf", "reward", "annotation", "policy", "selection", "mprm"]
+    assert list(made)[-1] == "perf/wall_seconds"
+
+
 def test_every_documented_metric_is_there_once_and_fully() -> None:
     (table,) = (
         node.value
@@ -214,13 +244,11 @@ def test_every_documented_metric_is_there_once_and_fully() -> None:
 
 
 def test_every_metric_that_is_made_is_documented() -> None:
-    buffer = StreamingBuffer(SelectionConfig(keep_ratio=1.0, capacity=4, max_all_negative=1), seed=0)
-    batch, scores = [an_annotated([1, 0])], np.ones(1)
+    lessons = Lessons(Config())
     made = {
         *reward_metrics([a_rollout([1])], [scored(0.5)], [], []),
-        *annotation_metrics(A_BILL, []),
-        *group("selection", buffer.offer(batch, scores)),
-        *selection_metrics(gather_candidates(batch), scores, buffer),
+        *annotation_metrics(A_COST, []),
+        *selection_metrics(lessons.offer(0, [an_annotated([1, 0])], None, None)),
         *pace_metrics(5.0, SAID, 8.0, 2, 250),
         *policy_metrics(SAID),
     }

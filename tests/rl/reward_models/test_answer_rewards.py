@@ -44,13 +44,6 @@ def configured(**changes: Any) -> Config:
     return Config.model_validate({"outcome_model": SETTINGS | changes})
 
 
-Scored = tuple[list[Rollout], dict[str, float]]
-
-
-def rewarded(answers: AnswerRewards, prompts: list[Prompt], rollouts: list[Rollout]) -> Scored:
-    return answers.rewarded(rollouts, answers.judge(prompts, rollouts))
-
-
 @pytest.mark.slow
 def test_it_learns_from_siblings_and_goes_on_as_if_never_stopped(
     sampled: tuple[list[Prompt], list[Rollout]], cluster: None, tmp_path: Path
@@ -58,15 +51,13 @@ def test_it_learns_from_siblings_and_goes_on_as_if_never_stopped(
     prompts, rollouts = sampled
     config = configured(reward="hybrid")
     answers = AnswerRewards(config, start_outcome_model(config))
-    worth, metrics = rewarded(answers, prompts, rollouts)
+    worth, metrics = answers.rewarded(prompts, rollouts)
     assert [entry.outcome for entry in worth] == [1.0, 0.5] * 8, "it knows nothing yet"
     assert metrics == {"model": 0.5, "answers": 0.75, "model_gap": 0.0}
-    assert answers.teach(0, prompts[:10], rollouts[:10]) is None, "every second step"
-    lesson = answers.teach(1, prompts, rollouts)
-    assert lesson is not None
-    report = lesson.result()
+    assert answers.teach(0, prompts[:10], rollouts[:10]).result() == {}, "every second step"
+    report = answers.teach(1, prompts, rollouts).result()
     assert report["loss"] == pytest.approx(np.log(2), abs=0.2) and report["skipped"] == 0
-    worth, metrics = rewarded(answers, prompts, rollouts)
+    worth, metrics = answers.rewarded(prompts, rollouts)
     model = [entry.outcome for entry in worth[1::2]]
     assert {entry.outcome for entry in worth[::2]} == {1.0} and all(0 < score < 1 and score != 0.5 for score in model)
     assert [replace(entry, outcome=rollout.outcome) for entry, rollout in zip(worth, rollouts, strict=True)] == rollouts
@@ -76,9 +67,8 @@ def test_it_learns_from_siblings_and_goes_on_as_if_never_stopped(
     for answer in again.load(tmp_path):
         answer.result()
     lessons = [each.teach(3, prompts, rollouts) for each in (answers, again)]
-    assert lessons[0] is not None and lessons[1] is not None
-    assert lessons[0].result() == lessons[1].result()
-    assert rewarded(answers, prompts, rollouts) == rewarded(again, prompts, rollouts)
+    assert lessons[0].result() == lessons[1].result() != {}
+    assert answers.rewarded(prompts, rollouts) == again.rewarded(prompts, rollouts)
 
 
 def test_a_run_without_a_model_takes_the_verifiers_word(
@@ -86,5 +76,5 @@ def test_a_run_without_a_model_takes_the_verifiers_word(
 ) -> None:
     prompts, rollouts = sampled
     answers = AnswerRewards(Config(), start_outcome_model(Config()))
-    assert rewarded(answers, prompts, rollouts) == (rollouts, {}) and answers.teach(1, prompts, rollouts) is None
+    assert answers.rewarded(prompts, rollouts) == (rollouts, {}) and answers.teach(1, prompts, rollouts).result() == {}
     assert answers.save(tmp_path) == answers.load(tmp_path) == [] and not list(tmp_path.iterdir())

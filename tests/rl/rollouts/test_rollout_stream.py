@@ -26,8 +26,9 @@ from rl.config.sections import EngineConfig
 from rl.engines.hf_engine import HfEngine
 from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.monitoring.report import Delivery
 from rl.rollouts.making import make_group
-from rl.rollouts.stream import Delivery, RolloutStream
+from rl.rollouts.stream import RolloutStream
 from rl.tasks.grid import GridTask
 from rl.workers.pending import Ready
 from tests.fixtures.builders import a_prompt
