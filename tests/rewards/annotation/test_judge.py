@@ -72,8 +72,9 @@ def test_nobody_listens() -> None:
 
 
 def test_an_address_that_cannot_be() -> None:
+    """Also one that the section would refuse."""
     for endpoint in ("http://no.such.host.invalid/v1", "http://[::1", "nonsense"):
-        judgement = judged(fast(endpoint=endpoint))
+        judgement = judged(fast().model_copy(update={"endpoint": endpoint}))
         assert nothing_known(judgement) and judgement.failures.total() == 1
 
 

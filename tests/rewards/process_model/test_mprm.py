@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from rewards.models.encoding import Encoder
 from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard
-from rewards.process_model.mprm import MPRM
+from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
@@ -153,3 +154,25 @@ def test_another_kind_of_model_is_not_loaded_in_silence(encoder: Encoder, tmp_pa
     MPRM(CHECKPOINT, encoder, hard, MPRMConfig(head="token", likelihood=False)).save(tmp_path)
     with pytest.raises(ValueError, match="holds another kind of MPRM than this one: head"):
         MPRM(CHECKPOINT, encoder, hard, MPRMConfig(head="value", likelihood=False)).load(tmp_path)
+
+
+def test_a_folder_from_before_that_tells_how_it_was_taught_is_opened(
+    encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]], tmp_path: Path
+) -> None:
+    model = MPRM(CHECKPOINT, encoder, hard, MPRMConfig(head="value", likelihood=True, verdicts=("-", "+")))
+    model.save(tmp_path)
+    content = json.loads((tmp_path / MPRM_FILE).read_text())
+    taught = {
+        "weighting": {"negative": 1.0},
+        "learning_rate": 1e-3,
+        "max_grad_norm": 1.0,
+        "dtype": "float32",
+        "seed": 3,
+    }
+    content["settings"] |= taught
+    (tmp_path / MPRM_FILE).write_text(json.dumps(content))
+    again = open_mprm(str(tmp_path), encoder, MPRMConfig(likelihood=False, learning_rate=2e-3))
+    expected = MPRMConfig(head="value", likelihood=True, verdicts=("-", "+"), learning_rate=2e-3)
+    assert again.settings == expected and again.version == 0
+    for left, right in zip(model.score(*sampled), again.score(*sampled), strict=True):
+        assert np.array_equal(left.scores, right.scores)
