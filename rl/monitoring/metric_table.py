@@ -158,7 +158,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "mprm/guard_pairs": ("pairs of steps it rests on", "hundreds", "raise `mprm.guard_share`"),
     "mprm/rolled_back": ("whether the update was taken back", "0", "lower `mprm.learning_rate` or `mprm.batches`"),
     "annotation/continuations": ("Monte-Carlo continuations of this step", "as configured", "nothing"),
-    "annotation/tokens": ("their tokens", "steady", "what labels cost: try `annotation.budget`, or lower `annotation.share`"),
+    "annotation/tokens": (
+        "their tokens",
+        "steady",
+        "what labels cost: try `annotation.budget`, or lower `annotation.share`",
+    ),
     "annotation/truncated": ("continuations cut off, and so left out", "below 0.05", "raise the length limit"),
     "annotation/rounds": ("times the engines were asked", "a few", "`first_error: ignore` asks in fewer rounds"),
     "annotation/seconds": ("seconds the loop waited for them", "below the learner's", "lower `annotation.share`"),
