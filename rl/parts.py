@@ -26,7 +26,7 @@ from rl.rollouts.stream import RolloutStream
 from rl.tasks.making import make_task, make_verifier
 from rl.tasks.task import Task
 from rl.workers.engine_pool import EnginePool
-from rl.workers.group import WorkerGroup
+from rl.workers.group import WorkerGroup, start
 from rl.workers.ray_cluster import start_ray
 from rl.workers.weight_transfer import WeightTransfer
 from rl.workers.worker import Worker
@@ -107,10 +107,7 @@ def start_engines(config: Config) -> EnginePool:
 
 def start_learner(config: Config) -> Worker | WorkerGroup:
     """Start the learner where Ray places it: in one process, or in several ranks."""
-    learner, build = config.learner, partial(build_learner, config)
-    if learner.ranks == 1:
-        return Worker("learner", build, learner.num_cpus, learner.num_gpus, config.deadline)
-    return WorkerGroup("learner", build, learner.ranks, learner.num_cpus, learner.num_gpus, config.deadline)
+    return start("learner", partial(build_learner, config), config.learner, config.deadline)
 
 
 def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier) -> RolloutStream:

@@ -6,14 +6,16 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 EXAMPLES = float(os.environ.get("EXAMPLES", "1"))
 """So many times the examples that a test names: below 1 in `make test`, many in `make fuzz`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.register_profile("sieve", max_examples=max(1, round(100 * EXAMPLES)), deadline=None)
+    # How long an example takes, or the making of one, is the machine's affair.
+    many, slow = max(1, round(100 * EXAMPLES)), [HealthCheck.too_slow]
+    settings.register_profile("sieve", max_examples=many, deadline=None, suppress_health_check=slow)
     settings.load_profile("sieve")
 
 

@@ -94,7 +94,7 @@ class ScoreQuality:
 
 
 @dataclass(frozen=True)
-class StepReport:
+class LabelledStepsReport:
     """VisualProcessBench's metrics, and more.
 
     Attributes:
@@ -191,7 +191,7 @@ class FirstErrorReport:
         return named | _quality_metrics(self.quality)
 
 
-ProcessReport = StepReport | FirstErrorReport
+ProcessReport = LabelledStepsReport | FirstErrorReport
 
 
 def make_report(bench: Bench, solutions: Sequence[ScoredSolution], threshold: Threshold) -> ProcessReport:
@@ -215,7 +215,7 @@ def make_report(bench: Bench, solutions: Sequence[ScoredSolution], threshold: Th
     sources = {name: labelled_steps(members) for name, members in by_source(solutions).items()}
     kinds = sorted({kind for solution in solutions for kind in solution.kinds} - {""})
     by_kind = {kind: labelled_steps(solutions, kind) for kind in kinds}
-    return StepReport(
+    return LabelledStepsReport(
         threshold=threshold,
         per_source={name: _classes(steps, at) for name, steps in sources.items() if len(steps.scores)},
         micro_over_sources=float(micro_over_sources(solutions, at)[0]),

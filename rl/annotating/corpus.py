@@ -42,7 +42,7 @@ class AnnotationOrder:
 
 
 @dataclass(frozen=True)
-class Tally:
+class CorpusTally:
     """What was done; tallies add up.
 
     Attributes:
@@ -71,8 +71,8 @@ class Tally:
     fixed_tokens: float = 0.0
     seconds: float = 0.0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*map(sum, zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+    def __add__(self, other: CorpusTally) -> CorpusTally:
+        return CorpusTally(*map(sum, zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Annotator:
         return annotation
 
 
-def annotate(config: Config, order: AnnotationOrder, console: Console) -> Tally:
+def annotate(config: Config, order: AnnotationOrder, console: Console) -> CorpusTally:
     """Write ``order.output``, or what is missing of it; see `rl.files.chunked_file` for what survives a kill.
 
     Prompts go through in chunks of ``learner.prompts``. The chunks are part of what decides the samples: an engine's
@@ -125,7 +125,7 @@ def annotate(config: Config, order: AnnotationOrder, console: Console) -> Tally:
     try:
         chunks = list(_chunks(order, config.learner.prompts))
         done = file.keep_planned(order.prompts, [end - first for first, end in chunks])
-        total = sum((Tally(**note) for note in file.notes), Tally())
+        total = sum((CorpusTally(**note) for note in file.notes), CorpusTally())
         if done:
             console.say(f"{order.output} has {total.prompts:,} of {order.prompts:,} prompts already")
         if done < len(chunks):
@@ -166,7 +166,7 @@ def _chunks(order: AnnotationOrder, size: int) -> Iterator[tuple[int, int]]:
 
 def _annotate_chunk(
     annotator: Annotator, task: Task, order: AnnotationOrder, file: ChunkedFile, indices: range
-) -> Tally:
+) -> CorpusTally:
     began = time.perf_counter()
     try:
         prompts = [task.prompt(order.split, index) for index in indices]
@@ -185,7 +185,7 @@ def _annotate_chunk(
     ]
     cost = annotation.cost(time.perf_counter() - began)
     answers = len(indices) * annotator.config.learner.samples
-    tally = Tally(
+    tally = CorpusTally(
         prompts=len(indices),
         rollouts=len(labelled),
         left_out=answers - len(labelled),
@@ -220,7 +220,7 @@ def _save_images(output: Path, index: int, prompt: Prompt) -> list[str]:
     return paths
 
 
-def _progress(total: Tally, tally: Tally, order: AnnotationOrder) -> str:
+def _progress(total: CorpusTally, tally: CorpusTally, order: AnnotationOrder) -> str:
     return (
         f"prompts {total.prompts:,}/{order.prompts:,}  rollouts {total.rollouts:,}  steps {total.steps:,}  "
         f"continuations {total.continuations:,}  mixed {total.mixed / max(total.rollouts, 1):.2f}  "

@@ -14,7 +14,7 @@ from rl.errors import ConfigError
 from rl.monitoring.terminal import typed_command
 
 if TYPE_CHECKING:
-    from rl.annotating.corpus import AnnotationOrder, Tally
+    from rl.annotating.corpus import AnnotationOrder, CorpusTally
 
 
 def annotate(
@@ -69,7 +69,7 @@ def _order(output: Path | None, prompts: int | None, split: str, first: int) -> 
     return AnnotationOrder(output, prompts, one_of("--split", split, get_args(Split)), first)
 
 
-def _summary(tally: Tally, order: AnnotationOrder) -> str:
+def _summary(tally: CorpusTally, order: AnnotationOrder) -> str:
     """What is in the corpus, what it took, and what to do with it."""
     from rl.monitoring.console import beside_fixed
 

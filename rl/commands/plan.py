@@ -15,7 +15,7 @@ from rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from rl.config import Config
-    from rl.instruments.planning.best_split import Plan
+    from rl.instruments.planning.best_split import SplitPlan
     from rl.instruments.planning.stage_seconds import StageSeconds
 
 COLUMNS = (
@@ -111,7 +111,7 @@ def _stage_line(seconds: StageSeconds, measured: bool) -> str:
     )
 
 
-def _plan_table(config: Config, plans: Sequence[Plan]) -> Table:
+def _plan_table(config: Config, plans: Sequence[SplitPlan]) -> Table:
     """One row a plan; the first is the configuration's own split."""
     about = f"{config.steps:,} policy steps, max_staleness {config.max_staleness}"
     table = Table(caption=f"{about}; first row: as configured")

@@ -7,20 +7,26 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from rewards.measuring.process_report import FirstErrorReport, ProcessReport, ScoreQuality, StepClasses, StepReport
+from rewards.measuring.process_report import (
+    FirstErrorReport,
+    LabelledStepsReport,
+    ProcessReport,
+    ScoreQuality,
+    StepClasses,
+)
 
 
 def print_process_report(report: ProcessReport, written: Sequence[str]) -> None:
     """The table, how good the scores are, and a line for each file that was written."""
     terminal = Console(highlight=False)
-    terminal.print(_step_table(report) if isinstance(report, StepReport) else _first_error_table(report))
+    terminal.print(_step_table(report) if isinstance(report, LabelledStepsReport) else _first_error_table(report))
     lines = [f"threshold {report.threshold.told()}", _quality_line(report.quality)]
-    if isinstance(report, StepReport):
+    if isinstance(report, LabelledStepsReport):
         lines += [f"{kind}: {_quality_line(quality)}" for kind, (_, quality) in report.per_kind.items()]
     terminal.print("\n".join([*lines, *written]), markup=False, soft_wrap=True)
 
 
-def _step_table(report: StepReport) -> Table:
+def _step_table(report: LabelledStepsReport) -> Table:
     table = _table("source", "macro-F1", "F1 right", "F1 wrong", "steps")
 
     def row(name: str, classes: StepClasses, end: bool = False) -> None:

@@ -41,7 +41,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Difference:
+class StrategyDifference:
     """Accuracy of one point minus that of another over the same prompts; both are places in the report's ``points``."""
 
     of: int
@@ -61,7 +61,7 @@ class StrategyReport:
 
     prompts: int
     points: tuple[Point, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[StrategyDifference, ...]
 
     def metrics(self) -> dict[str, float]:
         """Accuracies as named scalars for the monitor: ``policy/strategies/STRATEGY/N``; of judges other than ``mprm``
@@ -130,7 +130,7 @@ def make_report(
         for place, kind in enumerate(kinds)
     )
     differences = tuple(
-        Difference(
+        StrategyDifference(
             of, against, percentile_interval(means[of] - means[against], resampled[:, of] - resampled[:, against])
         )
         for against, of in combinations(range(len(points)), 2)

@@ -19,19 +19,16 @@ from rl.config import Config
 from rl.config.users_parts import resolve
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
-from rl.workers.group import WorkerGroup
+from rl.workers.group import WorkerGroup, start
 from rl.workers.pending import Ready
 from rl.workers.worker import Worker
 
 
 def start_mprm(config: Config) -> Worker | WorkerGroup | AbsentMPRM:
     """Start the MPRM where Ray places it; in a run without one, nothing is started."""
-    mprm = config.mprm
-    if not mprm.enabled:
+    if not config.mprm.enabled:
         return AbsentMPRM()
-    if mprm.ranks == 1:
-        return Worker("mprm", partial(build_mprm, config), mprm.num_cpus, mprm.num_gpus, config.deadline)
-    return WorkerGroup("mprm", partial(build_mprm, config), mprm.ranks, mprm.num_cpus, mprm.num_gpus, config.deadline)
+    return start("mprm", partial(build_mprm, config), config.mprm, config.deadline)
 
 
 def check_mprm(config: Config) -> None:

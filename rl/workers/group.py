@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError
@@ -14,10 +14,30 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rl.errors import LostWorkerError, WorkerError
-from rl.workers.worker import Answer, worker_environment
+from rl.workers.worker import Answer, Worker, worker_environment
 
 GRACE = 3.0
 """Seconds in which a rank may turn out to be dead, after another one has failed."""
+
+
+class Placement(Protocol):
+    """A section of the configuration that says where a model is: in so many processes, each with so much reserved."""
+
+    @property
+    def ranks(self) -> int: ...
+
+    @property
+    def num_cpus(self) -> float: ...
+
+    @property
+    def num_gpus(self) -> float: ...
+
+
+def start(name: str, build: Callable[[], Any], placed: Placement, deadline: float) -> Worker | WorkerGroup:
+    """Start a model where Ray places it: in one process, or in several ranks; see `Worker` and `WorkerGroup`."""
+    if placed.ranks == 1:
+        return Worker(name, build, placed.num_cpus, placed.num_gpus, deadline)
+    return WorkerGroup(name, build, placed.ranks, placed.num_cpus, placed.num_gpus, deadline)
 
 
 class WorkerGroup:

@@ -49,7 +49,7 @@ class StepScore(msgspec.Struct, gc=False):
     score: Any = None
 
 
-class StepCounts(msgspec.Struct, gc=False):
+class RecordedCounts(msgspec.Struct, gc=False):
     """The same for its counts."""
 
     num_mc_correct: Any = None
@@ -66,8 +66,8 @@ class RolloutScores(msgspec.Struct, gc=False):
 class RolloutCounts(msgspec.Struct, gc=False):
     """The same for its counts."""
 
-    step_kind: ClassVar = StepCounts
-    steps_with_score: list[StepCounts] = []
+    step_kind: ClassVar = RecordedCounts
+    steps_with_score: list[RecordedCounts] = []
 
 
 Record = TypeVar("Record")
@@ -93,7 +93,7 @@ class Part:
 
 
 @dataclass
-class Evidence:
+class RecordedEvidence:
     """The Monte-Carlo evidence of the B scorable rollouts of a part, S steps in all.
 
     Attributes:
@@ -129,7 +129,7 @@ def split(file: Path, place: int) -> list[Part]:
     return [Part(file, place, i, edges[i], edges[i + 1]) for i in range(number)]
 
 
-def read_evidence(part: Part, counts: bool) -> Evidence:
+def read_evidence(part: Part, counts: bool) -> RecordedEvidence:
     """What the selectors need of one part.
 
     Args:
@@ -137,7 +137,7 @@ def read_evidence(part: Part, counts: bool) -> Evidence:
         counts: Read ``num_mc_correct`` and ``num_mc_total`` of every step. Otherwise ``score``, as published: steps
             without a numeric score are passed over.
     """
-    evidence = Evidence()
+    evidence = RecordedEvidence()
     for offset, block in _blocks(part):
         try:
             _add_block(evidence, offset, block, counts)
@@ -214,7 +214,7 @@ def _check_utf8(line: bytes) -> None:
         line.decode()  # msgspec does not look into the texts that it passes over
 
 
-def _add_block(evidence: Evidence, offset: int, block: list[bytes], counts: bool) -> None:
+def _add_block(evidence: RecordedEvidence, offset: int, block: list[bytes], counts: bool) -> None:
     """Add lines that are all as they should be.
 
     Raises:
@@ -245,7 +245,7 @@ def _add_block(evidence: Evidence, offset: int, block: list[bytes], counts: bool
     evidence.records += len(block)
 
 
-def _add_lines(evidence: Evidence, offset: int, block: list[bytes], counts: bool) -> None:
+def _add_lines(evidence: RecordedEvidence, offset: int, block: list[bytes], counts: bool) -> None:
     # As in Python's text files a line ends with \n, \r\n or \r.
     for line in b"".join(block).splitlines(keepends=True):
         begin, offset = offset, offset + len(line)
@@ -282,7 +282,7 @@ def _scores(steps: list[StepScore]) -> list[float]:
     return scores
 
 
-def _counts(steps: list[StepCounts]) -> tuple[Sequence[float], Sequence[float]]:
+def _counts(steps: list[RecordedCounts]) -> tuple[Sequence[float], Sequence[float]]:
     try:
         pairs = [(number(step.num_mc_correct), number(step.num_mc_total)) for step in steps]
     except OverflowError as error:

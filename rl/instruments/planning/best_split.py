@@ -15,7 +15,7 @@ FINENESS = 1.5  # of the numbers that are tried: each is so many times the one b
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """A number of GPUs, what each kind of worker gets of it, and what comes of that."""
 
     gpus: int
@@ -27,7 +27,7 @@ class Plan:
         return self.gpus * steps * self.forecast.step_seconds / 3600
 
 
-def best_split(config: Config, seconds: StageSeconds, measured_on: Split, gpus: int) -> Plan:
+def best_split(config: Config, seconds: StageSeconds, measured_on: Split, gpus: int) -> SplitPlan:
     """The fastest way to use so many GPUs, or fewer where more would be idle; the one with fewer GPUs among those that
     are equally fast to a hundredth.
 
@@ -52,10 +52,10 @@ def best_split(config: Config, seconds: StageSeconds, measured_on: Split, gpus: 
 
 def plan_of(
     config: Config, seconds: StageSeconds, measured_on: Split, split: Split, work: EngineWork | None = None
-) -> Plan:
+) -> SplitPlan:
     """What comes of one split, with a GPU for each rank and `engine.tensor_parallel` for each engine."""
     gpus = split.engines * config.engine.tensor_parallel + split.learner + split.mprm
-    return Plan(gpus, split, Simulation(config, seconds, measured_on, split, work).run())
+    return SplitPlan(gpus, split, Simulation(config, seconds, measured_on, split, work).run())
 
 
 def _splits(config: Config, gpus: int) -> Iterator[Split]:

@@ -29,7 +29,7 @@ LARGER = "take a larger GPU"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LaunchEstimate:
     """What each kind of worker holds: of one of its processes, on one GPU or in a CPU's memory.
 
     Attributes:
@@ -45,7 +45,7 @@ class Estimate:
     cache_tokens: int | None
 
 
-def estimate(config: Config, gpu_bytes: float) -> Estimate:
+def estimate(config: Config, gpu_bytes: float) -> LaunchEstimate:
     """What each kind of worker will hold.
 
     Raises:
@@ -70,10 +70,10 @@ def estimate(config: Config, gpu_bytes: float) -> Estimate:
     if "outcome_model" in names and (outcome := shapes[names["outcome_model"]]) is not None:
         memory["outcome_model"] = outcome_model_memory(config, outcome)
     unknown = tuple(name for name, shape in shapes.items() if shape is None)
-    return Estimate(memory, unknown, gpu_bytes, tokens)
+    return LaunchEstimate(memory, unknown, gpu_bytes, tokens)
 
 
-def check_fits(config: Config, estimated: Estimate, gpus: Sequence[Gpu]) -> None:
+def check_fits(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -> None:
     """Whether everything fits its GPU.
 
     Raises:
@@ -131,7 +131,7 @@ def plan_lines(config: Config, gpu_gb: float, gpus_per_node: int = 8) -> Iterato
         yield f"fit not checked: unknown shape of {', '.join(estimated.unknown)}"
 
 
-def _memory_lines(config: Config, estimated: Estimate, gpus: Sequence[Gpu]) -> Iterator[str]:
+def _memory_lines(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -> Iterator[str]:
     parts = [field.name for field in fields(Memory)]
     yield ""
     yield f"{'memory, GB, at most':<34}" + "".join(f"{part:>12}" for part in (*parts, "total"))
@@ -172,7 +172,7 @@ def _alike(gpus: Sequence[Gpu]) -> Iterator[tuple[str, list[Gpu]]]:
         yield f"node {first.node}, {numbers}", alike
 
 
-def _held(gpu: Gpu, estimated: Estimate) -> dict[str, Memory]:
+def _held(gpu: Gpu, estimated: LaunchEstimate) -> dict[str, Memory]:
     """What the workers on a GPU hold there, by role; several of one role together."""
     held: dict[str, Memory] = {}
     for role, _ in gpu.workers:
@@ -181,7 +181,7 @@ def _held(gpu: Gpu, estimated: Estimate) -> dict[str, Memory]:
     return held
 
 
-def _least_cache(config: Config, estimated: Estimate) -> float:
+def _least_cache(config: Config, estimated: LaunchEstimate) -> float:
     """Bytes of cache for one sequence of full length: with less an engine does not start."""
     engine, tokens = estimated.memory["engine"], estimated.cache_tokens
     return engine.cache * config.engine.max_model_len / tokens if tokens else 0.0

@@ -67,7 +67,7 @@ class Servers:
 
 
 @dataclass(frozen=True)
-class Batch:
+class SimulatedBatch:
     """Rollouts of a policy step, asked for."""
 
     version: int
@@ -117,7 +117,7 @@ class Simulation:
         self._score = scaled_learner(seconds.score, rows, split.mprm, measured_on.mprm)
         self._teach = scaled_learner(seconds.teach, config.mprm.batch_size, split.mprm, measured_on.mprm)
         self._sync = scaled_sync(seconds.sync, split.engines, measured_on.engines)
-        self._upcoming: deque[Batch] = deque()
+        self._upcoming: deque[SimulatedBatch] = deque()
         self._rounds: deque[list[np.ndarray]] = deque()
         self._asked = self._version = 0
         self._now = 0.0
@@ -125,14 +125,14 @@ class Simulation:
     def run(self) -> Forecast:
         """Simulate until the first steps no longer matter, and measure the rest."""
         parts = (self._engines, self._learner, self._mprm)
-        events: list[tuple[float, int, Iterator[float | Batch]]] = [(0.0, 0, self._controller())]
+        events: list[tuple[float, int, Iterator[float | SimulatedBatch]]] = [(0.0, 0, self._controller())]
         ends: list[float] = []
         busy: list[list[float]] = []
         ages: list[int] = []
         while len(ends) <= WARM_UP + MEASURED:
             self._now, order, process = heapq.heappop(events)
             until = next(process)
-            if isinstance(until, Batch):  # a policy step is over
+            if isinstance(until, SimulatedBatch):  # a policy step is over
                 ends.append(self._now)
                 ages.append(len(ages) - until.version)
                 busy.append([float(part.busy.sum()) / max(1, len(part.busy)) for part in parts])
@@ -144,7 +144,7 @@ class Simulation:
         engines, learner, mprm = idle.tolist()
         return Forecast(elapsed / MEASURED, engines, learner, mprm, float(np.mean(ages[WARM_UP:])))
 
-    def _controller(self) -> Iterator[float | Batch]:
+    def _controller(self) -> Iterator[float | SimulatedBatch]:
         """The policy steps of `rl.loop.run`: each value is a time to wait for, or, at a step's end, what it trained
         on."""
         every, ahead = self._config.mprm.every, self._config.max_staleness
@@ -179,6 +179,6 @@ class Simulation:
         """Begin the rollouts of the steps up to ``last`` that are not yet asked for, if staleness allows."""
         while self._asked <= last and self._asked - self._version <= self._config.max_staleness:
             rollouts, rounds = self._work.step(self._asked, self._split.engines)
-            self._upcoming.append(Batch(self._version, self._engines.submit(self._now, rollouts)))
+            self._upcoming.append(SimulatedBatch(self._version, self._engines.submit(self._now, rollouts)))
             self._rounds.append(rounds)
             self._asked += 1

@@ -15,7 +15,7 @@ NOT_MEASURED = "—"
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Text in rows; the first column names the row.
 
     Attributes:
@@ -37,21 +37,21 @@ class Stage:
     share: float
 
 
-def final_numbers(runs: Sequence[Run]) -> Table:
+def final_numbers(runs: Sequence[Run]) -> ReportTable:
     """A row a run: what it came to; columns that no run can fill are left out."""
     texts = {title: [text(run) for run in runs] for title, text in _FINAL.items()}
     columns = [title for title in texts if any(texts[title])]
     rows = [[run.name, *(texts[title][place] or NOT_MEASURED for title in columns)] for place, run in enumerate(runs)]
-    return Table(["run", *columns], rows)
+    return ReportTable(["run", *columns], rows)
 
 
-def settings_table(runs: Sequence[Run]) -> Table:
+def settings_table(runs: Sequence[Run]) -> ReportTable:
     """Of several runs, the settings in which they differ; of one, those in which it differs from the defaults."""
     settings = [_flat(run.config) for run in runs]
     others = settings if len(runs) > 1 else [_flat(Config()), *settings]
     keys = [key for key in settings[0] if key != "output_dir" and len({str(each[key]) for each in others}) > 1]
     columns = ["setting", *(run.name for run in runs)] if len(runs) > 1 else ["setting", "default", runs[0].name]
-    return Table(columns, [[key, *(_written(each[key]) for each in others)] for key in keys])
+    return ReportTable(columns, [[key, *(_written(each[key]) for each in others)] for key in keys])
 
 
 def stages(run: Run) -> list[Stage]:

@@ -12,8 +12,8 @@ from importlib import resources
 from string import Template
 
 from rl.instruments.report.comparison import (
+    ReportTable,
     Stage,
-    Table,
     final_numbers,
     settings_table,
     stages,
@@ -30,10 +30,10 @@ class PageData:
     """Everything that the page's script shows; ``time`` has the stages of each run."""
 
     runs: list[str]
-    final: Table
+    final: ReportTable
     questions: list[AnsweredQuestion]
     time: list[list[Stage]]
-    settings: Table
+    settings: ReportTable
     sample: RolloutSample
 
 

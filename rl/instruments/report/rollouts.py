@@ -43,7 +43,7 @@ class ShownStep:
 
 
 @dataclass(frozen=True)
-class ShownRollout:
+class ReportedRollout:
     """One rollout.
 
     Attributes:
@@ -83,7 +83,7 @@ class RolloutSample:
         recorded: How many rollouts each run has recorded; 0 for a run without a stream.
     """
 
-    rollouts: list[ShownRollout]
+    rollouts: list[ReportedRollout]
     images: list[str]
     recorded: list[int]
 
@@ -98,7 +98,7 @@ def sample_rollouts(runs: Sequence[Run], most: int) -> RolloutSample:
     if not streams:
         return RolloutSample([], [], [0] * len(runs))
     images: dict[str, int] = {}
-    rollouts: list[ShownRollout] = []
+    rollouts: list[ReportedRollout] = []
     # Every file is looked at twice: to choose, and to show.
     with progress_bar("files of rollouts read", 2 * sum(len(stream.steps) for stream in streams.values())) as advance:
         disputes = {place: list(_disagreements(stream, advance)) for place, stream in streams.items()}
@@ -130,7 +130,7 @@ def _shown(
     chosen: Sequence[np.ndarray],
     images: dict[str, int],
     advance: Callable[[int], None],
-) -> Iterator[ShownRollout]:
+) -> Iterator[ReportedRollout]:
     """The chosen rollouts of a run; new images get the next place in ``images``."""
     for step, places in zip(stream.steps, chosen, strict=True):
         advance(1)
@@ -141,9 +141,9 @@ def _shown(
             yield _shown_rollout(recorded, f"{name}:{step}:{row}", run, step, pictures)
 
 
-def _shown_rollout(recorded: RecordedRollout, name: str, run: int, step: int, images: list[int]) -> ShownRollout:
+def _shown_rollout(recorded: RecordedRollout, name: str, run: int, step: int, images: list[int]) -> ReportedRollout:
     prompt, rollout = recorded.entry.prompt, recorded.entry.rollout
-    return ShownRollout(
+    return ReportedRollout(
         id=name,
         run=run,
         step=step,

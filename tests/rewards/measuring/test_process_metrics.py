@@ -24,7 +24,7 @@ from rewards.measuring.process_metrics import (
     step_f1,
     step_indices,
 )
-from rewards.measuring.process_report import FirstErrorReport, StepReport, Threshold, make_report
+from rewards.measuring.process_report import FirstErrorReport, LabelledStepsReport, Threshold, make_report
 from rewards.measuring.process_scores import ScoredSolution
 
 # Few values, so that ties, bin edges and scores at the threshold are common.
@@ -60,7 +60,7 @@ def test_the_report_is_what_scikit_learn_says(drawn: Drawn, at: float) -> None:
             make_report("visualprocessbench", all_of(drawn), Threshold(at))
         return
     report = make_report("visualprocessbench", all_of(drawn), Threshold(at))
-    assert isinstance(report, StepReport)
+    assert isinstance(report, LabelledStepsReport)
     truth, scores = [label == 1 for _, _, label in flat], [score for _, score, _ in flat]
 
     def macro(members: list[tuple[str, float, int]]) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from rewards.annotation.visualprm import parse_record
 from rl.annotating.corpus import (
     AnnotationOrder,
-    Tally,
+    CorpusTally,
     annotate,
     identity,
 )
@@ -51,13 +51,13 @@ def small(**changes: Any) -> Config:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tally]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CorpusTally]:
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
     return path, annotate(small(), AnnotationOrder(path, PROMPTS), Console())
 
 
 @pytest.fixture
-def copied(corpus: tuple[Path, Tally], tmp_path: Path) -> Path:
+def copied(corpus: tuple[Path, CorpusTally], tmp_path: Path) -> Path:
     """The corpus and its journal, to be changed; without images."""
     for file in corpus[0].parent.glob("corpus.jsonl*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -68,7 +68,7 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_rollout_is_labelled_and_written_with_its_image(corpus: tuple[Path, Tally]) -> None:
+def test_every_rollout_is_labelled_and_written_with_its_image(corpus: tuple[Path, CorpusTally]) -> None:
     path, tally = corpus
     task, written = GridTask(), records(path)
     assert len(written) == PROMPTS * SAMPLES
@@ -92,7 +92,7 @@ def test_every_rollout_is_labelled_and_written_with_its_image(corpus: tuple[Path
 
 
 @pytest.mark.slow
-def test_going_on_gives_the_file_that_would_have_been(corpus: tuple[Path, Tally], copied: Path) -> None:
+def test_going_on_gives_the_file_that_would_have_been(corpus: tuple[Path, CorpusTally], copied: Path) -> None:
     """Cut off in each of the three chunks, between them, and before the first."""
     whole, journal = copied.read_bytes(), copied.with_name("corpus.jsonl.progress").read_bytes()
     ends = [sum(map(len, whole.splitlines(keepends=True)[:count])) for count in (0, 4, 8)]
@@ -111,7 +111,7 @@ def test_what_is_there_is_not_sampled_again(copied: Path, capsys: pytest.Capture
 
 
 @pytest.mark.slow
-def test_a_corpus_can_grow(corpus: tuple[Path, Tally], tmp_path: Path) -> None:
+def test_a_corpus_can_grow(corpus: tuple[Path, CorpusTally], tmp_path: Path) -> None:
     """Its last chunk was a short one."""
     path = tmp_path / "corpus.jsonl"
     annotate(small(), AnnotationOrder(path, 3), Console())
@@ -123,7 +123,7 @@ def test_a_corpus_can_grow(corpus: tuple[Path, Tally], tmp_path: Path) -> None:
 
 
 def test_where_it_begins_decides_the_prompts_and_other_seeds_give_other_answers(
-    corpus: tuple[Path, Tally], tmp_path: Path
+    corpus: tuple[Path, CorpusTally], tmp_path: Path
 ) -> None:
     later, heldout, seeded = (tmp_path / f"{name}.jsonl" for name in ("later", "heldout", "seeded"))
     annotate(small(), AnnotationOrder(later, 1, first=2), Console())
@@ -279,7 +279,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.slow
-def test_killed_and_given_again_it_ends_with_the_same_bytes(corpus: tuple[Path, Tally], tmp_path: Path) -> None:
+def test_killed_and_given_again_it_ends_with_the_same_bytes(corpus: tuple[Path, CorpusTally], tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("{}\n")
     path = tmp_path / "corpus.jsonl"
     command = ["annotate", tmp_path / "config.yaml", *SMALL, "-o", path, "--prompts", PROMPTS]

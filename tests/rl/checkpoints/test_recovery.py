@@ -21,7 +21,7 @@ from rl.files.run_files import METRICS_FILE
 from rl.monitoring.monitor import open_writers
 from rl.tasks.making import make_task
 from rl.workers.worker import Worker
-from tests.fixtures.runs import warm_ray
+from tests.fixtures.runs import PATIENCE, outliving, warm_ray
 
 
 def losing(ledger: Ledger, steps: list[int]) -> Callable[[], str]:
@@ -172,17 +172,17 @@ def test_only_what_a_new_worker_might_mend_counts_as_lost() -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_let_go_of_and_made_anew(tmp_path: Path) -> None:
-    hung: list[int] = []
+    hung: list[psutil.Process] = []
 
     def attempt() -> int:
         worker = start_worker()
         try:
             pid = worker.call("who")
             if not hung:
-                hung.append(pid)
+                hung.append(psutil.Process(pid))
                 os.kill(pid, signal.SIGSTOP)
             answer = worker.start("nap", 0)
-            answer.deadline = 2.0 if pid in hung else 120.0
+            answer.deadline = 2.0 if pid == hung[0].pid else PATIENCE
             answer.result()
             return pid
         finally:
@@ -191,4 +191,4 @@ def test_a_worker_that_hangs_is_let_go_of_and_made_anew(tmp_path: Path) -> None:
     said: list[str] = []
     pid = recovering(attempt, 3, Ledger.open(tmp_path), said.append, never)
     assert said == ["mprm.nap: no answer within 2 s (deadline); beginning anew (1 of 3) …"]
-    assert pid not in hung and not psutil.pid_exists(hung[0]), "a process that is stopped is killed all the same"
+    assert pid != hung[0].pid and outliving(hung) == [], "a process that is stopped is killed all the same"

@@ -286,7 +286,7 @@ def test_killed_and_given_again_it_ends_with_the_same_report(bench: Path, tmp_pa
     assert resumed["per_source"] == expected["per_source"], "the same decisions on every step"
     assert resumed["overall"].pop("threshold_from") == expected["overall"].pop("threshold_from")
     # Another process may sum in another order, with other threads: the last digits of a score are its own.
-    assert resumed["overall"] == pytest.approx(expected["overall"], rel=1e-6)
+    assert resumed["overall"] == pytest.approx(expected["overall"], rel=1e-5)
     assert [path.name for path in out.parent.iterdir()] == ["out.json"]
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from rl.commands.report import report as write_report
 from rl.instruments.report.rollouts import (
+    ReportedRollout,
     RolloutSample,
-    ShownRollout,
     ShownStep,
     sample_rollouts,
 )
@@ -110,7 +110,7 @@ def said(step: ShownStep) -> tuple[bool, bool] | None:
     return (step.score >= 0.5, step.correct > 0) if step.score is not None and step.sampled else None
 
 
-Wanted = Callable[[ShownRollout], bool]
+Wanted = Callable[[ReportedRollout], bool]
 CASES: list[tuple[dict[str, str], Wanted]] = [
     ({}, lambda rollout: True),
     ({"kind": "perception"}, lambda rollout: any(step.kind == "perception" for step in rollout.steps)),
@@ -141,7 +141,7 @@ CASES: list[tuple[dict[str, str], Wanted]] = [
 ]
 
 
-def text_of(rollout: ShownRollout) -> str:
+def text_of(rollout: ReportedRollout) -> str:
     texts = [rollout.question, rollout.answer, rollout.ending, *(step.text for step in rollout.steps)]
     return "\n".join(texts).lower()
 
