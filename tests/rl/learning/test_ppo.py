@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -235,7 +234,7 @@ def test_a_saved_learner_goes_on_as_if_never_saved(
 
 
 def test_a_value_loss_that_is_not_finite_leaves_everything(encoder: Encoder, experiences: list[Experience]) -> None:
-    learner = PolicyLearner(CHECKPOINT, encoder, replace(settings("policy"), max_skipped=0))
+    learner = PolicyLearner(CHECKPOINT, encoder, settings("policy", max_skipped=0))
     before = learner.weights()
     broken = [
         Experience(e.prompt, e.token_ids, e.sampler_logprobs, np.full(len(e.token_ids), np.nan), 0) for e in experiences

@@ -59,7 +59,8 @@ def test_workers_hand_the_error_on_and_ray_listens_on_loopback_alone(tmp_path: P
     script = """
 import psutil, ray
 from rewards.records import PromptError
-from rl.workers.worker import Worker, join_ray
+from rl.workers.ray_cluster import join_ray
+from rl.workers.worker import Worker
 
 class Reader:
     def read(self):
