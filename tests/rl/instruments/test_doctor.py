@@ -92,6 +92,7 @@ def test_what_is_missing_is_said_in_lines_and_by_the_exit_code(tmp_path: Path) -
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_check_that_raises_dies_or_hangs_is_its_own_finding(tmp_path: Path) -> None:
     assert examine(Check("breaks", breaks, mend="make")) == Finding("missing", "RuntimeError: no such thing", "make")
     died = examine(Check("dies", dies, mend="make"))

@@ -140,8 +140,8 @@ def test_a_run_fills_the_dashboard_and_a_resumed_one_goes_on(tmp_path: Path, enc
     events = read(tmp_path)
     assert [event.value for event in events.Scalars("mprm/loss")] == pytest.approx([0.1, 0.7])
     assert [tag for tag in events.Tags()["images"]] == [f"rollouts/{slot}" for slot in range(SHOWN)]
-    (right,) = events.Histograms("mprm/scores_of_right_rollouts")
-    assert right.step == 1 and right.histogram_value.num == 12
+    right, again = events.Histograms("mprm/scores_of_right_rollouts")
+    assert (right.step, again.step) == (1, 2) and right.histogram_value.num == 12
     tensors = set(events.Tags()["tensors"])
     assert {"mprm/finding_wrong_steps", "mprm/finding_wrong_steps_by_monte_carlo"} < tensors
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
