@@ -22,7 +22,7 @@ from rl.instruments.planning.model_shape import KNOWN_SHAPES
 LEARNER = Path(__file__).parents[1] / "benchmarks" / "learner.py"
 WITHOUT = """
 import runpy
-sys.modules.update(dict.fromkeys(["ray", "vllm", "tensorboard", "typer", "rl.config"]))
+sys.modules.update(dict.fromkeys(["ray", "vllm", "tensorboard", "typer"]))
 sys.argv = ["learner.py", "--prompts", "1", "--samples", "2", "--steps", "1", "--warm-up", "0", "--threads", "1"]
 runpy.run_path(sys.path.pop(), run_name="__main__")
 """

@@ -110,6 +110,7 @@ TRIALS: dict[str, Trial] = {
     "make test": target,
     "make smoke": target,
     "make check": target,
+    "make fuzz": target,
     "make docs": target,
     ".venv/bin/sieve doctor": parsed,  # tests/rl/instruments/test_doctor.py runs it
     ".venv/bin/sieve train configs/quickstart.yaml seed=1 learner.samples=16": dry,
