@@ -30,6 +30,7 @@ from rl.monitoring.monitor import Monitor, open_writers
 from rl.parts import Parts, make_parts
 from rl.reward_models.record_corpus import Corpus
 from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
+from rl.tasks.making import unreadable_references
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                     parts = make_parts(config, folder, stopped.listen)
                 if not goes_on:
                     _take_folder(folder, others_kept_out)
+                    if line := unreadable_references(config, parts.task):
+                        console.say(line)
                 _keep_config(config, folder)
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
                 step = progress.step if goes_on else None

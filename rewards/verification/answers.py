@@ -1,57 +1,87 @@
-"""Final answers as text that equal answers share: what self-consistency counts."""
+"""What a prompt's samples vote for: final answers, where those that the verifier holds equal are one candidate."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from rewards.verification.verifiers import Verifier, final_answer
+from rewards.verification.decoration import normal_text
+from rewards.verification.extraction import FinalAnswer, final_answer
+from rewards.verification.reading import OTHERWISE, normal_form, read_answer
+from rewards.verification.verifiers import Verifier
 
 AnswerReader = Callable[[str], str | None]
+VoteReader = Callable[[Sequence[str]], list[str | None]]
 
-_NUMBER = re.compile(r"(-?)\+?0*(\d+)(?:\.(\d*?)0*)?")
 _LAST_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def answer_reader(verifier: Verifier, marker: str | None = "Answer:") -> AnswerReader:
+def vote_reader(name: str, verifier: Verifier, marker: str | None = "Answer:") -> VoteReader:
+    """How to read what the completions to one prompt vote for: ``(completions) -> candidates``, None without an answer.
+
+    Answers are read and written as the verifier reads and compares them (`answer_reader`). Two of them are one
+    candidate where they are written alike, or where a verifier of Sieve's calls one right with the other as its
+    reference: ``12`` and ``12 cm``, ``(x+1)^2`` and ``x^2+2x+1``.
+
+    Args:
+        name: The verifier's, in the configuration.
+        verifier: The verifier.
+        marker: See `answer_reader`.
+    """
+    same = partial(_same, verifier) if name in OTHERWISE else None
+    return partial(_candidates, answer_reader(name, verifier, marker), same)
+
+
+def answer_reader(name: str, verifier: Verifier, marker: str | None = "Answer:") -> AnswerReader:
     """How to read a completion's final answer: ``(completion) -> text``, None without an answer.
 
     A verifier of your own may bring its own reader, as its attribute ``answer_of``; otherwise it is `answer_of` with
     the task's ``answer_marker``.
+
+    >>> from rewards.verification.verifiers import latex, multiple_choice
+    >>> read = answer_reader("multiple_choice", multiple_choice)
+    >>> [read(text) for text in ("B", "Answer: (B)", "**B**", r"\\boxed{B: 12 cm}", "A or B?")]
+    ['B', 'B', 'B', 'B', 'aorb?']
+    >>> answer_reader("latex", latex)("Answer: 1/2"), answer_reader("latex", latex)("The answer is 0.5.")
+    ('0.5', '0.5')
     """
+    if name in OTHERWISE:
+        return partial(_read, name)
     return getattr(verifier, "answer_of", None) or partial(answer_of, marker=marker)
 
 
 def answer_of(completion: str, marker: str | None = "Answer:") -> str | None:
-    r"""The final answer of a completion in `normal_form`; None without one.
+    r"""The final answer of a completion for a verifier that does not say how it reads it; None without one.
 
-    It is what `rewards.verification.verifiers` finds (the last ``\boxed{…}``, else behind ``Answer:``), else the
-    rest of the line behind the last match of the regular expression ``marker``; where there is no marker to look for
-    and nothing is boxed, the last number of the completion, else its last line.
+    It is what `rewards.verification.extraction` finds, else the rest of the line behind the last match of the regular
+    expression ``marker``; where there is no marker to look for, the last number of the completion, else its last line.
 
     >>> answer_of("1: 2 + 2 = 4\nAnswer: 4"), answer_of(r"so \boxed{\frac{1}{2}}."), answer_of("1: 2 + 2 = 4")
-    ('4', '\\frac{1}{2}', None)
+    ('4', '0.5', None)
     """
-    stated = final_answer(completion)
-    if stated is None and r"\boxed" not in completion:
-        stated = _last_statement(completion) if marker is None else _behind(marker, completion)
-    return normal_form(stated or "") or None
+    answer = final_answer(completion, partial(_behind, marker) if marker else _last_statement)
+    return None if answer is None else normal_form("latex", answer)
 
 
-def normal_form(answer: str) -> str:
-    r"""One way to write an answer: no capitals, no ``$`` or full stop around it, single spaces; numbers without
-    commas, plus signs and needless zeros.
+def _read(name: str, completion: str) -> str | None:
+    answer = read_answer(name, completion)
+    return None if answer is None else normal_form(name, answer)
 
-    >>> normal_form(" $1,250.50$. "), normal_form("The  Left one"), normal_form("+4.0"), normal_form("007")
-    ('1250.5', 'the left one', '4', '7')
-    """
-    text = " ".join(answer.split()).casefold().strip("$ ").removesuffix(".").strip("$ ")
-    number = _NUMBER.fullmatch(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text))
-    if number is None:
-        return text
-    sign, whole, fraction = number.groups()
-    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
+
+def _same(verifier: Verifier, answer: str, candidate: str) -> bool:
+    return bool(verifier(f"<answer>{answer}</answer>", candidate))
+
+
+def _candidates(
+    read: AnswerReader, same: Callable[[str, str], bool] | None, completions: Sequence[str]
+) -> list[str | None]:
+    candidate_of: dict[str, str] = {}
+    answers = [read(completion) for completion in completions]
+    for answer in dict.fromkeys(filter(None, answers)):
+        alike = (candidate for candidate in dict.fromkeys(candidate_of.values()) if same and same(answer, candidate))
+        candidate_of[answer] = next(alike, answer)
+    return [answer and candidate_of[answer] for answer in answers]
 
 
 def _behind(marker: str, completion: str) -> str:

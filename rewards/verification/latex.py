@@ -14,12 +14,25 @@ import sys
 import threading
 from contextlib import suppress
 from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sympy import Basic
 
 SECONDS = 3.0
 """Processor time of one comparison."""
 MEMORY = 4 * 2**30
 """Address space of the child, bytes."""
 _READY = "ready\n"
+TOLERANCE = 1e-6
+"""Largest difference where a decimal is compared, as a share of the larger number."""
+_DIGITS = 50
+"""Of numbers that no decimal stands in: they are equal where 40 digits are."""
+_PLACES = (0.734, -1.291, 2.857, -0.418, 1.613, 3.309, -2.174, 0.167, 1.049)
+_SCALES = (1.0, -1.0, 0.0, 1e-9, 1e9)
+"""Where expressions with decimals and variables are compared: small terms show at small values, and at none."""
+
+Comparison = Literal["equal", "different", "unreadable answer", "unreadable reference", ""]
 
 
 class Comparer:
@@ -29,8 +42,8 @@ class Comparer:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
 
-    def equal(self, answer: str, reference: str) -> bool:
-        """Whether math-verify finds the answer equal to the reference. Either may be LaTeX or plain text.
+    def compare(self, answer: str, reference: str) -> Comparison:
+        """Two expressions in LaTeX, each of which sympy must read whole; empty where the child did not survive.
 
         Raises:
             RuntimeError: math-verify does not start.
@@ -46,16 +59,16 @@ class Comparer:
             if not verdict:
                 child.communicate()
                 self._child = None
-            return verdict == "equal\n"
+            return verdict.strip()  # type: ignore[return-value]  # what `_serve` wrote
 
 
 _comparer = Comparer()
 
 
 @lru_cache(maxsize=2**16)
-def equal_expressions(answer: str, reference: str) -> bool:
-    """`Comparer.equal`, with one child for the whole process, and remembering what was compared."""
-    return _comparer.equal(answer, reference)
+def compare_expressions(answer: str, reference: str) -> Comparison:
+    """`Comparer.compare`, with one child for the whole process, and remembering what was compared."""
+    return _comparer.compare(answer, reference)
 
 
 def _start() -> subprocess.Popen[str]:
@@ -76,31 +89,79 @@ def _start() -> subprocess.Popen[str]:
 
 
 def _serve() -> None:
-    """The child: for each line with an answer and a reference, says whether they are equal."""
+    """The child: for each line with an answer and a reference, says how they compare."""
     import logging
     import resource
     import signal
 
-    from math_verify import parse, verify
+    from math_verify import grader
 
     logging.disable()
+    # math-verify compares to six decimal places, where 0.0000001 is 0.0000002, also within sets and matrices.
+    by_elements = grader.sympy_numeric_eq
+    grader.sympy_numeric_eq = lambda left, right, *places: (
+        by_elements(left, right, *places) if hasattr(left, "shape") else _equal_numbers(left, right)
+    )
     with suppress(ValueError, OSError):  # not every system limits it
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     sys.stdout.write(_READY)
     sys.stdout.flush()
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # when it is up, the system ends the process
-        answer, reference = (parse(_marked(text), parsing_timeout=0) for text in json.loads(line))
-        equal = bool(answer and reference) and verify(reference, answer, timeout_seconds=0)
+        verdict = _compare(*json.loads(line))
         signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.write("equal\n" if equal else "not equal\n")
+        sys.stdout.write(f"{verdict}\n")
         sys.stdout.flush()
 
 
-def _marked(text: str) -> str:
-    """The text as math-verify looks for expressions: between dollar signs, unless it has its own marks."""
-    marked = any(mark in text for mark in ("$", r"\boxed", r"\(", r"\["))
-    return text if marked else f"${text}$"
+def _compare(answer: str, reference: str) -> Comparison:
+    from math_verify import verify
+
+    right = _read(reference)
+    if right is None:
+        return "unreadable reference"
+    found = right if answer == reference else _read(answer)
+    if found is None:
+        return "unreadable answer"
+    return "equal" if found is right or verify(right, found, timeout_seconds=0) else "different"
+
+
+@lru_cache(maxsize=2**10)
+def _read(latex: str) -> Basic | None:
+    """The expression that the whole text is; None where the parser stops before its end, or it has no value."""
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+    from math_verify.grader import should_treat_as_complex
+    from sympy import nan, zoo
+
+    spelling = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    try:
+        normal = normalize_latex(latex, spelling)
+        found = latex2sympy(normal, is_real=not should_treat_as_complex(normal), normalization_config=None)
+        return None if found in (nan, zoo) else found
+    except Exception:  # the parser raises as many kinds as there are ways to be no expression
+        return None
+
+
+def _equal_numbers(left: Basic, right: Basic) -> bool:
+    """Whether two expressions are equal as numbers: in all digits, or within `TOLERANCE` where a decimal stands in them;
+    with decimals and variables, wherever that is tried."""
+    from sympy import Float, N, Rational, nan, oo, zoo
+
+    try:
+        decimals = left.has(Float) or right.has(Float)
+        if variables := sorted(left.free_symbols | right.free_symbols, key=str):
+            places = [dict(zip(variables, map(scale.__mul__, _PLACES), strict=False)) for scale in _SCALES]
+            pairs = [(left.subs(place), right.subs(place)) for place in places]
+            defined = [pair for pair in pairs if not any(value.has(nan, oo, zoo) for value in pair)]
+            return bool(decimals and defined) and all(_equal_numbers(*pair) for pair in defined)
+        left, right = left.doit(), right.doit()
+        if isinstance(left, Rational) and isinstance(right, Rational):
+            return bool(left == right)
+        tolerance = TOLERANCE * (1 + 1e-9) if decimals else 10.0 ** (10 - _DIGITS)
+        one, other = N(left, _DIGITS), N(right, _DIGITS)
+        return bool(abs(one - other) <= tolerance * max(abs(one), abs(other)))
+    except (TypeError, AttributeError, ValueError):  # sets, relations, and what has no value
+        return False
 
 
 if __name__ == "__main__":

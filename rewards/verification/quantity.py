@@ -3,36 +3,83 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
-from math import isfinite
+from math import factorial, isfinite
 
 _PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+_SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _NUMBER = re.compile(
     rf"(?<![\w.^-])(?P<sign>[-+]?)(?:(?P<whole>\d+)\s+(?P<part>\d+)\s*/\s*(?P<parts>\d+)"
-    rf"|(?P<top>{_PLAIN})\s*/\s*(?P<bottom>{_PLAIN})|(?P<plain>{_PLAIN})(?P<power>[eE][-+]?\d+)?)"
+    rf"|(?P<top>{_PLAIN})\s*/\s*(?P<bottom>{_PLAIN})|(?P<factorial>\d+)!(?!!)"
+    rf"|(?P<plain>{_PLAIN})(?P<power>[eE][-+]?\d+)?(?:\s*(?P<scale>{'|'.join(_SCALES)})\b)?)"
+)
+# Words that leave the number behind them as it is, and none that make another one of it.
+_LEAD = re.compile(r"(?:[^\W\d_](?!\s*\()\w*|[$€£¥₹\s:,.'\"()\[\]~])*")
+_CHANGES_IT = re.compile(
+    r"\b(?:not|half|third|quarter|twice|double|thrice|times|plus|less|fewer|more|greater|least|most|under|above|below"
+    r"|between|either|except|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)\b|[<>≠!]=?\s*$|\\(?:neq?|l|g|le|ge)q?\s*$"
+    r"|n't\b",
+    re.IGNORECASE,
 )
 _UNIT = re.compile(r"(?:[^\W\d_]|[\s°%€£¢./·*²³()'\"-]|(?<=[A-Za-z])\^-?\d+|(?<=[A-Za-z])\d)*")
+# What goes on with the expression instead of naming a unit: a variable, an operator, another number in words.
+_GOES_ON = re.compile(
+    r"\s*[²³*·]|\s*[xyznkpqruvwijeabπθαβλφ](?![^\W\d_]|\.\w|\s+[^\W\d_])|\s*[-/]\s*(?![hsmgld]\b)(?:[^\W\d_](?![^\W\d_])|\()"
+    r"|\s*\(\s*[^\W\d_]\s*\)|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|squared|cubed|factorial|or|and\s+an?)\b",
+    re.IGNORECASE,
+)
 _SPELLINGS = [  # what is written in several ways is brought to one of them, in this order
     (re.compile(pattern), replacement)
     for pattern, replacement in [
         (r"\^\s*\{?\s*\\circ\s*\}?|\\degree", "°"),
         (r"\^\s*\{\s*([-+]?\d+)\s*\}", r"^\1"),
-        (r"\\[dt]frac", r"\\frac"),
+        (r"\\[dtc]frac", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r" \1/\2"),
         (r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
-        (r"\\(?:text|textbf|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}", r" \1"),
-        (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]", ""),
+        (r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed)\s*\{([^{}]*)\}", r" \1"),
+        (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]|\\(?:left|right)(?![a-zA-Z])", ""),
         (r"\s*(?:\\times|\\cdot|[*\u00d7])\s*10\s*\^\s*([-+]?\d)", r"e\1"),
         (r"(?<![\w.])10\s*\^\s*([-+]?\d)", r"1e\1"),
         (r"\\(?:approx|simeq)|\u2248", "="),
         (r"[\u2212\u2013]", "-"),
         (r"\\([%$])", r"\1"),
         (r"\\[()\[\];: ]|[{}$~]|\*\*", " "),
+        (r"\b(?:minus|negative)\s+(?=[.\d])", "-"),
         (r"(?<![\w.])([-+])\s+(?=[.\d])", r"\1"),
     ]
 ]
+_SYMBOLS = [
+    (re.compile(pattern, re.IGNORECASE), symbol)
+    for pattern, symbol in [
+        (r"\b(?:square|sq\.?)\s+([a-z]+)|\b([a-z]+)(?:\s+squared|²)", lambda unit: f"{unit[1] or unit[2]}^2"),
+        (r"\b(?:cubic|cu\.?)\s+([a-z]+)|\b([a-z]+)(?:\s+cubed|³)", lambda unit: f"{unit[1] or unit[2]}^3"),
+        *(
+            (rf"\b{prefix}met(?:er|re)s?\b", symbol)
+            for prefix, symbol in (("centi", "cm"), ("milli", "mm"), ("kilo", "km"), ("", "m"))
+        ),
+        *((rf"\b{prefix}grams?\b", symbol) for prefix, symbol in (("kilo", "kg"), ("milli", "mg"), ("", "g"))),
+        *(
+            (r"\b(?:feet|foot)\b", "ft"),
+            (r"\b(?:inch|inches)\b", "in"),
+            (r"\bpounds?\b", "lb"),
+            (r"\blit(?:er|re)s?\b", "l"),
+        ),
+        *(
+            (r"\b(?:seconds?|secs?)\b", "s"),
+            (r"\b(?:minutes?|mins)\b", "min"),
+            (r"\b(?:hours?|hrs?)\b", "h"),
+            (r"\bpercent\b", "%"),
+        ),
+        (r"\b(?:degrees?|deg)\b", "°"),
+    ]
+]
+_VULGAR = re.compile(r"[\u00bc-\u00be\u2150-\u215e]")
 LONGEST = 500
 """Characters of a text that may be a number."""
+EXACT = 2.0**53
+"""Up to here whole numbers are told apart."""
+_LARGEST_FACTORIAL = 170
 
 
 @dataclass(frozen=True)
@@ -46,30 +93,37 @@ class Quantity:
     def is_percentage(self) -> bool:
         return self.unit.startswith(("%", "percent"))
 
+    def __str__(self) -> str:
+        value = str(int(self.value)) if self.value.is_integer() and abs(self.value) < EXACT else f"{self.value:.12g}"
+        return f"{value} {self.unit}".rstrip()
+
 
 def parse_quantity(text: str) -> Quantity | None:
-    r"""The one number that a text states; None if it states none, several, or one that can be read in two ways.
+    r"""The one number that a text states; None if it states none, several, one that can be read in two ways, or more
+    than a number.
 
-    What is left of the last equals sign does not count, nor do words and currency signs before the number. ``1,5`` can
-    be read in two ways; ``1,500`` is a thousand and a half. Fractions, mixed numbers and powers of ten are numbers.
+    What is left of the last equals sign does not count, nor do words and currency signs before the number, unless they
+    change it (``not 12``, ``at least 12``, ``2x``, ``\sqrt{2}``). ``1,5`` can be read in two ways; ``1,500`` is a
+    thousand and a half. Fractions, mixed numbers, factorials and powers of ten are numbers.
 
     >>> parse_quantity("x = 1,250.5 kg"), parse_quantity(r"$-1\frac{1}{2}$")
     (Quantity(value=1250.5, unit='kg'), Quantity(value=-1.5, unit=''))
     >>> parse_quantity(r"12\%"), parse_quantity(r"3 \times 10^{2} m/s^2")
     (Quantity(value=12.0, unit='%'), Quantity(value=300.0, unit='m/s^2'))
-    >>> [parse_quantity(text) for text in ("1,5", "12 or 13", "1/0", "none", "3-4")]
-    [None, None, None, None, None]
+    >>> [parse_quantity(text) for text in ("1,5", "12 or 13", "1/0", "none", "3-4", r"\sqrt{2}", "not 12", "12x")]
+    [None, None, None, None, None, None, None, None]
     """
     if len(text) > LONGEST:
         return None
+    text = _VULGAR.sub(lambda sign: f" {unicodedata.normalize('NFKC', sign[0]).replace(chr(0x2044), '/')}", text)
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
-    stated = text.rpartition("=")[2]
+    left, _, stated = text.rpartition("=")
     found = _NUMBER.search(stated)
-    if found is None:
+    if found is None or _says_more(left, stated[: found.start()], found["sign"]):
         return None
     value, rest = _value(found), stated[found.end() :]
-    if value is None or not _UNIT.fullmatch(rest):  # a unit has no room for a second number
+    if value is None or not _UNIT.fullmatch(rest) or _GOES_ON.match(rest):  # a unit has no room for a second number
         return None
     return Quantity(value, " ".join(rest.split()).strip(" .").casefold())
 
@@ -80,12 +134,34 @@ def agree(answer: Quantity, reference: Quantity, tolerance: float, absolute_tole
     A unit that one of them leaves out does not count; two different ones do. So 50 %, 50 and 0.5 are all the same as
     50 %, but 50 is not the same as 0.5.
     """
-    if not _units_agree(answer.unit, reference.unit):
+    if not units_agree(answer.unit, reference.unit):
         return False
     values = [(answer.value, reference.value)]
     if answer.is_percentage != reference.is_percentage:
         values.append((_ratio(answer), _ratio(reference)))
     return any(abs(left - right) <= max(tolerance * abs(right), absolute_tolerance) for left, right in values)
+
+
+def units_agree(left: str, right: str) -> bool:
+    """Equal, in words or as a symbol, or one is left out, or goes on in words after the other: ``cm`` and ``cm long``."""
+    left, right = (f"{_symbol(unit)} " for unit in (left, right))
+    return left == " " or right == " " or left.startswith(right) or right.startswith(left)
+
+
+def _symbol(unit: str) -> str:
+    """``square centimetres`` is ``cm^2``."""
+    for pattern, symbol in _SYMBOLS:
+        unit = pattern.sub(symbol, unit)
+    return unit
+
+
+def _says_more(left: str, lead: str, sign: str) -> bool:
+    """Whether what stands before a number makes another number of it, or states a further one."""
+    several = "=" in left and re.search(r"[,;]\s|\b(?:and|or)\b", left)
+    taken_from = sign and re.search(r"(?<![^\W\d_])[^\W\d_]\s*$|\)\s*$", lead)  # `x - 2`, but not `it is -2`
+    return bool(
+        several or taken_from or _CHANGES_IT.search(left[-2:]) or _CHANGES_IT.search(lead) or not _LEAD.fullmatch(lead)
+    )
 
 
 def _value(match: re.Match[str]) -> float | None:
@@ -95,8 +171,11 @@ def _value(match: re.Match[str]) -> float | None:
             value = float(part["whole"]) + float(part["part"]) / float(part["parts"])
         elif part["bottom"]:
             value = float(part["top"]) / float(part["bottom"])
+        elif part["factorial"]:
+            number = int(part["factorial"][:4])
+            value = float(factorial(number)) if number <= _LARGEST_FACTORIAL else float("inf")
         else:
-            value = float(part["plain"] + part["power"])
+            value = float(part["plain"] + part["power"]) * _SCALES.get(part["scale"], 1.0)
     except ZeroDivisionError:
         return None
     return (-value if part["sign"] == "-" else value) if isfinite(value) else None
@@ -104,8 +183,3 @@ def _value(match: re.Match[str]) -> float | None:
 
 def _ratio(quantity: Quantity) -> float:
     return quantity.value / 100 if quantity.is_percentage else quantity.value
-
-
-def _units_agree(left: str, right: str) -> bool:
-    """Equal, or one is left out, or goes on in words after the other: ``cm`` and ``cm long``."""
-    return not left or not right or f"{left} ".startswith(f"{right} ") or f"{right} ".startswith(f"{left} ")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from rewards.records import Prompt
-from rewards.verification.answers import answer_reader
+from rewards.verification.answers import vote_reader
 from rl.config import Config
 from rl.engines.engine import DEPLOYMENT
 from rl.engines.making import LocalEngine
@@ -25,7 +25,7 @@ from rl.monitoring.console import Console
 from rl.monitoring.terminal import progress_bar
 from rl.reward_models.mprm import build_mprm
 from rl.reward_models.outcome import open_configured_model
-from rl.tasks.making import make_task, make_verifier
+from rl.tasks.making import make_task, make_verifier, unreadable_references
 from rl.tasks.task import Split, Task
 
 JudgeKind = Literal["mprm", "outcome"]
@@ -85,6 +85,8 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
             console.say(f"{order.output} has {chunks[done - 1].stop:,} of {order.prompts:,} prompts already")
         if done < len(chunks):
             _check_different(task, order)
+            if line := unreadable_references(config, task):
+                console.say(line)
             with console.waiting(f"starting the {config.engine.kind} engine, and the judges"):
                 judges = {judge.name: open_judge(config, judge) for judge in order.judges}
                 engine = LocalEngine(config)
@@ -92,7 +94,7 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
             evaluator = PolicyEvaluator(
                 order.plan,
                 Sampler(engine.sample, encoder, verifier, limit, separator),
-                answer_reader(verifier, config.task.answer_marker),
+                vote_reader(config.task.verifier, verifier, config.task.answer_marker),
                 judges,
             )
             _evaluate_chunks(evaluator, task, order, file, chunks, done)

@@ -11,7 +11,7 @@ from rewards.files.images import UnreadableImageError, check_images
 from rewards.measuring.process_benchmark import BenchmarkError, Solution, read_benchmark
 from rewards.measuring.process_scoring import as_rollouts, evaluate_process_benchmark
 from rewards.section import is_due
-from rewards.verification.answers import answer_reader
+from rewards.verification.answers import vote_reader
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.evaluating.guided_search import Sampler
@@ -76,7 +76,7 @@ class Evaluations:
         judges = {"mprm": partial(parts.mprm.call, "score")} if config.mprm.enabled else {}
         if parts.answers.model is not None:
             judges["outcome"] = partial(parts.answers.model.call, "score")
-        reader = answer_reader(parts.verifier, config.task.answer_marker)
+        reader = vote_reader(config.task.verifier, parts.verifier, config.task.answer_marker)
         evaluator = PolicyEvaluator(plan, sampler, reader, judges)
         prompts = [parts.task.prompt("heldout", index) for index in range(config.evaluation.strategy_prompts)]
         return evaluate_strategies(evaluator, prompts).metrics()

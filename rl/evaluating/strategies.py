@@ -16,7 +16,7 @@ from typing import TypeVar
 from rewards.measuring.strategies import OF_THEIR_OWN, WITHOUT_JUDGE, Strategy
 from rewards.records import Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
-from rewards.verification.answers import AnswerReader
+from rewards.verification.answers import VoteReader
 from rl.evaluating.guided_search import Judge, Sampler, guided_search, one_shot_scores, step_scores
 
 SCORE_DIGITS = 6
@@ -56,7 +56,7 @@ class Sample:
 
     Attributes:
         text: As the policy wrote it.
-        answer: The final answer in normal form; None without one.
+        answer: The candidate that it votes for among the prompt's samples; None without one.
         right: The verifier's verdict.
         tokens: Generated for it; in a search, with those that were discarded.
     """
@@ -96,13 +96,13 @@ class PolicyEvaluator:
     Attributes:
         plan: What to find out.
         sampler: The policy.
-        answer_of: Reads final answers; see `rewards.verification.answers`.
+        votes_of: Reads what a prompt's samples vote for; see `rewards.verification.answers`.
         judges: By name; every strategy that needs a judge is tried with each.
     """
 
     plan: Plan
     sampler: Sampler
-    answer_of: AnswerReader
+    votes_of: VoteReader
     judges: Mapping[str, Judge]
 
     def evaluate(self, prompts: Sequence[Prompt]) -> tuple[list[PromptRecord], Seconds]:
@@ -153,9 +153,11 @@ class PolicyEvaluator:
         return rollouts, [self._samples(*pair) for pair in zip(rollouts, spent, strict=True)]
 
     def _samples(self, rollouts: Sequence[Rollout], tokens: Sequence[int]) -> list[Sample]:
+        """The samples of one prompt."""
+        votes = self.votes_of([rollout.text for rollout in rollouts])
         return [
-            Sample(rollout.text, self.answer_of(rollout.text), rollout.outcome > 0, spent)
-            for rollout, spent in zip(rollouts, tokens, strict=True)
+            Sample(rollout.text, vote, rollout.outcome > 0, spent)
+            for rollout, vote, spent in zip(rollouts, votes, tokens, strict=True)
         ]
 
     def _step_scores(
@@ -182,7 +184,9 @@ class PolicyEvaluator:
             with _timed(seconds, f"guided {name} {n}"):
                 answers = guided_search(self.sampler, self.judges[name], prompts, n, self.plan.seed)
                 rollouts = self.sampler.read(prompts, [answer.completion for answer in answers])
-            found[n] = self._samples(rollouts, [answer.tokens for answer in answers])
+            found[n] = [
+                self._samples([rollout], [answer.tokens])[0] for rollout, answer in zip(rollouts, answers, strict=True)
+            ]
         return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, combinations, islice, product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +87,11 @@ class FileTask:
             position -= len(questions.rows)
         raise AssertionError("the position lies within the tables")
 
+    def references(self, split: Split) -> Iterator[tuple[str, str]]:
+        """Every reference answer of a split, with where it stands; no image is opened."""
+        for questions in self._splits[split]:
+            yield from questions.references()
+
 
 class _Questions:
     """The prompts of one table."""
@@ -112,6 +117,12 @@ class _Questions:
             images=tuple(self._image(position, row["images"], index, read_image) for index in order),
             answer=self._answer(position, row, choices),
         )
+
+    def references(self) -> Iterator[tuple[str, str]]:
+        fields = [field for field in ("choices", "answer") if self.rows.has(field)]
+        for position, row in enumerate(self.rows.walk(*fields)):
+            answer = self._answer(position, row, self._choices(position, row))
+            yield f"{self.rows.table.name}: row {position}", answer
 
     def _look_at_images(self) -> None:
         fields = [field for field in ("question", "choices", "images") if self.rows.has(field)]

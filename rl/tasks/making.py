@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
+from typing import get_args
 
 from rewards.verification.checked import CheckedVerifier
+from rewards.verification.references import unreadable_line
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config
 from rl.config.users_parts import make_part, resolve
 from rl.errors import ConfigError
-from rl.tasks.task import Task, checked_task
+from rl.tasks.task import Split, Task, checked_task
 
 
 def make_task(config: Config) -> Task:
@@ -61,3 +64,13 @@ def make_verifier(config: Config) -> Verifier:
     builtin = VERIFIERS | {"numeric": tolerant}
     verifier = resolve("task.verifier", task.verifier, builtin)
     return verifier if task.verifier in builtin else CheckedVerifier(f"task.verifier {task.verifier}", verifier)
+
+
+def unreadable_references(config: Config, task: Task) -> str | None:
+    """One line on reference answers of a task of files that the verifier cannot read whole; None where there are none."""
+    from rl.tasks.files import FileTask
+
+    if not isinstance(task, FileTask):
+        return None
+    references = chain.from_iterable(task.references(split) for split in get_args(Split))
+    return unreadable_line(config.task.verifier, references)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.verification import latex as latex_module
-from rewards.verification.latex import Comparer, equal_expressions
+from rewards.verification.latex import Comparer, compare_expressions
 from rewards.verification.quantity import Quantity, parse_quantity
-from rewards.verification.verifiers import VERIFIERS, boxed, exact, final_answer, latex, multiple_choice, numeric
+from rewards.verification.verifiers import VERIFIERS, boxed, exact, latex, multiple_choice, numeric
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from rewards.verification.verifiers import VERIFIERS, boxed, exact, final_answer
         ("Answer: 4.0", "4", False),
         ("Answer: 4 apples", "4", False),
         ("Answer: a", "A", False),
-        ("answer: 4", "4", False),
+        ("answer: 4", "4", True),
         ("4", "4", False),
         ("", "", False),
         ("Answer:", "4", False),
@@ -64,28 +64,6 @@ def test_exact(completion: str, reference: str, right: bool) -> None:
 )
 def test_boxed(completion: str, reference: str, right: bool) -> None:
     assert boxed(completion, reference) is right
-
-
-@pytest.mark.parametrize(
-    ("completion", "stated"),
-    [
-        ("Answer: 4", "4"),
-        ("**Answer:** 4\nbye", "4"),
-        ("Final answer is: 4", "4"),
-        ("the answer is 4", "4"),
-        ("Answer: 3\nAnswer:\n4", "4"),
-        (r"\boxed{4} so the answer is 5", "4"),
-        (r"\boxed{\boxed{4}}", "4"),
-        (r"\boxed {4}", "4"),
-        (r"\boxed{4", None),
-        (r"\boxed4", None),
-        ("Answer:", None),
-        ("answers: 4", None),
-        ("4", None),
-    ],
-)
-def test_where_the_final_answer_is_stated(completion: str, stated: str | None) -> None:
-    assert final_answer(completion) == stated
 
 
 @pytest.mark.parametrize(
@@ -297,31 +275,32 @@ def test_an_expression_that_never_ends_is_wrong_in_time_and_the_next_one_is_judg
 
 def test_a_comparer_that_lost_its_child_starts_another() -> None:
     comparer = Comparer()
-    assert comparer.equal("1", "1")
+    assert comparer.compare("1", "1") == "equal"
     assert comparer._child is not None
     comparer._child.kill()
     comparer._child.wait()
-    assert not comparer.equal("1", "1"), "nobody could say so"
-    assert comparer.equal("1", "1") and not comparer.equal("1", "2")
+    assert comparer.compare("1", "1") == "", "nobody could say so"
+    assert comparer.compare("1", "1") == "equal" and comparer.compare("1", "2") == "different"
+    assert comparer.compare("1 +", "1") == "unreadable answer" and comparer.compare("1", "1 +") == "unreadable reference"
 
 
 def test_without_math_verify_nothing_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latex_module.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="is math-verify installed"):
-        Comparer().equal("1", "1")
+        Comparer().compare("1", "1")
 
 
 def test_threads_get_their_own_verdicts() -> None:
-    verdicts: dict[int, bool] = {}
+    verdicts: dict[int, str] = {}
     threads = [
-        threading.Thread(target=lambda i=i: verdicts.update({i: equal_expressions(f"{i} + 1", f"{i + i % 2}")}))
+        threading.Thread(target=lambda i=i: verdicts.update({i: compare_expressions(f"{i} + 1", f"{i + i % 2}")}))
         for i in range(24)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert verdicts == {i: i % 2 == 1 for i in range(24)}
+    assert verdicts == {i: "equal" if i % 2 == 1 else "different" for i in range(24)}
 
 
 PIECES = [
@@ -359,7 +338,7 @@ def test_plain_verifiers_never_raise_and_say_the_same_again(completion: str, ref
 @given(TEXTS, TEXTS)
 def test_latex_never_raises_and_says_the_same_again(completion: str, reference: str) -> None:
     verdict = latex(completion, reference)
-    latex_module.equal_expressions.cache_clear()
+    latex_module.compare_expressions.cache_clear()
     assert isinstance(verdict, bool) and latex(completion, reference) is verdict
 
 

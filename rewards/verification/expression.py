@@ -1,0 +1,109 @@
+r"""Mathematical expressions as people write them, in plain text or LaTeX, in the one spelling that sympy is given."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LONGEST = 1000
+"""Characters of a text that may be an expression."""
+
+_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|pi|infty|theta|alpha|beta|gamma|lambda|mu|sigma|phi|omega"
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho  sigma tau upsilon phi chi psi omega"
+_SIGNS = str.maketrans(
+    {chr(0x3B1 + place): rf"\{name} " for place, name in enumerate(_GREEK.split(" ")) if name}
+    | {"×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "−": "-", "–": "-", "∞": r"\infty ", "≤": r"\leq "}  # noqa: RUF001
+    | {"≥": r"\geq ", "≠": r"\neq ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∅": r"\emptyset "}  # noqa: RUF001
+    | {sign: f"^{{{digit}}}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+    | {"½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"}
+)
+_GROUP = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"
+_SPELLINGS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        (r"\\(?:math(?:rm|bf|it|sf)|text(?:bf|it|rm)?|boldsymbol|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\1"),
+        (rf"\\(?:operatorname|math(?:rm|bf|it)|text)\s*\{{\s*({_FUNCTIONS})\s*\}}", r"\\\1 "),
+        (r"\\q?quad(?![a-zA-Z])|\\[;: ]|[~\u00a0\u2009\u202f]", " "),
+        (r"\{,\}|\\[,!]|(?<!\\)\$|\\[()\[\]]", ""),
+        (r"\\[dtc]frac", r"\\frac"),
+        (r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
+        (r"√\s*(\w+)", r"\\sqrt{\1}"),
+        (rf"√\s*{_GROUP}", r"\\sqrt{\1}"),
+        (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?![A-Za-z])", r"\\\1 "),
+        (rf"\\sqrt\s*{_GROUP}", r"\\sqrt{\1}"),
+        (r"\*\*", "^"),
+        (rf"\^\s*{_GROUP}", r"^{\1}"),
+        (r"(?<![\w.])(\d+(?:\.\d*)?)[eE]([-+]?\d+)(?![\w.])", r"\1 \\cdot 10^{\2}"),
+        (r"^(-?\s*\d{1,3})((?: \d{3})+)$", lambda number: number[0].replace(" ", "")),
+        (r"(?<![\d.\w^/])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}"),
+        (r"^\s*(?:\\?\$|[€£¥₹])\s*(?=[\d.])", ""),
+    ]
+]
+_UNREADABLE = re.compile(
+    r"\\(?:l|c|d|v)?dots(?![a-zA-Z])|…|\.\.\.|(?<![_^])\d\s+\d|\d\.\d+\.|(?:°|\\circ)\}?\s*\d|\d\s*:\s*\d+\s*:|\\underline|_{2,}"
+    r"|\\(?:text|math)(?:rm|bf|it|normal)?\s*\{(?!\s*(?:and|or)\s*\})[^{}]*[^\W\d_]{2}"
+)
+_STRUCTURE = re.compile(
+    r"\\(?:begin|end)\s*\{[a-zA-Z]+\*?\}|\\(?:mathbb|mathcal)\s*\{[A-Z]\}|\b(?:and|or)\b|\\[a-zA-Z]+"
+)
+_NAMES = re.compile(r"[^\W\d_]{4,}")
+_WORDS_ALONE = re.compile(r"[^\W\d_]{3,}|[^\W\d_]+(?:[\s-]+[^\W\d_]+)+")
+
+_KNOWN_UNITS = r"(?:[kcdmµμn]m|[mk]?g|kg|lbs?|ft|in|yd|mi|hrs?|min|sec|ms|rad|deg|mol|mph|kph|[kMG]?(?:Hz|Pa|W|J|N|V|A)|m[lL]|(?:sq|cu)\.?\s+\w+|units?)"
+_WRITTEN = r"\\(?:text(?:rm|normal)?|math(?:rm|sf)|mbox|operatorname|rm)\s*\{[\s~]*([^{}\\]*)\}"
+_POWER = r"(?:\s*(?:\^\s*\{?\s*-?\d\s*\}?|[²³]))?"
+_UNITS = re.compile(
+    rf"(?<=[\d.)\]}}a-z\s])\s*((?:(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}[\s/·]*)+"
+    rf"|\\?%|percent|(?:\^\s*\{{?\s*)?(?:\\circ|°)(?:\s*\}})?(?:\s*[CF])?|(?<=\s)(?:[a-z]+/?\s*)*[a-z]{{4,}}{_POWER}|(?<=\d\s)[mgshLlNJWVACFK]{_POWER})\s*$"
+)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """LaTeX that sympy can be given, and the unit that stood behind it; empty without one."""
+
+    latex: str
+    unit: str = ""
+
+
+def parse_expression(text: str) -> Expression | None:
+    r"""The expression that a text is, as a whole, in one spelling; None where it is none, or more than one.
+
+    Whether sympy can read it is another question; see `rewards.verification.latex`. What it would read as something
+    else is none here: words (a product of letters), dots, numbers side by side, minutes of an arc.
+
+    >>> parse_expression(r"1 - \frac{1}{\mathrm{e}}"), parse_expression("11 5/6"), parse_expression("2√3 cm")
+    (Expression(latex='1 - \\frac{1}{e}', unit=''), Expression(latex='11\\frac{5}{6}', unit=''), Expression(latex='2\\sqrt{3}', unit='cm'))
+    >>> parse_expression(r"1, 2, \ldots, n"), parse_expression("listen"), parse_expression("x is 5")
+    (None, None, None)
+    """
+    if not text or len(text) > LONGEST:
+        return None
+    found = _UNITS.search(text)
+    if (
+        found is not None
+        and not re.search(r"\b(?:and|or|not|if|is)\b", found[1])
+        and re.search(r"\d|\\pi|π", text[: found.start()])
+    ):
+        latex, unit = text[: found.start()].strip(), _unit(found[1])
+    else:
+        latex, unit = text, ""
+    latex = latex.translate(_SIGNS)
+    for pattern, replacement in _SPELLINGS:
+        latex = pattern.sub(replacement, latex)
+    latex = latex.strip()
+    bare = _STRUCTURE.sub(" ", latex)
+    if not latex or _UNREADABLE.search(latex) or _NAMES.search(bare) or _WORDS_ALONE.fullmatch(latex):
+        return None
+    return Expression(latex, unit)
+
+
+def _unit(text: str) -> str:
+    text = (
+        re.sub(_WRITTEN, r"\1", text)
+        .replace("²", "^2")
+        .replace("³", "^3")
+        .replace("\\circ", "°")
+        .replace("percent", "%")
+    )
+    return " ".join(re.sub(r"[{}\\~]|\^(?=\s*\{?\s*°)", "", text).split()).strip(" .").casefold()

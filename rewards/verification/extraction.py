@@ -1,0 +1,179 @@
+r"""Where a completion states its final answer: one order, the same for every verifier.
+
+1. What stands up to the last ``</think>`` is thought, and no answer; a thought that does not end has none.
+2. What is in the last ``<answer>…</answer>``.
+3. The value of the last JSON key ``"answer"``, unless something is boxed behind it.
+4. What is in the last ``\boxed{…}``.
+5. What follows the last marker: ``Answer:``, ``the answer is``, ``Final Answer:``, ``the correct option is``, a heading
+   ``Answer``, the last line after ``####``, or the like in another language (`_MARKER`). It is the line, or the display
+   maths or code block that begins there.
+6. Only where none of these stands anywhere: what the verifier takes for an answer then.
+
+What is found in 2 to 5 is searched again, for ``<answer>The answer is \boxed{4}</answer>``. A place that is empty, or
+never closed, states an answer that cannot be read: that is none, and no other place is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rewards.verification.decoration import undecorated
+
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+_THINK = re.compile(r"<(/?)think(?:ing)?>|◁(/?)think▷", re.IGNORECASE)
+_TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>|<\|(?:begin|(end))_of_box\|>", re.IGNORECASE)
+_KEY = re.compile(r"""(["'])(?:(?:final|correct|right|predicted)[\s_-]*)?answer\1\s*:\s*""", re.IGNORECASE)
+_VALUE = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|\[([^\[\]]*)\]|([^\s"\'\[{][^,}\]\n]*)', re.DOTALL)
+_ESCAPE = re.compile(r'\\(?:(["\\/])|u([0-9a-fA-F]{4})|n(?![a-zA-Z]))')
+_BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])\s*")
+_MARKER = re.compile(
+    r"""
+    (?: \b(?: answer (?:\s+(?:to|of|for)\s+[^.:!?\n]{1,80}?)? (?:\s+choice|\s+option)?
+          | (?:final|correct|right|best)\s+(?:option|choice|result) )
+        ["'*_`]* (?: \s*(?:is|(?:should|would|must|will)\s+be)\b
+                     (?:\s+(?:therefore|thus|hence|then|clearly|simply|indeed|given\s+by)\b)?\s*:? | \s*[:=] )
+      | \b(?:ответ|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|정답|답|الإجابة|الجواب|उत्तर)
+        ["'*_`]* (?: \s*(?:[:=—]|(?:es|est|ist|è|é|هي|هو)\b) | (?<=정답)은 )
+      | (?:答案|答え|正解|故选|应选|故選) ["'*_`]* (?:\s*(?:应该)?[是为為选選はが])?\s*:?
+      | ^[ \t#>*_]*(?:the\s+)?(?:final\s+|correct\s+)?answer[ \t*_]*$
+      | ^[ \t]*\#{4}[ \t]+(?=[^\n]*\s*\Z|[-+$]?\d[\d,./]*[ \t]*$)
+    ) [*_`]*
+    """,
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+_BLOCKS = (("```", "```"), ("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), (r"\begin{", r"\end{"))
+_HOPE = re.compile(r"\s*I hope (?:it|this) is correct\W*$")
+_DEEPEST = 4
+
+
+@dataclass(frozen=True)
+class FinalAnswer:
+    """What a completion gives as its answer.
+
+    Attributes:
+        text: Without decoration (`rewards.verification.decoration`).
+        prose: Whether it stands in a sentence, where ``42!`` is an exclamation, rather than in a place of its own.
+    """
+
+    text: str
+    prose: bool = False
+
+
+def final_answer(completion: str, otherwise: Callable[[str], str | None] | None = None) -> FinalAnswer | None:
+    r"""The final answer of a completion, by the order above; None without one.
+
+    Args:
+        completion: What a model wrote.
+        otherwise: What is the answer of a text that states none; None for nothing.
+
+    >>> final_answer(r"<think>Answer: 3</think>\boxed{\frac{1}{2}}."), final_answer("The answer is **4**.\n(I think)")
+    (FinalAnswer(text='\\frac{1}{2}', prose=False), FinalAnswer(text='4', prose=True))
+    >>> final_answer("4"), final_answer("4", lambda text: text), final_answer(r"Answer: \boxed{4")
+    (None, FinalAnswer(text='4', prose=True), None)
+    """
+    text = _after_thought(completion.translate(_FULL_WIDTH))
+    found = _stated(text)
+    if found is None and otherwise is not None:
+        found = FinalAnswer(otherwise(text) or "", prose=True)
+    return None if found is None or not found.text else FinalAnswer(undecorated(found.text), found.prose)
+
+
+def reference_answer(reference: str) -> str:
+    r"""A reference answer without decoration, and without what its table puts around it: a solution, a box, a tag.
+
+    >>> reference_answer(r"$\boxed{12}$"), reference_answer("3 * 4 = 12\n#### 12"), reference_answer("<answer> B </answer>")
+    ('12', '12', 'B')
+    """
+    found = final_answer(reference)
+    return undecorated(reference.translate(_FULL_WIDTH)) if found is None else found.text
+
+
+def boxed_text(text: str) -> str | None:
+    r"""What is in the last ``\boxed{…}`` or ``\fbox{…}``, with the braces within; None if there is none, or it is empty
+    or not closed.
+
+    >>> boxed_text(r"\boxed{1} or \boxed{x^{2}}"), boxed_text(r"\boxed{1} or \boxed{2")
+    ('x^{2}', None)
+    """
+    *_, last = (None, *_BOX.finditer(text))
+    if last is None or not text.startswith("{", last.end()):
+        return None
+    depth = 0
+    for place in range(last.end(), len(text)):
+        depth += (text[place] == "{") - (text[place] == "}")
+        if depth == 0:
+            return text[last.end() + 1 : place].strip() or None
+    return None
+
+
+def _after_thought(text: str) -> str:
+    *_, last = (None, *_THINK.finditer(text))
+    if last is None:
+        return text
+    return text[last.end() :] if last[1] or last[2] else r"\boxed"  # an answer that is begun and cannot be read
+
+
+def _stated(text: str, depth: int = 0) -> FinalAnswer | None:
+    """What a text states; of empty text where it cannot be read, and None where nothing is stated."""
+    for place in (_tagged, _keyed, _boxed):
+        inner = place(text)
+        if inner is not None:
+            return (_stated(inner, depth + 1) if depth < _DEEPEST else None) or FinalAnswer(inner)
+    *_, last = (None, *_MARKER.finditer(text))
+    return None if last is None else FinalAnswer(_HOPE.sub("", _statement(text[last.end() :])), prose=True)
+
+
+def _tagged(text: str) -> str | None:
+    """What is in the last tags; a tag that opened before the completion begins has its end here."""
+    *_, before, last = (None, None, *_TAG.finditer(text))
+    if last is None:
+        return None
+    if not (last[1] or last[2]):
+        return ""
+    return text[0 if before is None else before.end() : last.start()].strip()
+
+
+def _keyed(text: str) -> str | None:
+    *_, key = (None, *_KEY.finditer(text))
+    if key is None:
+        return None
+    value = _VALUE.match(text, key.end())
+    if _BOX.search(text, key.end() if value is None else value.end()):
+        return None
+    if value is None or value[4] == "null":
+        return ""
+    quoted, single, listed, bare = value.groups()
+    if listed is not None:
+        quoted = ", ".join(entry.strip().strip("\"'") for entry in listed.split(","))
+    return bare.strip() if bare is not None else _ESCAPE.sub(_unescaped, quoted if quoted is not None else single)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    r"""JSON's escapes, but for those that a model means as LaTeX when it writes ``"\frac{1}{2}"``."""
+    return escape[1] or (chr(int(escape[2], 16)) if escape[2] else "\n")
+
+
+def _boxed(text: str) -> str | None:
+    return (boxed_text(text) or "") if _BOX.search(text) else None
+
+
+def _statement(rest: str) -> str:
+    """The first line, with the rest of the block that opens in it; the next one where it only leads there."""
+    rest = rest.strip()
+    line, newline, further = rest.partition("\n")
+    for opening, closing in _BLOCKS:
+        start = line.rfind(opening)
+        if start >= 0 and closing not in line[start + len(opening) :] and line.count(opening) % 2 == 1:
+            end = rest.find(closing, len(line))
+            if end >= 0:
+                return rest[: end + len(closing)] + (
+                    rest[end + len(closing) :].partition("\n")[0] if closing == r"\end{" else ""
+                )
+    leads = (
+        line.rstrip("* ").endswith(":")
+        or re.fullmatch(r"[^\W\d_]{2,}[^\d$\\]*", line)
+        and re.match(r"\s*(?:\\\[|\$\$)", further)
+    )
+    return _statement(further) if newline and leads else line
