@@ -23,8 +23,7 @@ _SPELLINGS = [
     for pattern, replacement in [
         (r"\\(?:math(?:rm|bf|it|sf)|text(?:bf|it|rm)?|boldsymbol|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\1"),
         (rf"\\(?:operatorname|math(?:rm|bf|it)|text)\s*\{{\s*({_FUNCTIONS})\s*\}}", r"\\\1 "),
-        (r"\\q?quad(?![a-zA-Z])|\\[;: ]|[~\u00a0\u2009\u202f]", " "),
-        (r"\{,\}|\\[,!]|(?<!\\)\$|\\[()\[\]]", ""),
+        (r"\{,\}|(?<!\\)\$|\\[()\[\]]", ""),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
         (r"√\s*(\w+)", r"\\sqrt{\1}"),
@@ -52,10 +51,17 @@ _WORDS_ALONE = re.compile(r"[^\W\d_]{3,}|[^\W\d_]+(?:[\s-]+[^\W\d_]+)+")
 _KNOWN_UNITS = r"(?:[kcdmµμn]m|[mk]?g|kg|lbs?|ft|in|yd|mi|hrs?|min|sec|ms|rad|deg|mol|mph|kph|[kMG]?(?:Hz|Pa|W|J|N|V|A)|m[lL]|(?:sq|cu)\.?\s+\w+|units?)"
 _WRITTEN = r"\\(?:text(?:rm|normal)?|math(?:rm|sf)|mbox|operatorname|rm)\s*\{[\s~]*([^{}\\]*)\}"
 _POWER = r"(?:\s*(?:\^\s*\{?\s*-?\d\s*\}?|[²³]))?"
+_ONE = rf"(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}"
+_FURTHER = rf"(?:[\s·]+{_ONE}|\s*/\s*(?:{_ONE}|[hsmgd]{_POWER}))*"
 _UNITS = re.compile(
-    rf"(?<=[\d.)\]}}a-z\s])\s*((?:(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}[\s/·]*)+"
-    rf"|\\?%|percent|(?:\^\s*\{{?\s*)?(?:\\circ|°)(?:\s*\}})?(?:\s*[CF])?|(?<=\s)(?:[a-z]+/?\s*)*[a-z]{{4,}}{_POWER}|(?<=\d\s)[mgshLlNJWVACFK]{_POWER})\s*$"
+    rf"(?<=[\d.)\]}}a-z\s])\s*({_ONE}{_FURTHER}"
+    r"|\\?%|percent|(?:\^\s*\{?\s*)?(?:\\circ|°)(?:\s*\})?(?:\s*[CF])?"
+    rf"|(?<=\s)(?:[a-z]+[/\s]\s*)*[a-z]{{4,}}{_POWER}|(?<=\d\s)[mgshLlNJWVACFK]{_POWER}{_FURTHER})\s*$"
 )
+_THIN_SPACES = [
+    (re.compile(r"(?<=\d)\\,(?=\d{3})|\\!"), ""),
+    (re.compile(r"\\[,;: ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2009\u202f]"), " "),
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ def parse_expression(text: str) -> Expression | None:
     """
     if not text or len(text) > LONGEST:
         return None
+    for pattern, space in _THIN_SPACES:
+        text = pattern.sub(space, text)
     found = _UNITS.search(text)
     if (
         found is not None

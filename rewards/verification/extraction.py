@@ -44,7 +44,9 @@ _MARKER = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _BLOCKS = (("```", "```"), ("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), (r"\begin{", r"\end{"))
-_HOPE = re.compile(r"\s*I hope (?:it|this) is correct\W*$")
+_WORDS = re.compile(r"[^\W\d_]{2}[^\d$\\]*")
+_DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
+_HOPE = re.compile(r"I hope (?:it|this) is correct\W*$")
 _DEEPEST = 4
 
 
@@ -161,19 +163,28 @@ def _boxed(text: str) -> str | None:
 
 def _statement(rest: str) -> str:
     """The first line, with the rest of the block that opens in it; the next one where it only leads there."""
-    rest = rest.strip()
-    line, newline, further = rest.partition("\n")
+    line = ""
+    for _ in range(_DEEPEST):
+        rest = rest.strip()
+        line, newline, further = rest.partition("\n")
+        if (block := _block(line, rest)) is not None:
+            return block
+        leads = line.rstrip("* ").endswith(":") or (_WORDS.fullmatch(line) and _DISPLAY.match(further))
+        if not newline or not leads:
+            break
+        rest = further
+    return line
+
+
+def _block(line: str, rest: str) -> str | None:
+    """The text up to the end of the block that opens in its first line; None where none does, or it has no end."""
     for opening, closing in _BLOCKS:
         start = line.rfind(opening)
-        if start >= 0 and closing not in line[start + len(opening) :] and line.count(opening) % 2 == 1:
-            end = rest.find(closing, len(line))
-            if end >= 0:
-                return rest[: end + len(closing)] + (
-                    rest[end + len(closing) :].partition("\n")[0] if closing == r"\end{" else ""
-                )
-    leads = (
-        line.rstrip("* ").endswith(":")
-        or re.fullmatch(r"[^\W\d_]{2,}[^\d$\\]*", line)
-        and re.match(r"\s*(?:\\\[|\$\$)", further)
-    )
-    return _statement(further) if newline and leads else line
+        if start < 0 or line.count(opening) % 2 == 0 or closing in line[start + len(opening) :]:
+            continue
+        end = rest.find(closing, len(line))
+        if end >= 0:
+            return rest[: end + len(closing)] + (
+                "" if closing[-1] != "{" else rest[end + len(closing) :].split("}")[0] + "}"
+            )
+    return None

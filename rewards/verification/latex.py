@@ -52,13 +52,16 @@ class Comparer:
             child = self._child = self._child or _start()
             assert child.stdin is not None and child.stdout is not None
             verdict = ""
-            with suppress(BrokenPipeError):
-                child.stdin.write(json.dumps([answer, reference]) + "\n")
-                child.stdin.flush()
-                verdict = child.stdout.readline()
-            if not verdict:
-                child.communicate()
-                self._child = None
+            try:
+                with suppress(BrokenPipeError):
+                    child.stdin.write(json.dumps([answer, reference]) + "\n")
+                    child.stdin.flush()
+                    verdict = child.stdout.readline()
+            finally:
+                if not verdict:  # it has ended, or whoever asked does not wait for its word
+                    child.kill()
+                    child.wait()
+                    self._child = None
             return verdict.strip()  # type: ignore[return-value]  # what `_serve` wrote
 
 

@@ -15,7 +15,7 @@ _NUMBER = re.compile(
     rf"|(?P<plain>{_PLAIN})(?P<power>[eE][-+]?\d+)?(?:\s*(?P<scale>{'|'.join(_SCALES)})\b)?)"
 )
 # Words that leave the number behind them as it is, and none that make another one of it.
-_LEAD = re.compile(r"(?:[^\W\d_](?!\s*\()\w*|[$€£¥₹\s:,.'\"()\[\]~])*")
+_LEAD = re.compile(r"(?:(?>[^\W\d_]\w*)(?!\()|[$€£¥₹\s:,.'\"()\[\]~])*")
 _CHANGES_IT = re.compile(
     r"\b(?:not|half|third|quarter|twice|double|thrice|times|plus|less|fewer|more|greater|least|most|under|above|below"
     r"|between|either|except|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)\b|[<>≠!]=?\s*$|\\(?:neq?|l|g|le|ge)q?\s*$"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from rewards.verification.decoration import normal_text
+from rewards.verification.decoration import LONGEST, normal_text
 from rewards.verification.expression import Expression, parse_expression
 from rewards.verification.extraction import FinalAnswer, final_answer
 from rewards.verification.options import option_of
@@ -13,7 +13,9 @@ from rewards.verification.quantity import EXACT, Quantity, parse_quantity
 
 _LAST_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s*\\?%)?")
 _BARE_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_SPAN = re.compile(r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_SPAN = re.compile(
+    r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)\$|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]", re.DOTALL
+)
 _CLAUSE = re.compile(
     r"[.!?。]\s+(?=[^\W\d_]{2}|I\s)(?!(?:or|and|but|not|no|wait)\b)|[,;]?\s+(?=(?:because|since)\b)", re.IGNORECASE
 )
@@ -80,6 +82,8 @@ def normal_form(verifier: str, answer: FinalAnswer) -> str:
 
 def read_option(text: str) -> tuple[str, str]:
     """`rewards.verification.options.option_of`, whatever marks of LaTeX and Markdown stand within."""
+    if len(text) > LONGEST:
+        return "", text
     text = re.sub(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}", r"\1", text)
     return option_of(re.sub(r"\*\*|\$|\\[() ]|[{}]", "", text))
 
@@ -121,6 +125,8 @@ def _expression_as_number(answer: FinalAnswer) -> list[Quantity]:
 
 
 def _first_statements(text: str) -> Iterator[str]:
+    if len(text) > LONGEST:
+        return
     yield text
     first = _CLAUSE.split(text, maxsplit=1)[0]
     if first != text:

@@ -48,9 +48,9 @@ def test_what_it_raises_is_one_line() -> None:
 def test_its_own_reader_of_answers_is_found_behind_it() -> None:
     config = Config.model_validate({"task": {"verifier": "tests.rewards.verification.test_checked_verifier:SHOUTING"}})
     verifier = make_verifier(config)
-    assert verifier("yes", "YES") and answer_reader(verifier)("yes") == "YES"
+    assert verifier("yes", "YES") and answer_reader(config.task.verifier, verifier)("yes") == "YES"
     plain = CheckedVerifier("mine", lambda completion, reference: True)
-    assert answer_reader(plain)("so\nAnswer: 7") == "7"
+    assert answer_reader("mine", plain)("so\nAnswer: 7") == "7"
 
 
 def test_what_its_reader_of_answers_raises_is_one_line() -> None:
@@ -58,7 +58,7 @@ def test_what_its_reader_of_answers_raises_is_one_line() -> None:
         def answer_of(self, completion: str) -> str:
             return completion.split()[-1]
 
-    read = answer_reader(CheckedVerifier("mine", LastWord()))
+    read = answer_reader("mine", CheckedVerifier("mine", LastWord()))
     assert read("it is 7") == "7"
     with pytest.raises(UsersCodeError, match=r"^mine: answer_of failed: IndexError: list index out of range$"):
         read("")
@@ -70,7 +70,7 @@ def test_an_answer_is_text_or_none(answer: Any) -> None:
         def answer_of(self, completion: str) -> Any:
             return answer if completion else None
 
-    read = answer_reader(CheckedVerifier("mine", Counting()))
+    read = answer_reader("mine", CheckedVerifier("mine", Counting()))
     assert read("") is None
     with pytest.raises(UsersCodeError, match=r"^mine: answer_of gave a \w+; allowed is text, or None"):
         read("7")

@@ -1,4 +1,6 @@
-"""Every format that an answer may be in, for every verifier: one order of extraction, and what stands around an answer."""
+"""Every format that an answer may be in, for every verifier: one order of extraction, and what stands around it."""
+
+# ruff: noqa: RUF001
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import pytest
 
 from rewards.verification.verifiers import latex
 
-# ruff: noqa: RUF001
 RIGHT = [
     ("Answer: 1 - 1/e", r"1 - \frac{1}{\mathrm{e}}"),
     (r"\boxed{1-e^{-1}}", r"1 - \frac{1}{\mathrm{e}}"),

@@ -12,7 +12,7 @@ import pytest
 from rewards.measuring.strategies import OF_THEIR_OWN, STRATEGIES, WITHOUT_JUDGE, aggregate, pass_rate, vote
 from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores
-from rewards.verification.answers import answer_reader
+from rewards.verification.answers import vote_reader
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
 from rl.evaluating.guided_search import Sampler, as_one_step, one_shot_scores, step_scores
@@ -53,7 +53,7 @@ def evaluator(task: GridTask) -> PolicyEvaluator:
     encoder = Encoder(CHECKPOINT)
     sampler = Sampler(HfEngine(CHECKPOINT, batch_size=256).sample, encoder, exact, 64)
     judges = {"truth": truthful(task, encoder), "outcome": outcome_of, "same": says_the_same}
-    return PolicyEvaluator(Plan(STRATEGIES, NUMBERS, seed=3), sampler, answer_reader(exact), judges)
+    return PolicyEvaluator(Plan(STRATEGIES, NUMBERS, seed=3), sampler, vote_reader("exact", exact), judges)
 
 
 @pytest.fixture(scope="module")
