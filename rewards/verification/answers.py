@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from rewards.verification.decoration import normal_text
-from rewards.verification.extraction import FinalAnswer, final_answer
+from rewards.verification.extraction import final_answer
 from rewards.verification.reading import OTHERWISE, normal_form, read_answer
 from rewards.verification.verifiers import Verifier
 

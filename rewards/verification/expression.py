@@ -8,8 +8,14 @@ from dataclasses import dataclass
 LONGEST = 1000
 """Characters of a text that may be an expression."""
 
-_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|pi|infty|theta|alpha|beta|gamma|lambda|mu|sigma|phi|omega"
-_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho  sigma tau upsilon phi chi psi omega"
+_FUNCTIONS = (
+    "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt"
+    "|pi|infty|theta|alpha|beta|gamma|lambda|mu|sigma|phi|omega"
+)
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
+    "  sigma tau upsilon phi chi psi omega"  # the second sigma, of word ends, has no command
+)
 _SIGNS = str.maketrans(
     {chr(0x3B1 + place): rf"\{name} " for place, name in enumerate(_GREEK.split(" ")) if name}
     | {"×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "−": "-", "–": "-", "∞": r"\infty ", "≤": r"\leq "}  # noqa: RUF001
@@ -33,13 +39,14 @@ _SPELLINGS = [
         (r"\*\*", "^"),
         (rf"\^\s*{_GROUP}", r"^{\1}"),
         (r"(?<![\w.])(\d+(?:\.\d*)?)[eE]([-+]?\d+)(?![\w.])", r"\1 \\cdot 10^{\2}"),
-        (r"^(-?\s*\d{1,3})((?: \d{3})+)$", lambda number: number[0].replace(" ", "")),
+        (r"(?<=\d) (?=(?:\d{3} )*\d{3}$)", ""),
         (r"(?<![\d.\w^/])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}"),
         (r"^\s*(?:\\?\$|[€£¥₹])\s*(?=[\d.])", ""),
     ]
 ]
 _UNREADABLE = re.compile(
-    r"\\(?:l|c|d|v)?dots(?![a-zA-Z])|…|\.\.\.|(?<![_^])\d\s+\d|\d\.\d+\.|(?:°|\\circ)\}?\s*\d|\d\s*:\s*\d+\s*:|\\underline|_{2,}"
+    r"\\[lcdv]?dots(?![a-zA-Z])|…|\.\.\.|(?<![_^])\d\s+\d|\d\.\d+\."
+    r"|(?:°|\\circ)\}?\s*\d|\d\s*:\s*\d+\s*:|\\underline|_{2,}"
     r"|\\(?:text|math)(?:rm|bf|it|normal)?\s*\{(?!\s*(?:and|or)\s*\})[^{}]*[^\W\d_]{2}"
 )
 _STRUCTURE = re.compile(
@@ -48,7 +55,10 @@ _STRUCTURE = re.compile(
 _NAMES = re.compile(r"[^\W\d_]{4,}")
 _WORDS_ALONE = re.compile(r"[^\W\d_]{3,}|[^\W\d_]+(?:[\s-]+[^\W\d_]+)+")
 
-_KNOWN_UNITS = r"(?:[kcdmµμn]m|[mk]?g|kg|lbs?|ft|in|yd|mi|hrs?|min|sec|ms|rad|deg|mol|mph|kph|[kMG]?(?:Hz|Pa|W|J|N|V|A)|m[lL]|(?:sq|cu)\.?\s+\w+|units?)"
+_KNOWN_UNITS = (
+    r"(?:[kcdmµμn]m|[mk]?g|kg|lbs?|ft|in|yd|mi|hrs?|min|sec|ms|rad|deg|mol|mph|kph"
+    r"|[kMG]?(?:Hz|Pa|W|J|N|V|A)|m[lL]|(?:sq|cu)\.?\s+\w+|units?)"
+)
 _WRITTEN = r"\\(?:text(?:rm|normal)?|math(?:rm|sf)|mbox|operatorname|rm)\s*\{[\s~]*([^{}\\]*)\}"
 _POWER = r"(?:\s*(?:\^\s*\{?\s*-?\d\s*\}?|[²³]))?"
 _ONE = rf"(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}"
@@ -78,8 +88,8 @@ def parse_expression(text: str) -> Expression | None:
     Whether sympy can read it is another question; see `rewards.verification.latex`. What it would read as something
     else is none here: words (a product of letters), dots, numbers side by side, minutes of an arc.
 
-    >>> parse_expression(r"1 - \frac{1}{\mathrm{e}}"), parse_expression("11 5/6"), parse_expression("2√3 cm")
-    (Expression(latex='1 - \\frac{1}{e}', unit=''), Expression(latex='11\\frac{5}{6}', unit=''), Expression(latex='2\\sqrt{3}', unit='cm'))
+    >>> parse_expression(r"1 - \frac{1}{\mathrm{e}}"), parse_expression("2√3 cm")
+    (Expression(latex='1 - \\frac{1}{e}', unit=''), Expression(latex='2\\sqrt{3}', unit='cm'))
     >>> parse_expression(r"1, 2, \ldots, n"), parse_expression("listen"), parse_expression("x is 5")
     (None, None, None)
     """

@@ -85,8 +85,8 @@ def final_answer(completion: str, otherwise: Callable[[str], str | None] | None 
 def reference_answer(reference: str) -> str:
     r"""A reference answer without decoration, and without what its table puts around it: a solution, a box, a tag.
 
-    >>> reference_answer(r"$\boxed{12}$"), reference_answer("3 * 4 = 12\n#### 12"), reference_answer("<answer> B </answer>")
-    ('12', '12', 'B')
+    >>> [reference_answer(text) for text in (r"$\boxed{12}$", "3 * 4 = 12\n#### 12", "<answer> B </answer>")]
+    ['12', '12', 'B']
     """
     found = final_answer(reference)
     return undecorated(reference.translate(_FULL_WIDTH)) if found is None else found.text

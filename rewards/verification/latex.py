@@ -146,8 +146,8 @@ def _read(latex: str) -> Basic | None:
 
 
 def _equal_numbers(left: Basic, right: Basic) -> bool:
-    """Whether two expressions are equal as numbers: in all digits, or within `TOLERANCE` where a decimal stands in them;
-    with decimals and variables, wherever that is tried."""
+    """Whether two expressions are equal as numbers: in all digits, or within `TOLERANCE` where one holds a decimal; with
+    decimals and variables, wherever that is tried."""
     from sympy import Float, N, Rational, nan, oo, zoo
 
     try:

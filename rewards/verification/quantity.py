@@ -18,15 +18,17 @@ _NUMBER = re.compile(
 _LEAD = re.compile(r"(?:(?>[^\W\d_]\w*)(?!\()|[$€£¥₹\s:,.'\"()\[\]~])*")
 _CHANGES_IT = re.compile(
     r"\b(?:not|half|third|quarter|twice|double|thrice|times|plus|less|fewer|more|greater|least|most|under|above|below"
-    r"|between|either|except|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)\b|[<>≠!]=?\s*$|\\(?:neq?|l|g|le|ge)q?\s*$"
+    r"|between|either|except|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)\b"
+    r"|[<>≠!]=?\s*$|\\(?:neq?|l|g|le|ge)q?\s*$"
     r"|n't\b",
     re.IGNORECASE,
 )
 _UNIT = re.compile(r"(?:[^\W\d_]|[\s°%€£¢./·*²³()'\"-]|(?<=[A-Za-z])\^-?\d+|(?<=[A-Za-z])\d)*")
 # What goes on with the expression instead of naming a unit: a variable, an operator, another number in words.
 _GOES_ON = re.compile(
-    r"\s*[²³*·]|\s*[xyznkpqruvwijeabπθαβλφ](?![^\W\d_]|\.\w|\s+[^\W\d_])|\s*[-/]\s*(?![hsmgld]\b)(?:[^\W\d_](?![^\W\d_])|\()"
-    r"|\s*\(\s*[^\W\d_]\s*\)|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|squared|cubed|factorial|or|and\s+an?)\b",
+    r"\s*[²³*·]|\s*[xyznkpqruvwijeabπθβλφ](?![^\W\d_]|\.\w|\s+[^\W\d_])"
+    r"|\s*[-/]\s*(?![hsmgld]\b)(?:[^\W\d_](?![^\W\d_])|\()|\s*\(\s*[^\W\d_]\s*\)"
+    r"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|squared|cubed|factorial|or|and\s+an?)\b",
     re.IGNORECASE,
 )
 _SPELLINGS = [  # what is written in several ways is brought to one of them, in this order
@@ -52,8 +54,8 @@ _SPELLINGS = [  # what is written in several ways is brought to one of them, in 
 _SYMBOLS = [
     (re.compile(pattern, re.IGNORECASE), symbol)
     for pattern, symbol in [
-        (r"\b(?:square|sq\.?)\s+([a-z]+)|\b([a-z]+)(?:\s+squared|²)", lambda unit: f"{unit[1] or unit[2]}^2"),
-        (r"\b(?:cubic|cu\.?)\s+([a-z]+)|\b([a-z]+)(?:\s+cubed|³)", lambda unit: f"{unit[1] or unit[2]}^3"),
+        (r"\b(?:square|sq\.?)\s+([a-z]+)|\b([a-z]+)(?:\s+squared|²)", r"\1\2^2"),
+        (r"\b(?:cubic|cu\.?)\s+([a-z]+)|\b([a-z]+)(?:\s+cubed|³)", r"\1\2^3"),
         *(
             (rf"\b{prefix}met(?:er|re)s?\b", symbol)
             for prefix, symbol in (("centi", "cm"), ("milli", "mm"), ("kilo", "km"), ("", "m"))
@@ -143,7 +145,7 @@ def agree(answer: Quantity, reference: Quantity, tolerance: float, absolute_tole
 
 
 def units_agree(left: str, right: str) -> bool:
-    """Equal, in words or as a symbol, or one is left out, or goes on in words after the other: ``cm`` and ``cm long``."""
+    """Equal, in words or as a symbol, or one is left out or goes on in words after the other: ``cm`` and ``cm long``."""
     left, right = (f"{_symbol(unit)} " for unit in (left, right))
     return left == " " or right == " " or left.startswith(right) or right.startswith(left)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from rewards.verification.decoration import LONGEST, normal_text
+from rewards.verification.decoration import LONGEST, normal_text, undecorated
 from rewards.verification.expression import Expression, parse_expression
 from rewards.verification.extraction import FinalAnswer, final_answer
 from rewards.verification.options import option_of
@@ -108,9 +108,9 @@ def read_expressions(answer: FinalAnswer) -> Iterator[Expression]:
         if (found := parse_expression(text)) is not None:
             yield found
         *_, last = (None, *_SPAN.finditer(text))
-        if last is not None and not _SEVERAL.search(_SPAN.sub(" ", text, count=1)):
-            if (found := parse_expression(next(filter(None, last.groups())).strip(" .,;"))) is not None:
-                yield found
+        alone = last is not None and not _SEVERAL.search(_SPAN.sub(" ", text, count=1))
+        if last is not None and alone and (found := parse_expression(undecorated(last[0]))) is not None:
+            yield found
         number = parse_quantity(text) if _SENTENCE.fullmatch(text) else None
         if number is not None:
             yield Expression(f"{number.value:.15g}", number.unit)

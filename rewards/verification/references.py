@@ -37,7 +37,8 @@ def unreadable_line(verifier: str, references: Iterable[tuple[str, str]]) -> str
     """
     if verifier not in _READS:
         return None
-    began, looked_at, count, named = time.monotonic(), 0, 0, []
+    began, looked_at, count = time.monotonic(), 0, 0
+    named: list[str] = []
     known: dict[str, bool] = {}
     for place, reference in references:
         if time.monotonic() - began > SECONDS:

@@ -67,7 +67,7 @@ def make_verifier(config: Config) -> Verifier:
 
 
 def unreadable_references(config: Config, task: Task) -> str | None:
-    """One line on reference answers of a task of files that the verifier cannot read whole; None where there are none."""
+    """One line on reference answers in files that the verifier cannot read whole; None where there are none."""
     from rl.tasks.files import FileTask
 
     if not isinstance(task, FileTask):
