@@ -26,7 +26,9 @@ _COMMAND = re.compile(
     re.DOTALL,
 )
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)\n?[ \t]*```", re.DOTALL)
-_ENVIRONMENT = re.compile(r"\\begin\{(equation|align|gather|displaymath|math)(\*?)\}(.*)\\end\{\1\2\}", re.DOTALL)
+_ENVIRONMENT = re.compile(
+    r"\\begin\{(equation|align(?:ed)?|gather(?:ed)?|split|displaymath|math)(\*?)\}(.*)\\end\{\1\2\}", re.DOTALL
+)
 _SPACE = r"[\s\u200b\u2060\ufeff~]|\\(?:[,;:! ]|q?quad(?![a-zA-Z])|displaystyle(?![a-zA-Z])|\\)"
 _BEFORE = re.compile(rf"(?:{_SPACE}|[:=](?!=)|[\u2714\u2705])+")
 _AFTER = re.compile(

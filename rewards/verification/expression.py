@@ -52,19 +52,19 @@ _UNREADABLE = re.compile(
 _STRUCTURE = re.compile(
     r"\\(?:begin|end)\s*\{[a-zA-Z]+\*?\}|\\(?:mathbb|mathcal)\s*\{[A-Z]\}|\b(?:and|or)\b|\\[a-zA-Z]+"
 )
-_NAMES = re.compile(r"[^\W\d_]{4,}")
+_NAMES = re.compile(r"[^\W\d_]{4,}|\b(?:is|if|in|at|of|to|by|so|on|we)\b")
 _WORDS_ALONE = re.compile(r"[^\W\d_]{3,}|[^\W\d_]+(?:[\s-]+[^\W\d_]+)+")
 
 _KNOWN_UNITS = (
     r"(?:[kcdmµμn]m|[mk]?g|kg|lbs?|ft|in|yd|mi|hrs?|min|sec|ms|rad|deg|mol|mph|kph"
     r"|[kMG]?(?:Hz|Pa|W|J|N|V|A)|m[lL]|(?:sq|cu)\.?\s+\w+|units?)"
 )
-_WRITTEN = r"\\(?:text(?:rm|normal)?|math(?:rm|sf)|mbox|operatorname|rm)\s*\{[\s~]*([^{}\\]*)\}"
+_WRITTEN = r"\\(?:text(?:rm|normal)?|math(?:rm|sf)|mbox|operatorname|rm)\s*\{(?!\s*[eid]\s*\})[\s~]*([^{}\\]*)\}"
 _POWER = r"(?:\s*(?:\^\s*\{?\s*-?\d\s*\}?|[²³]))?"
 _ONE = rf"(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}"
 _FURTHER = rf"(?:[\s·]+{_ONE}|\s*/\s*(?:{_ONE}|[hsmgd]{_POWER}))*"
 _UNITS = re.compile(
-    rf"(?<=[\d.)\]}}a-z\s])\s*({_ONE}{_FURTHER}"
+    rf"(?<=[\d.)\]}}a-z\s])(?<![-+*/=^(,<>]\s)\s*({_ONE}{_FURTHER}"
     r"|\\?%|percent|(?:\^\s*\{?\s*)?(?:\\circ|°)(?:\s*\})?(?:\s*[CF])?"
     rf"|(?<=\s)(?:[a-z]+[/\s]\s*)*[a-z]{{4,}}{_POWER}|(?<=\d\s)[mgshLlNJWVACFK]{_POWER}{_FURTHER})\s*$"
 )
@@ -97,15 +97,7 @@ def parse_expression(text: str) -> Expression | None:
         return None
     for pattern, space in _THIN_SPACES:
         text = pattern.sub(space, text)
-    found = _UNITS.search(text)
-    if (
-        found is not None
-        and not re.search(r"\b(?:and|or|not|if|is)\b", found[1])
-        and re.search(r"\d|\\pi|π", text[: found.start()])
-    ):
-        latex, unit = text[: found.start()].strip(), _unit(found[1])
-    else:
-        latex, unit = text, ""
+    latex, unit = _without_unit(text)
     latex = latex.translate(_SIGNS)
     for pattern, replacement in _SPELLINGS:
         latex = pattern.sub(replacement, latex)
@@ -114,6 +106,15 @@ def parse_expression(text: str) -> Expression | None:
     if not latex or _UNREADABLE.search(latex) or _NAMES.search(bare) or _WORDS_ALONE.fullmatch(latex):
         return None
     return Expression(latex, unit)
+
+
+def _without_unit(text: str) -> tuple[str, str]:
+    found = _UNITS.search(text)
+    if found is None or re.search(r"\b(?:and|or|not|if|is)\b", found[1]):
+        return text, ""
+    before = text[: found.start()].strip()
+    variable = len(found[1]) == 1 and found[1].isalpha() and not re.fullmatch(r"[-\d.,]+", before)
+    return (text, "") if variable or not re.search(r"\d|\\pi|π", before) else (before, _unit(found[1]))
 
 
 def _unit(text: str) -> str:

@@ -43,7 +43,7 @@ _MARKER = re.compile(
     """,
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
-_BLOCKS = (("```", "```"), ("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), (r"\begin{", r"\end{"))
+_BLOCKS = (("```", "```"), ("~~~", "~~~"), ("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), (r"\begin{", r"\end{"))
 _WORDS = re.compile(r"[^\W\d_]{2}[^\d$\\]*")
 _DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
 _HOPE = re.compile(r"I hope (?:it|this) is correct\W*$")

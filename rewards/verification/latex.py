@@ -146,7 +146,7 @@ def _read(latex: str) -> Basic | None:
 
 
 def _equal_numbers(left: Basic, right: Basic) -> bool:
-    """Whether two expressions are equal as numbers: in all digits, or within `TOLERANCE` where one holds a decimal; with
+    """Whether two expressions are equal as numbers: in all digits, or within `TOLERANCE` where one has decimals; with
     decimals and variables, wherever that is tried."""
     from sympy import Float, N, Rational, nan, oo, zoo
 

@@ -145,7 +145,7 @@ def agree(answer: Quantity, reference: Quantity, tolerance: float, absolute_tole
 
 
 def units_agree(left: str, right: str) -> bool:
-    """Equal, in words or as a symbol, or one is left out or goes on in words after the other: ``cm`` and ``cm long``."""
+    """Equal, by name or symbol, or one is left out, or goes on in words after the other: ``cm`` and ``cm long``."""
     left, right = (f"{_symbol(unit)} " for unit in (left, right))
     return left == " " or right == " " or left.startswith(right) or right.startswith(left)
 

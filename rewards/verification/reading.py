@@ -128,6 +128,6 @@ def _first_statements(text: str) -> Iterator[str]:
     if len(text) > LONGEST:
         return
     yield text
-    first = _CLAUSE.split(text, maxsplit=1)[0]
+    first = undecorated(_CLAUSE.split(text, maxsplit=1)[0])
     if first != text:
         yield first

@@ -40,8 +40,8 @@ class TaskConfig(Section):
     instruction: str = ""
     """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"
-    """`exact` (as text), `boxed`, `numeric`, `multiple_choice`, `latex` (math-verify), all of which find the answer in the
-    same way, see docs/verification.md; or `package.module:name` of your own."""
+    """`exact` (as text), `boxed`, `numeric`, `multiple_choice`, `latex` (math-verify), which all find the answer in one
+    way, see docs/verification.md; or `package.module:name` of your own."""
     tolerance: Weight = 1e-6
     """Of `numeric`: largest difference to the reference, as a share of it."""
     absolute_tolerance: Weight = 0.0
