@@ -109,7 +109,7 @@ def test_the_outcome_model_learns_the_files(path: Path, encoder: Encoder, capsys
     assert found is not None
     learn_preferences(config, found, encoder, start, Console())
     assert len(losses) == 4 == model.version
-    assert f"12, 4 updates, outcome model loss {losses[0]:.3f} -> {losses[-1]:.3f}" in capsys.readouterr().out
+    assert f"12 records, 4 updates, outcome model loss {losses[0]:.3f} -> {losses[-1]:.3f}" in capsys.readouterr().out
     assert find_preferences(Config()) is None, "without files there is nothing to learn"
 
 
