@@ -141,7 +141,7 @@ def test_pairs_of_no_use_are_left_out_counted_and_named(
     learn_preferences(config, found, encoder, start, Console())
     assert set(taught) == {f"{path}:{number}" for number in (1, 4, 6, 8, 11, 12)}
     told = capsys.readouterr().out
-    assert "left out 5: " in told and "and 2 more" in told
+    assert "left out 5 records: " in told and "and 2 more" in told
     for named in (
         f"{path}:2: not JSON",
         f"{path}:3: image {path.parent / 'no_such.png'} cannot",
