@@ -14,9 +14,9 @@ from pathlib import Path
 from rewards.annotation.annotator import LabelCost
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.manifest import list_files
-from rl.config import Config
+from rl.config import Config, save_config
 from rl.errors import CheckpointError, ConfigError, LostWorkerError, WorkerError
-from rl.files.run_files import CHECKPOINTS, checkpoints
+from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, checkpoints
 from rl.parts import Parts
 from rl.rollouts.staleness import check_versions_sent
 from rl.workers.pending import Pending
@@ -76,6 +76,7 @@ class Progress:
             ]
             saving += parts.answers.save(partial)
             parts.lessons.save(partial)
+            save_config(config, partial / CONFIG_FILE)
             (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
             for answer in saving:
                 answer.result()

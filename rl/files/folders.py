@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from rewards.files.whole_file import opened_here
 from rl.errors import ConfigError
 
 
@@ -62,9 +63,9 @@ def only_one(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = os.fdopen(opened_here(str(folder / ".lock"), os.O_RDWR | os.O_CREAT), "r+b")
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be written to: {error.strerror}; name another folder") from None
+        raise ConfigError(f"{error.filename} cannot be written to: {error.strerror}; name another folder") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ def run(tmp_path: Path) -> Path:
         checkpoint = folder / "checkpoints" / f"step-{step}"
         shutil.copytree(SHIPPED_POLICY, checkpoint / "policy")
         shutil.copytree(SHIPPED_POLICY, checkpoint / "mprm")
+        shutil.copy(folder / "config.yaml", checkpoint)
         (checkpoint / "progress.json").write_text(json.dumps({"step": step}))
         (checkpoint / "buffer.parquet").write_bytes(b"PAR1" * 1000)
         list_files(checkpoint)
@@ -53,6 +55,16 @@ def swap(file: Path) -> None:
     shutil.copy(Path(str(file).replace("step-10", "step-2")), file)
 
 
+def link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     ("policy/model.safetensors", cut, "policy/model.safetensors (4,"),
     ("policy/config.json", flip, "policy/config.json (changed since it was written)"),
@@ -65,6 +77,11 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     (LIST_FILE, lambda file: file.write_text(file.read_text()[:-9]), f"{LIST_FILE} is damaged"),
     (LIST_FILE, lambda file: file.write_text("[]"), f"{LIST_FILE} is damaged"),
     (LIST_FILE, lambda file: file.write_text('{"progress.json": 3}'), f"{LIST_FILE} is damaged"),
+    (LIST_FILE, lambda file: file.write_text("{}"), f"{LIST_FILE} is damaged"),
+    (LIST_FILE, lambda file: file.write_text('{"/dev/zero": {"bytes": 0}}'), f"{LIST_FILE} is damaged"),
+    (LIST_FILE, lambda file: file.write_text('{"../step-2/progress.json": {"bytes": 11}}'), f"{LIST_FILE} is damaged"),
+    ("buffer.parquet", link, "buffer.parquet (cannot be read: allowed is a regular file, and no link)"),
+    ("buffer.parquet", pipe, "buffer.parquet (cannot be read: allowed is a regular file, and no link)"),
     (LIST_FILE, lambda file: file.write_text('{"progress.json": {"ytes": 11}}'), f"{LIST_FILE} is damaged"),
 ]
 
@@ -129,6 +146,31 @@ def test_what_a_checkpoint_was_made_with_cannot_change(override: str, told: str,
     with pytest.raises(ConfigError, match=told):
         open_run_folder(run, [override])
     assert open_run_folder(run, ["steps=200", "learner.learning_rate=1e-5"]).steps == 200
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda text: "", "config.yaml lacks name, seed, "),
+        (lambda text: text[: text.index("\nmprm:")], "config.yaml lacks mprm."),
+        (lambda text: text.replace("  lora_rank: 0\n", "", 1), r"config.yaml lacks learner.lora_rank, which "),
+        (lambda text: text.replace("head: token", "head: value"), 'mprm.head is "value": allowed with --resume'),
+        (lambda text: text.replace("lora_rank: 0", "lora_rank: 4"), "learner.lora_rank is 4: allowed with --resume"),
+    ],
+)
+def test_a_configuration_edited_since_is_held_against_the_checkpoints(
+    edit: Callable[[str], str], told: str, run: Path
+) -> None:
+    path = run / "config.yaml"
+    path.write_text(edited := edit(path.read_text()))
+    with pytest.raises(ConfigError, match=told):
+        open_run_folder(run, [])
+    assert path.read_text() == edited
+    for checkpoint in (run / "checkpoints").iterdir():  # as an earlier version wrote it
+        (checkpoint / "config.yaml").unlink()
+        list_files(checkpoint)
+    if edited:
+        open_run_folder(run, [])
 
 
 def test_a_run_that_another_process_has_is_left_to_it(
