@@ -87,8 +87,7 @@ class Progress:
         except (OSError, WorkerError) as error:
             _clear(partial, saving)
             raise CheckpointError(f"{target} cannot be written: {error}") from error
-        for old in checkpoints(self.folder)[: -config.keep_checkpoints]:
-            shutil.rmtree(old)
+        delete_oldest(self.folder, config.keep_checkpoints)
         return target
 
     @classmethod
@@ -126,6 +125,17 @@ def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:
         with suppress(WorkerError):
             answer.result()
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def delete_oldest(folder: Path, keep: int) -> None:
+    """Delete the oldest checkpoints of a run folder beyond so many; of one that was linked back, the link. What cannot
+    be deleted stays: the run is not to end for it."""
+    for old in checkpoints(folder)[:-keep]:
+        with suppress(OSError):
+            if old.is_symlink():
+                old.unlink()
+            else:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _controller_state(parts: Parts) -> dict[str, object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rl.checkpoints.checkpoint import delete_oldest
 from rl.checkpoints.ledger import LEDGER_FILE, Ledger
 from rl.checkpoints.manifest import LIST_FILE, list_files
 from rl.checkpoints.run_folder import choose_run_folder, open_run_folder
@@ -18,6 +19,7 @@ from rl.config import load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.files.run_files import checkpoints
 from rl.monitoring.metrics_file import forget_after
 from tests.fixtures.runs import SMOKE
 
@@ -194,6 +196,17 @@ def test_a_run_that_never_had_a_checkpoint_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "step-0").mkdir(parents=True)
     with pytest.raises(ConfigError, match="holds a run already; resume it with --resume"):
         choose_run_folder(config)
+
+
+def test_old_checkpoints_go_and_what_a_link_leads_to_stays(tmp_path: Path) -> None:
+    for step in range(1, 5):
+        (tmp_path / "run" / "checkpoints" / f"step-{step}" / "policy").mkdir(parents=True)
+    first = tmp_path / "run" / "checkpoints" / "step-1"
+    first.rename(tmp_path / "elsewhere")
+    first.symlink_to(tmp_path / "elsewhere")
+    delete_oldest(tmp_path / "run", keep=2)
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-3", "step-4"]
+    assert (tmp_path / "elsewhere" / "policy").is_dir() and not first.is_symlink()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"furthest": "x", "recoveries": 0, "seconds": 1}', "\xff"])
