@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rewards.models.encoding import Encoder
+from rewards.models.steps import step_texts
 from rewards.process_model.config import InputFormat
 from rewards.records import Prompt, Rollout
 
@@ -69,7 +70,7 @@ def _chat_reader(encoder: Encoder, verdict: str) -> Reader:
         head = encoder.opening(prompt, f"### Question:\n{prompt.question}\n\n### Solution Process:\n")
         tokens: list[int] = []
         ends: list[int] = []
-        for step in _step_texts(encoder, rollout):
+        for step in map(str.strip, step_texts(rollout, encoder.decode)):
             tokens += [*(turn if tokens else []), *encoder.plain_tokens(step), *ask_tokens]
             ends.append(len(tokens) - 1)
         return Reading(prompt, head, tuple(tokens), tuple(ends))
@@ -86,17 +87,13 @@ def _inline_reader(encoder: Encoder, step_marker: str) -> Reader:
         head = encoder.opening(prompt, f"Question: {prompt.question}\nProcess:")
         tokens: list[int] = []
         ends: list[int] = []
-        for step in _step_texts(encoder, rollout):
+        for step in map(str.strip, step_texts(rollout, encoder.decode)):
             # The blank before the first step belongs to it, as most vocabularies have words.
             tokens += [*encoder.plain_tokens(step if tokens else f" {step}"), *marker]
             ends.append(len(tokens) - 1)
         return Reading(prompt, head, tuple(tokens), tuple(ends))
 
     return read
-
-
-def _step_texts(encoder: Encoder, rollout: Rollout) -> list[str]:
-    return [encoder.decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
 
 
 def _between_turns(encoder: Encoder) -> tuple[str, str]:
