@@ -87,7 +87,7 @@ class Encoder:
         # A completion with one of these would be read as having one more image: it is no answer, and is dropped.
         self.placeholders: set[int] = {token for token in placeholders if token is not None}
         self.markers, self.rule = markers, rule
-        self._answer = answer
+        self.answer = answer
         # A separator may be a special token; the tokens that end or fill a sequence are no text anywhere.
         silent = {self.end_token, self.pad_token, self.tokenizer.eos_token_id}
         context = self.tokens("1")[-1:]
@@ -102,22 +102,35 @@ class Encoder:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image."""
         return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
 
-    def opening(self, prompt: Prompt, text: str) -> str:
-        """A user's turn with the prompt's images and a text, not yet ended.
+    def opening(self, turns: Sequence[tuple[str, str]], images: int = 0) -> str:
+        """A conversation as in `render`, whose last turn has not yet ended.
 
         Raises:
-            ValueError: The checkpoint's chat template changes the text.
+            ValueError: The checkpoint's chat template leaves out its text.
         """
-        rendered = self.render([("user", text + "<<end>>")], len(prompt.images))
-        opening, found, _ = rendered.rpartition("<<end>>")
+        *before, (role, text) = turns
+        opening, found, _ = self.render([*before, (role, text + "<<end>>")], images).rpartition("<<end>>")
         if not found:
-            raise ValueError("the checkpoint's chat template leaves out a user's text")
+            raise ValueError(f"the checkpoint's chat template leaves out the text of a turn, {role}'s")
         return opening
 
+    def pictures(self, images: int) -> str:
+        """What the chat template writes for so many images before a user's text.
+
+        Raises:
+            ValueError: It writes them elsewhere.
+        """
+        bare, shown = (self.render([("user", "<<text>>")], count).partition("<<text>>")[0] for count in (0, images))
+        if not shown.startswith(bare):
+            raise ValueError("the checkpoint's chat template does not write images right before a user's text")
+        return shown.removeprefix(bare)
+
     def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
-        """A conversation of (role, text) in the checkpoint's chat template; images come first in the first turn."""
+        """A conversation of (role, text) in the checkpoint's chat template; images come first in the first
+        user's turn."""
         messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
-        messages[0]["content"] = [{"type": "image"}] * images + messages[0]["content"]  # type: ignore[operator]
+        first = messages[[role for role, _ in turns].index("user")]
+        first["content"] = [{"type": "image"}] * images + first["content"]  # type: ignore[operator]
         return self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
 
     def tokens(self, text: str) -> list[int]:
@@ -146,13 +159,17 @@ class Encoder:
         """What `decode` gives, with the place where each token ends."""
         return self._plain.read(token_ids)
 
+    def read_with_special(self, token_ids: Sequence[int]) -> TokenText:
+        """As `read`, but special tokens are text, too, except those that end or fill a sequence: what is cut."""
+        return self._with_special.read(token_ids)
+
     def steps(self, token_ids: Sequence[int]) -> tuple[StepSpan, ...]:
         """The written steps of a completion; see `rewards.models.steps.step_spans`."""
-        return step_spans(self._with_special.read(token_ids), self.rule, self._answer, self.markers)
+        return step_spans(self.read_with_special(token_ids), self.rule, self.answer, self.markers)
 
     def separators(self, token_ids: Sequence[int]) -> np.ndarray:
         """Which tokens of a completion only separate steps (T,), as booleans; see `separator_tokens`."""
-        return separator_tokens(self._with_special.read(token_ids), self.rule, self._answer)
+        return separator_tokens(self.read_with_special(token_ids), self.rule, self.answer)
 
     def batch(
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], heads: Sequence[str] | None = None

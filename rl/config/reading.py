@@ -30,12 +30,14 @@ _SHORT.maxlevel = 2
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])[^\s'\"]+")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read an experiment's YAML file and apply ``key.sub=value`` overrides (values are YAML).
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read an experiment's YAML file (None for the defaults) and apply ``key.sub=value`` overrides (values are YAML).
 
     Raises:
         ConfigError: One line that names file, key, value and what is allowed.
     """
+    if path is None:
+        return section_of_text(Config, "configuration", "", overrides)
     return load_section(Config, path, overrides)
 
 
@@ -49,6 +51,15 @@ def load_section(kind: type[Kind], path: str | Path, overrides: Sequence[str] = 
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # a ValueError is a text in another encoding, or no path
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    return section_of_text(kind, path, text, overrides)
+
+
+def section_of_text(kind: type[Kind], path: str | Path, text: str, overrides: Sequence[str] = ()) -> Kind:
+    """As `load_section`, of a text that stands at ``path``.
+
+    Raises:
+        ConfigError: As above.
+    """
     try:
         values = read_yaml(text)
     except YAMLTextError as error:
