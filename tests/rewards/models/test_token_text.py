@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import random
+from copy import copy
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from unicodedata import normalize
@@ -35,8 +37,23 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return write_tiny_checkpoint("qwen2_5_vl" if request.param == "bytes alone" else "gemma3", folder)
 
 
-def an_encoder(checkpoint: str, rule: StepRule = RULES["line"], answer: str | None = ANSWERS) -> Encoder:
-    return Encoder(checkpoint, rule, answer, markers=KINDS)
+@cache
+def opened(checkpoint: str) -> Encoder:
+    return Encoder(checkpoint, answer=ANSWERS, markers=KINDS)
+
+
+def an_encoder(checkpoint: str, rule: StepRule = RULES["line"]) -> Encoder:
+    encoder = copy(opened(checkpoint))
+    encoder.rule = rule
+    return encoder
+
+
+@cache
+def known_bytes(checkpoint: str) -> dict[bytes, int]:
+    """A token for each string of bytes that there is one for."""
+    encoder = opened(checkpoint)
+    special = set(encoder.tokenizer.all_special_ids) | set(encoder.tokenizer.added_tokens_decoder)
+    return {bytes_of(encoder, token): token for token in range(len(encoder.tokenizer)) if token not in special}
 
 
 def bytes_of(encoder: Encoder, token: int) -> bytes:
@@ -54,29 +71,16 @@ def written(encoder: Encoder, tokens: list[int]) -> Rollout:
     return Rollout("p", "", 0, tuple(tokens), (), encoder.decode(tokens), spans, 1.0, "stop", 0)
 
 
-def other_tokens(encoder: Encoder, text: str, seed: int) -> list[int]:
-    """The text in tokens as no tokenizer would choose them: each piece of it on its own, some to the last byte."""
-    draw, tokens = random.Random(seed), list[int]()
-    start = 0
-    while start < len(text):
-        end = start + draw.randint(1, 6)
-        tokens += encoder.plain_tokens(text[start:end])
-        start = end
-    known = {
-        bytes_of(encoder, token): token for token in range(len(encoder.tokenizer)) if token not in special(encoder)
-    }
-    whole = b"".join(bytes_of(encoder, token) for token in tokens)
-    chosen, place = [], 0
+def other_tokens(checkpoint: str, text: str, seed: int) -> list[int]:
+    """The text in tokens as no tokenizer would choose them: cut between any two bytes, within characters, too."""
+    known, whole, draw = known_bytes(checkpoint), text.encode(), random.Random(seed)
+    tokens = list[int]()
+    place = 0
     while place < len(whole):
-        sizes = [size for size in range(1, 5) if whole[place : place + size] in known]
-        size = draw.choice(sizes)
-        chosen.append(known[whole[place : place + size]])
+        size = draw.choice([size for size in range(1, 8) if whole[place : place + size] in known])
+        tokens.append(known[whole[place : place + size]])
         place += size
-    return chosen
-
-
-def special(encoder: Encoder) -> set[int]:
-    return set(encoder.tokenizer.all_special_ids) | set(encoder.tokenizer.added_tokens_decoder)
+    return tokens
 
 
 @pytest.mark.parametrize("language", TEXTS)
@@ -101,7 +105,7 @@ def test_the_tokens_of_a_text_do_not_decide_its_steps(checkpoint: str, language:
     expected = [text.strip() for text in step_texts(written(encoder, usual), encoder.decode)]
     text = encoder.decode(usual)
     for seed in range(5):
-        tokens = other_tokens(encoder, text, seed)
+        tokens = other_tokens(checkpoint, text, seed)
         read, rollout = encoder.read(tokens), written(encoder, tokens)
         assert read.text == text == encoder.decode(tokens)
         assert list(read.ends) == sorted(read.ends) and read.ends[-1] == len(text)
