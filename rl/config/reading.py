@@ -36,24 +36,22 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         ConfigError: One line that names file, key, value and what is allowed.
     """
-    if path is None:
-        return section_of_text(Config, "configuration", "", overrides)
     return load_section(Config, path, overrides)
 
 
-def load_section(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> Kind:
-    """Read a YAML file that holds a section of this kind, and apply overrides.
+def load_section(kind: type[Kind], path: str | Path | None, overrides: Sequence[str] = ()) -> Kind:
+    """Read a YAML file that holds a section of this kind (None for its defaults), and apply overrides.
 
     Raises:
         ConfigError: One line that names file, key, value and what is allowed.
     """
-    values = read_values(path)
+    values = {} if path is None else read_values(path)
     for override in overrides:
         _override(values, override)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error, kind)}") from None
+        raise ConfigError(f"{path or 'configuration'}: {_first_problem(error, kind)}") from None
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
@@ -66,15 +64,6 @@ def read_values(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # a ValueError is a text in another encoding, or no path
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    return section_of_text(kind, path, text, overrides)
-
-
-def section_of_text(kind: type[Kind], path: str | Path, text: str, overrides: Sequence[str] = ()) -> Kind:
-    """As `load_section`, of a text that stands at ``path``.
-
-    Raises:
-        ConfigError: As above.
-    """
     try:
         values = read_yaml(text)
     except YAMLTextError as error:
