@@ -24,6 +24,7 @@ import numpy as np
 
 from rewards.measuring.discrimination import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, step_f1
+from rewards.models.steps import step_texts
 from rl.config import Config, load_config
 from rl.engines.making import LocalEngine
 from rl.evaluating.guided_search import step_scores
@@ -134,7 +135,7 @@ def judged_steps(config: Config, judges: dict[str, Path]) -> Steps:
     asked = [prompts[rollout.group] for rollout in rollouts]
     truths = []
     for prompt, rollout in zip(asked, rollouts, strict=True):
-        texts = [encoder.decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+        texts = [text.strip() for text in step_texts(rollout, encoder.decode)]
         truths += task.step_truth(prompt, texts)
     scores = {}
     for name, folder in judges.items():

@@ -16,6 +16,7 @@ from rl.commands.make_policy import make_policy
 from rl.commands.plan import plan
 from rl.commands.report import report
 from rl.commands.select import select
+from rl.commands.steps import steps
 from rl.commands.study import study
 from rl.commands.train import train
 from rl.commands.train_outcome import train_outcome
@@ -34,7 +35,7 @@ app = typer.Typer(
 
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
-for command in (train, plan, doctor, report, board, make_policy, select, annotate, train_outcome, study):
+for command in (train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study):
     app.command()(command)
 
 evaluations = typer.Typer(

@@ -124,6 +124,8 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve annotate configs/quickstart.yaml --prompts 400 -o corpus.jsonl": really(
         f"{SMALL} --prompts 2 -o annotated.jsonl"
     ),
+    ".venv/bin/sieve steps answers.jsonl configs/quickstart.yaml task.steps=sentence": inside(),
+    "PYTHONPATH=. .venv/bin/sieve steps answers.jsonl task.steps=my_steps:at_arrows": inside(),
     ".venv/bin/sieve select corpus.jsonl --ratio 0.25 --alpha 0.05 -o chosen.jsonl": inside(),
     f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
@@ -202,6 +204,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(place / RUN, place / "runs" / name, ignore=shutil.ignore_patterns("checkpoints"))
     (place / "CHECKPOINT").symlink_to(place / RUN / "checkpoints" / "step-1" / "mprm")
     (place / "CONFIG").symlink_to(ROOT / "configs" / "smoke.yaml")
+    (place / "answers.jsonl").write_text('"1: red 1 = 1\\n2: 1 * 4 = 4\\nAnswer: 4"\n' * 3)
     (place / "corpus.jsonl").write_text((json.dumps(RECORD) + "\n") * 4)
     (place / "VisualProcessBench").mkdir()
     write_grid_benchmark(place / "VisualProcessBench", 4)

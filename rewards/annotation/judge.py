@@ -35,6 +35,7 @@ import openai
 from rewards.annotation.judge_cache import JudgeCache
 from rewards.annotation.judge_config import JudgeConfig
 from rewards.annotation.verdicts import NoVerdictError, answer_format, parse_verdict, question, step_verdicts
+from rewards.models.steps import step_texts
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
 
@@ -180,7 +181,7 @@ class _Batch:
 
     async def _find(self, prompt: Prompt, rollout: Rollout) -> int | None:
         """The first wrong step, as the cache or the judge says; None if neither does."""
-        steps = [self.decode(rollout.token_ids[span.start : span.end]) for span in rollout.steps]
+        steps = step_texts(rollout, self.decode)
         content = self._content(prompt, steps)
         key = hashlib.blake2b(json.dumps([self.settings.model, content]).encode(), digest_size=24).hexdigest()
         known = self.cache.get(key)

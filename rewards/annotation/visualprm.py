@@ -28,6 +28,7 @@ from PIL.Image import Image
 
 from rewards.files.json_records import PLACEHOLDER, UnusableRecordError, json_object
 from rewards.models.encoding import Encoder, rollout_of_steps
+from rewards.models.steps import step_texts
 from rewards.records import Annotated, Prompt, StepCounts
 
 STEP_MARKER = "<prm>"
@@ -74,7 +75,7 @@ def make_record(
 ) -> Record:
     """The record of an annotated rollout whose images were saved at the paths ``images``."""
     rollout, counts = entry.rollout, entry.counts
-    texts = [decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+    texts = [text.strip() for text in step_texts(rollout, decode)]
     steps = zip(texts, counts.correct.tolist(), counts.sampled.tolist(), strict=True)
     return Record(
         images=tuple(images),
@@ -159,7 +160,7 @@ def as_annotated(
         name: Names it in messages, and is its prompt's id.
         images: Its images, loaded.
         encoder: Of the model that learns.
-        separator: Text between steps; see `separator_text`.
+        separator: Text between steps; see `rewards.models.step_rule.StepRule.between`.
         closed: Whether the last step ends with a separator, too, because an answer follows it.
 
     Raises:
@@ -175,16 +176,6 @@ def as_annotated(
         np.array([step.correct for step in record.steps]), np.array([step.sampled for step in record.steps]), -1
     )
     return Annotated(Prompt(name, "", question, tuple(images), record.answer), rollout, counts)
-
-
-def separator_text(expression: str) -> str:
-    r"""A text that a step separator, a regular expression, matches: what to put between steps.
-
-    >>> separator_text(r"\n"), separator_text(r"\n\n"), separator_text(r"\s*###\s*"), separator_text(" -> ")
-    ('\n', '\n\n', '\n', ' -> ')
-    """
-    candidates = ("\n", "\n\n", expression)
-    return next((text for text in candidates if re.fullmatch(expression, text)), "\n")
 
 
 def _of_conversation(turns: Any) -> dict[str, Any]:

@@ -16,13 +16,10 @@ import numpy as np
 import torch
 from transformers import AutoProcessor
 
-from rewards.models.steps import (
-    NO_MARKERS,
-    Markers,
-    decode_pieces,
-    separator_tokens,
-    step_spans,
-)
+from rewards.models.named_rules import LINE
+from rewards.models.step_rule import StepRule
+from rewards.models.steps import NO_MARKERS, Markers, separator_tokens, step_spans
+from rewards.models.token_text import TokenReader, TokenText
 from rewards.records import Prompt, PromptError, Rollout, StepSpan
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
@@ -66,7 +63,7 @@ class Encoder:
 
     Args:
         checkpoint: Folder or hub name of a Transformers vision-language checkpoint.
-        separator: Regular expression between written steps.
+        rule: Where written steps end.
         answer: Regular expression that begins the segment with the final answer, which is no step; None without one.
         trust_remote_code: Whether code shipped with the checkpoint may run.
         markers: What tells steps of perception from steps of reasoning.
@@ -75,7 +72,7 @@ class Encoder:
     def __init__(
         self,
         checkpoint: str,
-        separator: str = r"\n",
+        rule: StepRule = LINE,
         answer: str | None = "Answer:",
         trust_remote_code: bool = False,
         markers: Markers = NO_MARKERS,
@@ -89,8 +86,15 @@ class Encoder:
         placeholders = [getattr(owner, name, None) for owner in owners for name in names]
         # A completion with one of these would be read as having one more image: it is no answer, and is dropped.
         self.placeholders: set[int] = {token for token in placeholders if token is not None}
-        self.markers = markers
-        self._separator, self._answer = separator, answer
+        self.markers, self.rule = markers, rule
+        self.answer = answer
+        # A separator may be a special token; the tokens that end or fill a sequence are no text anywhere.
+        silent = {self.end_token, self.pad_token, self.tokenizer.eos_token_id}
+        context = self.tokens("1")[-1:]
+        self._plain = TokenReader(self.decode, context)
+        self._with_special = TokenReader(
+            lambda tokens: self._text([token for token in tokens if token not in silent], special=True), context
+        )
         self._rows: OrderedDict[tuple[str, str | None], dict[str, torch.Tensor]] = OrderedDict()
         self._remembered = 0
 
@@ -98,22 +102,35 @@ class Encoder:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image."""
         return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
 
-    def opening(self, prompt: Prompt, text: str) -> str:
-        """A user's turn with the prompt's images and a text, not yet ended.
+    def opening(self, turns: Sequence[tuple[str, str]], images: int = 0) -> str:
+        """A conversation as in `render`, whose last turn has not yet ended.
 
         Raises:
-            ValueError: The checkpoint's chat template changes the text.
+            ValueError: The checkpoint's chat template leaves out its text.
         """
-        rendered = self.render([("user", text + "<<end>>")], len(prompt.images))
-        opening, found, _ = rendered.rpartition("<<end>>")
+        *before, (role, text) = turns
+        opening, found, _ = self.render([*before, (role, text + "<<end>>")], images).rpartition("<<end>>")
         if not found:
-            raise ValueError("the checkpoint's chat template leaves out a user's text")
+            raise ValueError(f"the checkpoint's chat template leaves out the text of a turn, {role}'s")
         return opening
 
+    def pictures(self, images: int) -> str:
+        """What the chat template writes for so many images before a user's text.
+
+        Raises:
+            ValueError: It writes them elsewhere.
+        """
+        bare, shown = (self.render([("user", "<<text>>")], count).partition("<<text>>")[0] for count in (0, images))
+        if not shown.startswith(bare):
+            raise ValueError("the checkpoint's chat template does not write images right before a user's text")
+        return shown.removeprefix(bare)
+
     def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
-        """A conversation of (role, text) in the checkpoint's chat template; images come first in the first turn."""
+        """A conversation of (role, text) in the checkpoint's chat template; images come first in the first
+        user's turn."""
         messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
-        messages[0]["content"] = [{"type": "image"}] * images + messages[0]["content"]  # type: ignore[operator]
+        first = messages[[role for role, _ in turns].index("user")]
+        first["content"] = [{"type": "image"}] * images + first["content"]  # type: ignore[operator]
         return self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
 
     def tokens(self, text: str) -> list[int]:
@@ -131,16 +148,28 @@ class Encoder:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return self._text(token_ids, special=False)
+
+    def _text(self, token_ids: Sequence[int], special: bool) -> str:
+        return self.tokenizer.decode(
+            list(token_ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False
+        )
+
+    def read(self, token_ids: Sequence[int]) -> TokenText:
+        """What `decode` gives, with the place where each token ends."""
+        return self._plain.read(token_ids)
+
+    def read_with_special(self, token_ids: Sequence[int]) -> TokenText:
+        """As `read`, but special tokens are text, too, except those that end or fill a sequence: what is cut."""
+        return self._with_special.read(token_ids)
 
     def steps(self, token_ids: Sequence[int]) -> tuple[StepSpan, ...]:
         """The written steps of a completion; see `rewards.models.steps.step_spans`."""
-        pieces = decode_pieces(token_ids, self.tokenizer.decode, self.end_token)
-        return step_spans(pieces, self._separator, self._answer, self.markers)
+        return step_spans(self.read_with_special(token_ids), self.rule, self.answer, self.markers)
 
     def separators(self, token_ids: Sequence[int]) -> np.ndarray:
         """Which tokens of a completion only separate steps (T,), as booleans; see `separator_tokens`."""
-        return separator_tokens(decode_pieces(token_ids, self.tokenizer.decode, self.end_token), self._separator)
+        return separator_tokens(self.read_with_special(token_ids), self.rule, self.answer)
 
     def batch(
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], heads: Sequence[str] | None = None
@@ -239,7 +268,7 @@ def rollout_of_steps(
         question: What the prompt asks.
         steps: Text of each step.
         encoder: Of the model that reads.
-        separator: Text between steps; see `rewards.annotation.visualprm.separator_text`.
+        separator: Text between steps; see `rewards.models.step_rule.StepRule.between`.
         closed: Whether the last step ends with a separator, too, because an answer follows it.
         text: The whole of it.
 

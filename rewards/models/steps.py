@@ -7,14 +7,17 @@ other.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
-from rewards.records import StepSpan
+from rewards.models.named_rules import LINE
+from rewards.models.sentences import STOPS
+from rewards.models.step_rule import Gap, StepRule
+from rewards.models.token_text import INCOMPLETE, TokenText
+from rewards.records import Rollout, StepSpan
 
 
 @dataclass(frozen=True)
@@ -46,70 +49,89 @@ class Markers:
 
 
 NO_MARKERS = Markers()
+SPACE, DRESS = r"\s*", r"[\s*_#>`]*?"
+"""What may stand before an answer marker: white space, and what makes a text bold, a quote or a heading."""
 
 
 def step_spans(
-    pieces: Sequence[str], separator: str, answer: str | None = None, markers: Markers = NO_MARKERS
+    read: TokenText, rule: StepRule = LINE, answer: str | None = None, markers: Markers = NO_MARKERS
 ) -> tuple[StepSpan, ...]:
     """Split a completion into steps.
 
     Args:
-        pieces: The decoded text of each token, in order; their concatenation is the completion.
-        separator: Regular expression of what stands between steps, for example a line break or a blank line.
+        read: The completion; see `rewards.models.token_text`.
+        rule: Where in its text steps end.
         answer: Regular expression that a segment stating the final answer begins with; such a segment is not a step.
         markers: Which kind a step is of. A segment that is nothing but a marker, like a heading on a line of its own,
             is no step: it belongs to the one after it.
 
     Returns:
-        One span a non-blank step. A separator belongs to the step before it, and so does the token that holds its last
-        character; a step's last token is therefore the first place at which a left-to-right model knows that it ended.
-        A step that shares all its tokens with the one before it has no span.
+        One span a non-blank step. What separates belongs to the step before it, and so does the token that holds its
+        last character; a step's last token is therefore the first place at which a left-to-right model knows that it
+        ended. A token that holds characters of two steps, too, is the earlier one's last. A step that shares all its
+        tokens with the one before it has no span. No token is in two spans, and those between or after spans hold the
+        final answer, nothing but white space, or the end of the sequence.
 
-    >>> step_spans(["a", " b", "\\n", "c", "\\n", "Answer:", " 4"], r"\\n", r"Answer:")
+    >>> tokens = TokenText("a b\\nc\\nAnswer: 4", (1, 3, 4, 5, 6, 13, 15))
+    >>> step_spans(tokens, answer="Answer:")
     (StepSpan(start=0, end=3, kind=''), StepSpan(start=3, end=5, kind=''))
     """
-    text = "".join(pieces)
-    token_ends = list(accumulate(len(piece) for piece in pieces))
-    bounds = [match.end() for match in re.finditer(f"(?:{separator})+", text)]
-
+    bounds = [gap.end for gap in gaps(read.text, rule, answer)]
+    begins_answer = None if answer is None else re.compile(f"{DRESS if rule.before_answer else SPACE}(?:{answer})")
     spans: list[StepSpan] = []
     first_char, first_token, kind = 0, 0, ""
-    for bound in [*bounds, len(text)]:
-        segment = text[first_char:bound]
+    for bound in [*bounds, len(read.text)]:
+        segment = read.text[first_char:bound]
         if tag := markers.find(segment):
             kind = tag[0]
         if not segment[tag[1] if tag else 0 :].strip():
             # Blank or a mere tag: its tokens go to the step that comes next.
             first_char = bound
             continue
-        end_token = bisect_left(token_ends, bound) + 1
-        is_answer = answer is not None and re.match(rf"\s*(?:{answer})", segment) is not None
+        end_token = read.tokens_up_to(bound)
+        is_answer = begins_answer is not None and begins_answer.match(segment) is not None
         if not is_answer and end_token > first_token:
             spans.append(StepSpan(first_token, end_token, kind))
         first_char, first_token = bound, end_token
     return tuple(spans)
 
 
-def separator_tokens(pieces: Sequence[str], separator: str) -> np.ndarray:
+def gaps(text: str, rule: StepRule, answer: str | None = None) -> list[Gap]:
+    """Where steps end in a text, in order; see `StepRule`."""
+    found = list(rule.gaps(text))
+    if rule.before_answer and answer is not None:
+        before = rf"(?:(?P<line>\s*\n)|(?<=[{STOPS}])[^\S\n]*)(?=[^\S\n]*{DRESS}(?:{answer}))"
+        found += [Gap(m.start(), m.end("line") if m["line"] else m.start()) for m in re.finditer(before, text)]
+    return sorted(found, key=lambda gap: gap.end)
+
+
+def separator_tokens(read: TokenText, rule: StepRule = LINE, answer: str | None = None) -> np.ndarray:
     """Which tokens hold nothing but what stands between steps (T,), as booleans.
 
     A token that holds part of a step, too, is not one, and neither is a token without text.
 
     Args:
-        pieces: The decoded text of each token, as for `step_spans`.
-        separator: Likewise.
+        read: The completion, as for `step_spans`.
+        rule: Likewise.
+        answer: Likewise.
 
-    >>> separator_tokens(["a", "\\n", "\\n", "b.\\n", ""], r"\\n").tolist()
+    >>> separator_tokens(TokenText("a\\n\\nb.\\n", (1, 2, 3, 6, 6))).tolist()
     [False, True, True, False, False]
     """
-    between = np.zeros(sum(map(len, pieces)), dtype=bool)
-    for match in re.finditer(f"(?:{separator})+", "".join(pieces)):
-        between[match.start() : match.end()] = True
-    ends = accumulate(map(len, pieces))
-    pairs = zip(pieces, ends, strict=True)
-    return np.array([bool(piece) and bool(between[end - len(piece) : end].all()) for piece, end in pairs], dtype=bool)
+    between = np.zeros(len(read.text), dtype=bool)
+    for gap in gaps(read.text, rule, answer):
+        between[gap.start : gap.end] = True
+    bounds = pairwise((0, *read.ends))
+    return np.array([start < end and bool(between[start:end].all()) for start, end in bounds], dtype=bool)
 
 
-def decode_pieces(token_ids: Sequence[int], decode: Callable[[list[int]], str], end: int | None = None) -> list[str]:
-    """The text of each token on its own; the end-of-sequence token ``end`` counts as no text."""
-    return ["" if token == end else decode([token]) for token in token_ids]
+def step_texts(rollout: Rollout, decode: Callable[[Sequence[int]], str]) -> list[str]:
+    """What each step of a rollout says; ``decode`` gives the text of tokens.
+
+    A character that a step's last token begins is one of the step after it, which completes it.
+    """
+
+    def complete(end: int) -> str:
+        return decode(rollout.token_ids[:end]).rstrip(INCOMPLETE)
+
+    return [complete(span.end)[len(complete(span.start)) :] for span in rollout.steps]

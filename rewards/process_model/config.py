@@ -45,8 +45,8 @@ class MPRMConfig(Section):
     """`token` (the checkpoint's own logits of two words), `value` (two linear layers), or `beta` (the mean and
     concentration of a step's success rate, learned from the counts themselves: a score with its reliability)."""
     input_format: InputFormat = "rollout"
-    """How it reads: `rollout` (as the policy wrote it), `chat` (VisualPRM: one turn a step) or `inline` (published BIS:
-    a marker after each step)."""
+    """How it reads: `rollout` (as the policy wrote it), `chat` (VisualPRM: its system prompt, and one turn a step) or
+    `inline` (published BIS: a marker after each step, in the assistant's turn)."""
     verdicts: tuple[str, str] = ("+", "-")
     """Of `token`: the words for right and wrong, each one token; VisualPRM's, while published BIS has Yes and No."""
     step_marker: str = "<prm>"

@@ -1,10 +1,13 @@
 r"""How a reward model reads a rollout: three input formats, each a head (the prompt, with its images) and body tokens.
 
 `rollout`: as the policy wrote it, in the policy's own chat; a step's score is read at its last token.
-`chat` (VisualPRM, arXiv 2503.10291, section 4): each user turn adds a step, the first one after the question, and the
-    model answers '+' or '-'; the score is read where that answer begins. Every earlier answer reads '+', in training as
-    in scoring, so that a score depends on the steps alone and one pass gives them all.
-`inline` (published BIS, arXiv 2602.04145): ``Question: Q\nProcess: S1<prm>S2<prm>``, read at each ``<prm>``.
+`chat` (VisualPRM, arXiv 2503.10291, section 4, and its code): a system prompt; then each user turn adds a step, the
+    first one after the question, and the model answers '+' or '-'; the score is read where that answer begins. Every
+    earlier answer reads '+', in training as in scoring, so that a score depends on the steps alone and one pass gives
+    them all.
+`inline` (published BIS, arXiv 2602.04145, and its code): after a user's turn that is empty, the assistant's turn holds
+    the pictures and ``Question: Q\nProcess: S1<prm>\n\nS2<prm>``, read at each ``<prm>``. The published training texts
+    have that blank line; the published script for VisualProcessBench leaves it out.
 
 The model is causal: in all three a score depends on nothing after the place it is read at.
 """
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rewards.models.encoding import Encoder
+from rewards.models.steps import step_texts
 from rewards.process_model.config import InputFormat
 from rewards.records import Prompt, Rollout
 
@@ -38,6 +42,25 @@ class Reading:
 
 Reader = Callable[[Prompt, Rollout], Reading]
 
+SYSTEM_PROMPT = """\
+You are an advanced AI assistant, designed to serve as a process supervision model. In this task, I will provide a \
+problem statement followed by the first step of the solution process. For each subsequent turn, I will give you a new \
+step in the solution. Your role is to assess whether the solution process is correct up to the current step.
+
+- In the **first round**, I will input the problem and the first step of the solution process.
+- In **each subsequent round**, I will provide the next step in the solution.
+
+For each step, you should:
+
+- Respond with **"+"** if you believe the solution process is correct up to this step.
+- Respond with **"-"** if you detect any issues or errors in the process up to this step.
+
+Please note:
+- Only respond with **"+"** or **"-"**. Do not provide any additional explanations, comments, or justifications.
+
+Your task is to verify the accuracy and correctness of each step in the given solution process."""
+"""VisualPRM's, with which it was trained (OpenGVLab/InternVL, commit 2410d1d, ``PRM_SYSTEM_PROMPT``)."""
+
 
 def make_reader(input_format: InputFormat, encoder: Encoder, step_marker: str = "<prm>", verdict: str = "+") -> Reader:
     """The reader of a format.
@@ -49,8 +72,8 @@ def make_reader(input_format: InputFormat, encoder: Encoder, step_marker: str = 
         verdict: Of `chat`: the answer to earlier steps.
 
     Raises:
-        ValueError: The checkpoint's chat template does not keep the parts of a conversation apart, or the step marker
-            is not one token.
+        ValueError: The checkpoint's chat template does not keep the parts of a conversation apart, or knows no system
+            prompt, or the step marker is not one token.
     """
     if input_format == "rollout":
         return lambda prompt, rollout: Reading(
@@ -63,13 +86,15 @@ def make_reader(input_format: InputFormat, encoder: Encoder, step_marker: str = 
 
 def _chat_reader(encoder: Encoder, verdict: str) -> Reader:
     ask, go_on = _between_turns(encoder)
+    _check_system_prompt(encoder)
     ask_tokens, turn = encoder.tokens(ask), encoder.tokens(verdict) + encoder.tokens(go_on)
 
     def read(prompt: Prompt, rollout: Rollout) -> Reading:
-        head = encoder.opening(prompt, f"### Question:\n{prompt.question}\n\n### Solution Process:\n")
+        text = f"### Question:\n{prompt.question}\n\n### Solution Process:\n"
+        head = encoder.opening([("system", SYSTEM_PROMPT), ("user", text)], len(prompt.images))
         tokens: list[int] = []
         ends: list[int] = []
-        for step in _step_texts(encoder, rollout):
+        for step in map(str.strip, step_texts(rollout, encoder.decode)):
             tokens += [*(turn if tokens else []), *encoder.plain_tokens(step), *ask_tokens]
             ends.append(len(tokens) - 1)
         return Reading(prompt, head, tuple(tokens), tuple(ends))
@@ -83,20 +108,27 @@ def _inline_reader(encoder: Encoder, step_marker: str) -> Reader:
         raise ValueError(f"the step marker {step_marker!r} is {len(marker)} tokens of this checkpoint; allowed is one")
 
     def read(prompt: Prompt, rollout: Rollout) -> Reading:
-        head = encoder.opening(prompt, f"Question: {prompt.question}\nProcess:")
+        text = f"{encoder.pictures(len(prompt.images))}Question: {prompt.question}\nProcess:"
+        head = encoder.opening([("user", ""), ("assistant", text)])
         tokens: list[int] = []
         ends: list[int] = []
-        for step in _step_texts(encoder, rollout):
+        for step in map(str.strip, step_texts(rollout, encoder.decode)):
             # The blank before the first step belongs to it, as most vocabularies have words.
-            tokens += [*encoder.plain_tokens(step if tokens else f" {step}"), *marker]
+            before = "\n\n" if tokens else " "
+            tokens += [*encoder.plain_tokens(before + step), *marker]
             ends.append(len(tokens) - 1)
         return Reading(prompt, head, tuple(tokens), tuple(ends))
 
     return read
 
 
-def _step_texts(encoder: Encoder, rollout: Rollout) -> list[str]:
-    return [encoder.decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+def _check_system_prompt(encoder: Encoder) -> None:
+    try:
+        opening = encoder.opening([("system", SYSTEM_PROMPT), ("user", "")])
+    except Exception as error:  # templates refuse what they do not know in ways of their own
+        raise ValueError(f"the checkpoint's chat template refuses a system prompt: {error}") from None
+    if SYSTEM_PROMPT not in opening:
+        raise ValueError("the checkpoint's chat template leaves out a system prompt")
 
 
 def _between_turns(encoder: Encoder) -> tuple[str, str]:

@@ -30,8 +30,8 @@ _SHORT.maxlevel = 2
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&])[^\s'\"]+")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read an experiment's YAML file and apply ``key.sub=value`` overrides (values are YAML).
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read an experiment's YAML file (None for the defaults) and apply ``key.sub=value`` overrides (values are YAML).
 
     Raises:
         ConfigError: One line that names file, key, value and what is allowed.
@@ -39,19 +39,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return load_section(Config, path, overrides)
 
 
-def load_section(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> Kind:
-    """Read a YAML file that holds a section of this kind, and apply overrides.
+def load_section(kind: type[Kind], path: str | Path | None, overrides: Sequence[str] = ()) -> Kind:
+    """Read a YAML file that holds a section of this kind (None for its defaults), and apply overrides.
 
     Raises:
         ConfigError: One line that names file, key, value and what is allowed.
     """
-    values = read_values(path)
+    values = {} if path is None else read_values(path)
     for override in overrides:
         _override(values, override)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error, kind)}") from None
+        raise ConfigError(f"{path or 'configuration'}: {_first_problem(error, kind)}") from None
 
 
 def read_values(path: str | Path) -> dict[str, Any]:

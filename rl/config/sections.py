@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from rewards.annotation.judge_config import JudgeConfig
+from rewards.models.named_rules import RULES
 from rewards.outcome.config import OutcomeModelConfig
 from rewards.process_model.config import MPRMConfig
 from rewards.section import Count, Positive, Section, Share, Weight
 from rl.config.labels import AnnotationConfig
 from rl.config.learner import LearnerConfig, ValueConfig, WatchConfig
 from rl.config.running import EvaluationConfig, RecoveryConfig, ReplayConfig
+from rl.config.users_parts import names_a_function
 from selection.config import SelectionConfig
 
 
@@ -46,8 +49,9 @@ class TaskConfig(Section):
     """Of `numeric`: largest difference to the reference, as a share of it."""
     absolute_tolerance: Weight = 0.0
     """Of `numeric`: largest difference as it is; the larger of the two counts."""
-    step_separator: str = r"\n"
-    """Regular expression between written steps; `\\n\\n` for most chat models."""
+    steps: Annotated[str, Field(validation_alias=AliasChoices("steps", "step_separator"))] = "line"
+    """Where written steps end: `line`, `blank_line` (most chat models), `numbered`, `sentence`, a regular expression of
+    what stands between them, or `package.module:name` of your own. Formerly `step_separator`."""
     answer_marker: str | None = "Answer:"
     """Regular expression that begins the final answer, which is not a step; null if the answer is in the last step."""
     perception_marker: str | None = r"\[Visual Elements\]"
@@ -55,7 +59,23 @@ class TaskConfig(Section):
     reasoning_marker: str | None = r"\[Reasoning\]"
     """Regular expression that begins a step, or a run of steps, that goes on from there; null for none."""
 
-    @field_validator("step_separator", "answer_marker", "perception_marker", "reasoning_marker")
+    @model_validator(mode="before")
+    @classmethod
+    def _is_named_once(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"steps", "step_separator"} <= values.keys():
+            raise ValueError("steps and step_separator are one key under two names; allowed is one of them")
+        return values
+
+    @field_validator("steps")
+    @classmethod
+    def _is_step_rule(cls, value: str) -> str:
+        if value in RULES or names_a_function(value):
+            return value
+        if meant := get_close_matches(value.lower(), RULES, n=1, cutoff=0.75):
+            raise ValueError(f"did you mean {meant[0]}? For steps with this word between them write (?:{value})")
+        return str(cls._is_expression(value))
+
+    @field_validator("answer_marker", "perception_marker", "reasoning_marker")
     @classmethod
     def _is_expression(cls, value: str | None) -> str | None:
         try:

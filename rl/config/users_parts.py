@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TypeVar
 
+from rewards.models.named_rules import RULES
+from rewards.models.step_rule import StepRule, rule_of_expression, rule_of_function
 from rewards.users_code import in_one_line
 from rl.errors import ConfigError
 
@@ -34,6 +36,29 @@ def resolve(key: str, name: str, builtin: Mapping[str, Part]) -> Part:
     if not callable(part):
         raise ConfigError(f"{key}: {name!r} is a {type(part).__name__}; allowed is a function or a class")
     return part
+
+
+def names_a_function(name: str) -> bool:
+    r"""Whether a text can be the name of a user's part, and not, say, a regular expression.
+
+    >>> names_a_function("my_package.steps:cut"), names_a_function(r"Step \d+:"), names_a_function("Next:")
+    (True, False, False)
+    """
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def make_step_rule(name: str) -> StepRule:
+    """What `task.steps` stands for.
+
+    Raises:
+        ConfigError: There is no such part.
+    """
+    if name in RULES:
+        return RULES[name]
+    if not names_a_function(name):
+        return rule_of_expression(name)
+    return rule_of_function(name, resolve_made("task.steps", name, {}))
 
 
 def resolve_made(key: str, name: str, builtin: Mapping[str, Part]) -> Part:

@@ -126,8 +126,9 @@ class HfEngine:
         length = tokens.index(self._encoder.end_token) + 1 if ended else len(tokens)
         finish_reason = "stop" if ended else cut_off(request, length, self._max_tokens)
         until = request.until
-        if until and until in self._encoder.decode(tokens[:length]):
-            length = next(n for n in range(1, length + 1) if until in self._encoder.decode(tokens[:n]))
+        read = self._encoder.read(tokens[:length])
+        if until and until in read.text:
+            length = read.tokens_up_to(read.text.index(until) + len(until))
             finish_reason = "until"
         return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), finish_reason, self.version)
 

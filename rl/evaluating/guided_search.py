@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -30,14 +29,12 @@ class Sampler:
         encoder: Decodes completions and cuts them into steps.
         verifier: Is the final answer right?
         max_completion_tokens: Most tokens of one answer.
-        step_separator: Regular expression between written steps, as the encoder has it.
     """
 
     sample: Callable[[Sequence[SamplingRequest]], list[list[Completion]]]
     encoder: Encoder
     verifier: Verifier
     max_completion_tokens: int
-    step_separator: str = r"\n"
 
     def read(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Rollout]:
         """One completion to each prompt as a rollout; one that no model could read back is an empty, wrong answer."""
@@ -66,7 +63,7 @@ def guided_search(sampler: Sampler, judge: Judge, prompts: Sequence[Prompt], n: 
     """
     written = [NOTHING for _ in prompts]
     tokens = [0 for _ in prompts]
-    until = literal_text(sampler.step_separator)
+    until = sampler.encoder.rule.until
     for turn in count():
         going_on = [i for i, completion in enumerate(written) if completion.finish_reason == "until"]
         if not going_on:
@@ -90,12 +87,6 @@ def guided_search(sampler: Sampler, judge: Judge, prompts: Sequence[Prompt], n: 
             written[i] = group[int(np.argmax(value))]
             tokens[i] += sum(len(completion.token_ids) for completion in answer)
     raise AssertionError("unreachable")
-
-
-def literal_text(expression: str) -> str | None:
-    r"""The one text that a plain regular expression matches, such as ``\n\n``; None for one with a choice in it."""
-    text = expression.replace(r"\n", "\n").replace(r"\t", "\t")
-    return None if re.search(r"[\\.^$*+?{}\[\]|()]", text) else text
 
 
 def _extended(sampler: Sampler, written: Completion, new: Completion) -> Completion:

@@ -15,6 +15,7 @@ import numpy as np
 from rewards.measuring.bootstrap import Interval, bootstrap_means, percentile_interval
 from rewards.measuring.by_kind import discrimination_by_kind, step_kinds
 from rewards.measuring.discrimination import step_discrimination
+from rewards.models.steps import step_texts
 from rewards.records import Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.parts import Parts
@@ -128,7 +129,7 @@ def _scored_steps(
 ) -> ScoredSteps:
     truths: list[StepTruth] = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):
-        steps = [parts.encoder.decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+        steps = [text.strip() for text in step_texts(rollout, parts.encoder.decode)]
         truths += task.step_truth(prompt, steps)
     return ScoredSteps(
         scores=np.concatenate([scored.scores for scored in scores]),

@@ -90,10 +90,10 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
             with console.waiting(f"starting the {config.engine.kind} engine, and the judges"):
                 judges = {judge.name: open_judge(config, judge) for judge in order.judges}
                 engine = LocalEngine(config)
-            limit, separator = config.engine.max_completion_tokens, config.task.step_separator
+            limit = config.engine.max_completion_tokens
             evaluator = PolicyEvaluator(
                 order.plan,
-                Sampler(engine.sample, encoder, verifier, limit, separator),
+                Sampler(engine.sample, encoder, verifier, limit),
                 vote_reader(config.task.verifier, verifier, config.task.answer_marker),
                 judges,
             )

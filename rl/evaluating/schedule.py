@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rewards.annotation.visualprm import separator_text
 from rewards.files.images import UnreadableImageError, check_images
 from rewards.measuring.process_benchmark import BenchmarkError, Solution, read_benchmark
 from rewards.measuring.process_scoring import as_rollouts, evaluate_process_benchmark
@@ -69,7 +68,6 @@ class Evaluations:
             parts.encoder,
             parts.verifier,
             config.engine.max_completion_tokens,
-            config.task.step_separator,
         )
         strategies = tuple(dict.fromkeys(config.evaluation.strategies))
         plan = Plan(strategies, tuple(sorted(set(config.evaluation.strategy_n))), config.seed)
@@ -93,7 +91,8 @@ def read_configured_benchmark(config: Config) -> list[Solution]:
         return []
     try:
         solutions = read_benchmark(evaluation.bench, Path(evaluation.bench_path))
-        as_rollouts(solutions, make_encoder(config), separator_text(config.task.step_separator))
+        encoder = make_encoder(config)
+        as_rollouts(solutions, encoder, encoder.rule.between)
         for solution in solutions:
             check_images(solution.images)
     except (BenchmarkError, UnreadableImageError) as error:
@@ -111,10 +110,10 @@ def evaluate_on_benchmark(config: Config, parts: Parts, solutions: Sequence[Solu
     bench = config.evaluation.bench
     if bench is None or not solutions:
         return {}
-    separator = separator_text(config.task.step_separator)
+    encoder = parts.encoder
     try:
         report = evaluate_process_benchmark(
-            bench, solutions, parts.encoder, partial(parts.mprm.call, "score"), separator
+            bench, solutions, encoder, partial(parts.mprm.call, "score"), encoder.rule.between
         )
     except BenchmarkError as error:
         raise ConfigError(f"evaluation.bench_path: {error}") from None

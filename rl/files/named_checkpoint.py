@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rl.config import Config
+from rl.config.users_parts import make_step_rule
 from rl.errors import ConfigError
 
 Kind = Literal["policy", "mprm", "outcome"]
@@ -133,8 +134,9 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
     Raises:
-        ConfigError: There is no such checkpoint, it is damaged, or has no processor.
+        ConfigError: There is no such checkpoint, it is damaged, or has no processor; or no such rule of steps.
     """
+    rule = make_step_rule(config.task.steps)
     key = key if checkpoint else "policy.checkpoint"
     if (named := checkpoint or config.policy.checkpoint) != "grid_policy":
         refuse_absent(f"{key}:", named)
@@ -142,7 +144,7 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     try:
         return Encoder(
             checkpoint or policy_checkpoint(config),
-            config.task.step_separator,
+            rule,
             config.task.answer_marker,
             config.policy.trust_remote_code,
             Markers(config.task.perception_marker, config.task.reasoning_marker),

@@ -22,6 +22,7 @@ from PIL.Image import Image
 from rewards.files.images import image_digest
 from rewards.files.record_files import SCHEMA, record_row, write_table
 from rewards.files.whole_file import replacing
+from rewards.models.steps import step_texts
 from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
 from rl.monitoring.report import Labels, Offer
 from rl.tasks.task import KnowsSteps, Task
@@ -118,7 +119,7 @@ class Recording:
         ]
 
     def _row(self, step: int, prompt: Prompt, rollout: Rollout, scored: StepScores) -> dict[str, Any]:
-        texts = [self._decode(rollout.token_ids[span.start : span.end]).strip() for span in rollout.steps]
+        texts = [text.strip() for text in step_texts(rollout, self._decode)]
         truths = self._task.step_truth(prompt, texts) if isinstance(self._task, KnowsSteps) else []
         nothing = StepCounts(np.zeros(0), np.zeros(0), rollout.policy_version)
         return record_row(Annotated(prompt, rollout, nothing)) | {

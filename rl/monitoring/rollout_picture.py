@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rewards.models.steps import step_texts
 from rewards.process_model.labels import hard
 from rewards.records import Prompt, Rollout, StepCounts, StepScores
 from rl.monitoring.report import Labels, StepReport
@@ -204,7 +205,7 @@ def choose_shown(report: StepReport, decode: Callable[[Sequence[int]], str]) -> 
         ShownRollout(
             prompt=report.batch.prompts[place],
             rollout=rollouts[place],
-            steps=[decode(rollouts[place].token_ids[span.start : span.end]).strip() for span in rollouts[place].steps],
+            steps=[text.strip() for text in step_texts(rollouts[place], decode)],
             scores=report.scores[place].scores,
             counts=annotated[place].counts if place in annotated else None,
             kept=place in annotated and identity(annotated[place]) in kept,

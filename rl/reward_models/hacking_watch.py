@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.models.steps import step_texts
 from rewards.records import Rollout, StepScores
 from rl.config.learner import WatchConfig
 
@@ -143,9 +144,8 @@ def repeated_steps(rollout: Rollout, decode: Decode | None = None) -> list[bool]
     """
     seen: set[object] = set()
     repeated = []
-    for step in rollout.steps:
-        tokens = rollout.token_ids[step.start : step.end]
-        said = tokens if decode is None else _said(decode(tokens))
+    tokens = [rollout.token_ids[step.start : step.end] for step in rollout.steps]
+    for said in tokens if decode is None else map(_said, step_texts(rollout, decode)):
         repeated.append(said in seen)
         seen.add(said)
     return repeated

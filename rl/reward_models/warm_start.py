@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rewards.annotation.visualprm import as_annotated, parse_record, separator_text
+from rewards.annotation.visualprm import as_annotated, parse_record
 from rewards.files.images import image_path, load_images
 from rewards.models.encoding import Encoder
 from rewards.outcome.preferences import Preference, PreferenceRecord, as_preference, parse_preference
@@ -59,7 +59,7 @@ def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[A
     Raises:
         ConfigError: After the first pass, if a file turned out to have no usable record.
     """
-    separator, closed = separator_text(config.task.step_separator), config.task.answer_marker is not None
+    separator, closed = encoder.rule.between, config.task.answer_marker is not None
 
     def make(file: Path, number: int, line: bytes) -> Annotated:
         record = parse_record(line)

@@ -106,8 +106,10 @@ def test_an_annotated_rollout_becomes_a_record() -> None:
             {"step": "zwei", "score": 0.0, "num_mc_correct": 0, "num_mc_total": 0},
         ],
     }
-    assert json.loads(format_record(make_record(entry, [], 4, lambda tokens: "a")))["image"] is None
-    assert "é" in format_record(make_record(entry, [], 4, lambda tokens: "é")), "characters stay as they are"
+    assert json.loads(format_record(make_record(entry, [], 4, lambda tokens: "a" * len(tokens))))["image"] is None
+    assert "é" in format_record(make_record(entry, [], 4, lambda tokens: "é" * len(tokens))), (
+        "characters stay as they are"
+    )
 
 
 def a_line(**changes: Any) -> bytes:

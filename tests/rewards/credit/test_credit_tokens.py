@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from rewards.credit.placement import at_last_token, at_step_ends, rewards_to_go,
 from rewards.credit.rules import CREDIT_RULES
 from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.models.encoding import Encoder
+from rewards.models.step_rule import rule_of_expression
 from rewards.models.steps import separator_tokens
+from rewards.models.token_text import TokenText
 from rewards.users_code import UsersCodeError
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import a_rollout
@@ -77,6 +80,12 @@ def test_placement() -> None:
     assert rewards_to_go(np.zeros(0)).tolist() == []
 
 
+def separators(pieces: list[str], separator: str) -> np.ndarray:
+    """Of tokens that each have a text of their own."""
+    read = TokenText("".join(pieces), tuple(accumulate(map(len, pieces))))
+    return separator_tokens(read, rule_of_expression(separator))
+
+
 @pytest.mark.parametrize(
     ("pieces", "separator", "expected"),
     [
@@ -93,17 +102,17 @@ def test_placement() -> None:
     ],
 )
 def test_separator_tokens(pieces: list[str], separator: str, expected: str) -> None:
-    assert "".join(".x"[int(mark)] for mark in separator_tokens(pieces, separator)) == expected
+    assert "".join(".x"[int(mark)] for mark in separators(pieces, separator)) == expected
 
 
 @settings(max_examples=100)
 @given(st.lists(st.text("ab \n", max_size=3), max_size=10), st.sampled_from([r"\n", r"\n\n", r" ?\n"]))
 def test_without_its_separator_tokens_a_text_has_lost_nothing_written(pieces: list[str], separator: str) -> None:
     """What is left out is separators; and where each character is a token, all of them."""
-    marks = separator_tokens(pieces, separator)
+    marks = separators(pieces, separator)
     assert all(re.fullmatch(r"[ \n]+", piece) for piece, mark in zip(pieces, marks, strict=True) if mark)
     text = "".join(pieces)
-    left = "".join(char for char, mark in zip(text, separator_tokens(list(text), separator), strict=True) if not mark)
+    left = "".join(char for char, mark in zip(text, separators(list(text), separator), strict=True) if not mark)
     assert left == re.sub(separator, "", text)
 
 

@@ -21,6 +21,7 @@ from rewards.models.runtime import Runtime
 from rewards.process_model.complexity import feature_entropy, image_features
 from rewards.process_model.config import Head, InputFormat, MPRMConfig
 from rewards.process_model.mprm import MPRM, open_mprm
+from rewards.process_model.reading import SYSTEM_PROMPT
 from rewards.records import Annotated, Prompt, Rollout, StepCounts
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
@@ -225,6 +226,8 @@ def test_scores_are_what_the_model_says_at_the_end_of_its_own_chat(
                 turns.append(
                     {"role": "user", "content": [*([] if turns else pictures), {"type": "text", "text": text}]}
                 )
+            if input_format == "chat":
+                turns.insert(0, {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPT}]})
             inputs = dict(
                 encoder.processor.apply_chat_template(
                     [turns],
@@ -284,7 +287,7 @@ def test_adapters_learn_and_go_on_from_a_checkpoint(
 
 
 def test_adapters_on_a_bfloat16_backbone_learn_in_float32(checkpoint: Callable[[str], str]) -> None:
-    mprm, _, losses = trained(checkpoint("qwen2_5_vl"), "value", "chat", lora_rank=4, dtype="bfloat16")
+    mprm, _, losses = trained(checkpoint("qwen2_5_vl"), "value", "rollout", lora_rank=4, dtype="bfloat16")
     assert losses[-1] < 0.9 * losses[0]
     kinds = {(p.requires_grad, p.dtype) for name, p in mprm.scorer.backbone.named_parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}

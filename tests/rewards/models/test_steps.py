@@ -9,14 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.models.steps import Markers, decode_pieces, step_spans
+from rewards.models.step_rule import rule_of_expression
+from rewards.models.steps import NO_MARKERS, Markers, step_spans
+from rewards.models.token_text import TokenText
 from rewards.records import StepSpan
 
 LINE, BLANK_LINE, ANSWER = r"\n", r"\n\n", "Answer:"
 
 
+def spans_of(
+    pieces: list[str], separator: str = LINE, answer: str | None = ANSWER, markers: Markers = NO_MARKERS
+) -> tuple[StepSpan, ...]:
+    """Of tokens that each have a text of their own."""
+    read = TokenText("".join(pieces), tuple(itertools.accumulate(map(len, pieces))))
+    return step_spans(read, rule_of_expression(separator), answer, markers)
+
+
 def pairs(pieces: list[str], separator: str = LINE, answer: str | None = ANSWER) -> list[tuple[int, int]]:
-    return [(span.start, span.end) for span in step_spans(pieces, separator, answer)]
+    return [(span.start, span.end) for span in spans_of(pieces, separator, answer)]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +69,7 @@ SEE, THINK = "[Visual Elements]", "[Reasoning]"
 
 
 def kinds(pieces: list[str], markers: Markers = VL_PRM) -> list[tuple[int, int, str]]:
-    return [(span.start, span.end, span.kind) for span in step_spans(pieces, LINE, ANSWER, markers)]
+    return [(span.start, span.end, span.kind) for span in spans_of(pieces, LINE, ANSWER, markers)]
 
 
 @pytest.mark.parametrize(
@@ -131,13 +141,8 @@ def test_kinds_are_those_of_a_slow_reading_line_by_line(pieces: list[str]) -> No
 @given(TAGGED)
 def test_without_tags_alone_on_a_line_markers_move_no_span(pieces: list[str]) -> None:
     text = list(re.sub(r"(?m)^\s*\[[A-Za-z ]+\]\s*$", "x", "".join(pieces)))
-    bare = [StepSpan(span.start, span.end) for span in step_spans(text, LINE, ANSWER, VL_PRM)]
-    assert bare == list(step_spans(text, LINE, ANSWER))
-
-
-def test_the_end_token_has_no_text_and_the_others_their_own() -> None:
-    assert decode_pieces([7, 2, 9, 2], lambda ids: f"<{ids}>", end=2) == ["<[7]>", "", "<[9]>", ""]
-    assert decode_pieces([7, 2], lambda ids: str(ids[0])) == ["7", "2"]
+    bare = [StepSpan(span.start, span.end) for span in spans_of(text, LINE, ANSWER, VL_PRM)]
+    assert bare == list(spans_of(text, LINE, ANSWER))
 
 
 PIECES = st.lists(
@@ -151,7 +156,7 @@ PIECES = st.lists(
 @settings(max_examples=300)
 @given(PIECES, st.sampled_from([LINE, BLANK_LINE]))
 def test_spans_are_ordered_and_leave_out_nothing_but_answers(pieces: list[str], separator: str) -> None:
-    spans = step_spans(pieces, separator, ANSWER)
+    spans = spans_of(pieces, separator, ANSWER)
     assert all(0 <= span.start < span.end <= len(pieces) for span in spans)
     assert all(before.end <= after.start for before, after in itertools.pairwise(spans))
 
@@ -179,7 +184,7 @@ def test_spans_are_ordered_and_leave_out_nothing_but_answers(pieces: list[str], 
 @settings(max_examples=100)
 @given(st.text("ab \n", max_size=20))
 def test_one_token_a_character_gives_the_lines_of_the_text(text: str) -> None:
-    written = ["".join(text[span.start : span.end]).strip() for span in step_spans(list(text), LINE)]
+    written = ["".join(text[span.start : span.end]).strip() for span in spans_of(list(text), LINE, None)]
     assert written == [line.strip() for line in text.split("\n") if line.strip()]
 
 
@@ -187,7 +192,7 @@ def test_one_token_a_character_gives_the_lines_of_the_text(text: str) -> None:
 @given(st.text("ab \n", max_size=20), st.text("ab \n", max_size=8))
 def test_what_follows_changes_no_finished_step(text: str, more: str) -> None:
     """A step's score may depend on nothing after it, and neither may its span."""
-    finished = [span for span in step_spans(list(text), LINE) if text[span.end - 1 : span.end] == "\n"]
+    finished = [span for span in spans_of(list(text), LINE, None) if text[span.end - 1 : span.end] == "\n"]
     if more.startswith("\n"):
         more = "a" + more
-    assert list(step_spans(list(text + more), LINE))[: len(finished)] == finished
+    assert list(spans_of(list(text + more), LINE, None))[: len(finished)] == finished

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from rewards.models.encoding import Encoder
-from rewards.process_model.reading import make_reader
+from rewards.process_model.reading import SYSTEM_PROMPT, make_reader
 from rewards.records import Prompt, Rollout, StepSpan
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import an_image
@@ -51,8 +53,11 @@ def test_rollout_is_what_the_policy_wrote(encoder: Encoder, rollout: Rollout) ->
 def test_chat_asks_after_every_step(encoder: Encoder, rollout: Rollout) -> None:
     reading = make_reader("chat", encoder)(PROMPT, rollout)
     ask, go_on = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n"
-    assert reading.head.startswith("<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>### Question:\n")
-    assert reading.head.endswith("### Solution Process:\n")
+    assert reading.head == (
+        f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n"
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
+        f"### Question:\n{PROMPT.question}\n\n### Solution Process:\n"
+    )
     written = [f"{STEPS[0]}{ask}", f"+{go_on}{STEPS[1]}{ask}", f"+{go_on}{STEPS[2]}{ask}"]
     assert [read_up_to(encoder, reading.token_ids, end) for end in reading.ends] == [
         "".join(written[: count + 1]) for count in range(3)
@@ -64,18 +69,72 @@ def test_chat_is_the_conversation_that_the_template_makes(encoder: Encoder, roll
     reading = make_reader("chat", encoder)(PROMPT, rollout)
     opening = f"### Question:\n{PROMPT.question}\n\n### Solution Process:\n{STEPS[0]}"
     turns = [("user", opening), ("assistant", "+"), ("user", STEPS[1]), ("assistant", "+"), ("user", STEPS[2])]
+    turns.insert(0, ("system", SYSTEM_PROMPT))
     whole = encoder.tokens(encoder.render(turns, images=1, answer_follows=True))
     assert [*encoder.tokens(reading.head), *reading.token_ids] == whole
 
 
-def test_inline_marks_every_step(encoder: Encoder, rollout: Rollout) -> None:
+def test_the_system_prompt_is_the_published_one_to_the_letter() -> None:
+    published = "18279fe8e6c5f76aebb619b266e665b89b2d0b1cb181b6aa3fded44d24b8fa1e"
+    assert sha256(SYSTEM_PROMPT.encode()).hexdigest() == published
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for m in messages if m.role != 'system' %}{{ m.content[-1].text }}|{% endfor %}", "leaves out a system"),
+        (
+            "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no such role') }}{% endif %}"
+            "{{ m.content[-1].text }}|{% endfor %}",
+            "refuses a system prompt: no such role",
+        ),
+    ],
+)
+def test_a_template_without_a_system_prompt_is_refused(template: str, reason: str, rollout: Rollout) -> None:
+    encoder = Encoder(str(SHIPPED_POLICY))
+    encoder.processor.chat_template = template
+    with pytest.raises(ValueError, match=f"chat template {reason}"):
+        make_reader("chat", encoder)(PROMPT, rollout)
+
+
+def test_inline_marks_every_step_in_the_assistants_turn(encoder: Encoder, rollout: Rollout) -> None:
     encoder.tokenizer.add_tokens(["<prm>"], special_tokens=True)
     reading = make_reader("inline", encoder)(PROMPT, rollout)
-    assert reading.head.endswith(f"Question: {PROMPT.question}\nProcess:")
-    whole = f"{reading.head} {''.join(f'{step}<prm>' for step in STEPS)}"
+    assert reading.head == (
+        "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<|vision_start|><|image_pad|><|vision_end|>"
+        f"Question: {PROMPT.question}\nProcess:"
+    )
+    blank_line = "\n\n"
+    whole = f"{reading.head} {blank_line.join(f'{step}<prm>' for step in STEPS)}"
     assert [*encoder.tokens(reading.head), *reading.token_ids] == encoder.tokens(whole)
     marker = encoder.tokenizer.convert_tokens_to_ids("<prm>")
     assert [place for place, token in enumerate(reading.token_ids) if token == marker] == list(reading.ends)
+
+
+@pytest.mark.parametrize(
+    ("family", "images", "opening"),
+    [
+        (
+            "internvl",
+            2,
+            "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<IMG_CONTEXT>\n<IMG_CONTEXT>\nQuestion: ",
+        ),
+        ("gemma3", 1, "<start_of_turn>user\n<end_of_turn>\n<start_of_turn>model\n<start_of_image>Question: "),
+        ("qwen2_5_vl", 0, "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\nQuestion: "),
+    ],
+)
+def test_inline_has_the_pictures_where_the_published_code_has_them(
+    family: str, images: int, opening: str, tmp_path: Path
+) -> None:
+    """As ``<image>\\nQuestion: …`` in the assistant's turn, whatever the family calls a picture."""
+    encoder = Encoder(write_tiny_checkpoint(family, tmp_path))
+    encoder.tokenizer.add_tokens(["<prm>"], special_tokens=True)
+    tokens = tuple(encoder.plain_tokens("So.\n\nThen."))
+    spans = (StepSpan(0, len(tokens) - 5), StepSpan(len(tokens) - 5, len(tokens)))
+    rollout = Rollout("p", "", 0, tokens, (), "", spans, 1.0, "stop", 0)
+    reading = make_reader("inline", encoder)(replace(PROMPT, images=PROMPT.images * images), rollout)
+    assert opening in reading.head and reading.head.endswith("\nProcess:")
+    assert encoder.tokenizer.decode(list(reading.token_ids)) == " So.<prm>\n\nThen.<prm>"
 
 
 def test_a_marker_of_several_tokens_is_refused(encoder: Encoder) -> None:

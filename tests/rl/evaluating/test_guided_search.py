@@ -11,10 +11,11 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from rewards.models.encoding import Encoder
+from rewards.models.step_rule import rule_of_expression
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
-from rl.evaluating.guided_search import Judge, Sampler, guided_search, literal_text
+from rl.evaluating.guided_search import Judge, Sampler, guided_search
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from tests.fixtures.grid_judges import nobody, truthful
@@ -104,7 +105,9 @@ def test_a_separator_that_no_engine_knows_is_found_afterwards(
 ) -> None:
     judge = truthful(task, sampler.encoder)
     literal, found = (
-        guided_search(replace(sampler, step_separator=separator), judge, prompts[:6], 4, 0)
+        guided_search(
+            replace(sampler, encoder=Encoder(CHECKPOINT, rule_of_expression(separator))), judge, prompts[:6], 4, 0
+        )
         for separator in (r"\n", r"[\n]")
     )
     assert [entry.completion.token_ids for entry in found] == [entry.completion.token_ids for entry in literal]
@@ -116,7 +119,7 @@ def test_a_separator_that_no_engine_knows_is_found_afterwards(
     [(r"\n", "\n"), (r"\n\n", "\n\n"), ("\n", "\n"), ("##", "##"), (r"\n+", None), (r"\s", None), ("a|b", None)],
 )
 def test_which_separators_are_plain_text(expression: str, text: str | None) -> None:
-    assert literal_text(expression) == text
+    assert rule_of_expression(expression).until == text
 
 
 def test_a_length_limit_ends_the_search(sampler: Sampler, task: GridTask, prompts: list[Prompt]) -> None:

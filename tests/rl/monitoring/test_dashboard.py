@@ -80,12 +80,12 @@ def test_every_chart_shows_metrics_that_exist(values: dict[str, dict[str, object
 def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:
     report = a_step()
     prompts, rollouts = report.batch.prompts, report.batch.rollouts
-    shown = choose_shown(report, lambda tokens: f" step {tokens[0]}\n")
+    shown = choose_shown(report, lambda tokens: "".join(f" {token}" for token in tokens))
     assert len(shown) == SHOWN
     assert [entry.rollout for entry in shown] == [rollouts[place] for place in (9, 11, 0, 2)]
     assert [entry.counts is not None for entry in shown] == [True, True, False, False]
     assert [entry.kept for entry in shown] == [False, True, False, False]
-    assert shown[0].steps == ["step 9", "step 11"] and shown[0].prompt == prompts[9]
+    assert shown[0].steps == ["9 10", "11 12"] and shown[0].prompt == prompts[9]
     assert shown[0].scores.tolist() == [0.25, 0.09]
 
 
