@@ -41,7 +41,7 @@ class LearnerConfig(Section):
     `progress`."""
     separator_advantages: bool = True
     """Whether the tokens between two steps (`task.step_separator`) get the advantage of the step that they end; false
-    for none."""
+    for none, and `min_form` then does without the token that ends the answer, too, as PURE does."""
     dynamic_sampling: Literal["off", "drop", "refill"] = "off"
     """Groups whose rollouts are all right or all wrong: trained on (`off`), left out (`drop`), or replaced by groups of
     further prompts (`refill`). A signal in such groups that comes from step scores, from an outcome

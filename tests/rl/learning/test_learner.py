@@ -182,15 +182,26 @@ def test_off_policy_ratios_are_clipped(encoder: Encoder) -> None:
     assert largest_difference(before, learner.weights()) == 0.0
 
 
-@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"])
-def test_micro_batches_do_not_change_the_update(loss: Any, encoder: Encoder, experiences: list[Experience]) -> None:
+BOUNDS = {"correction": "token_truncate", "correction_max": 1.2}
+LOSSES = [
+    *((loss, BOUNDS) for loss in ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo")),
+    # Bounds that leave out 1, which padding would have to stay at.
+    ("vespo", {"correction": "token_truncate", "correction_max": 0.9}),
+    ("vespo", {"correction": "token_mask", "correction_max": 0.9}),
+    ("vespo", {"correction": "token_mask", "correction_max": 3.0, "correction_min": 1.1}),
+    ("dapo", {"correction": "token_mask", "correction_max": 0.9}),
+]
+
+
+@pytest.mark.parametrize(("loss", "bounds"), LOSSES)
+def test_micro_batches_do_not_change_the_update(
+    loss: Any, bounds: dict[str, Any], encoder: Encoder, experiences: list[Experience]
+) -> None:
     """With everything on that could depend on them."""
     trl = {"top_entropy_quantile": 0.6, "entropy_coef": 0.1, "off_policy_mask_threshold": 0.05}
     results = []
     for size in (12, 5, 1):
-        settings = learner_config(
-            loss=loss, trl=trl, micro_batch=size, kl=0.1, correction="token_truncate", correction_max=1.2
-        )
+        settings = learner_config(loss=loss, trl=trl, micro_batch=size, kl=0.1, **bounds)
         results.append(PolicyLearner(CHECKPOINT, encoder, settings).step(experiences))
     for name in ("loss", "grad_norm", "entropy", "clipped", "importance_weight"):
         assert [result[name] for result in results[1:]] == pytest.approx([results[0][name]] * 2, rel=2e-4), name
