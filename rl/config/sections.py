@@ -42,6 +42,20 @@ class TaskConfig(Section):
     verifier: str = "exact"
     """`exact` (text after "Answer:"), `boxed`, `numeric`, `multiple_choice`, `latex` (math-verify), or
     `package.module:name` of your own."""
+    weights: dict[str, Weight] = Field(default_factory=dict)
+    """Of a verifier of your own that gives its score in parts: what each counts, 1 where it is not named, for example
+    `{accuracy: 1, format: 0.5}`; the score is their weighted mean."""
+    rewards: dict[str, float] = Field(default_factory=dict)
+    """What is added to the verifier's score, with its weight: `overlong` (DAPO's soft punishment, 0 to -1), `format` (1
+    if the completion has the form `format`), `repetition` (0 to -1), or `package.module:name` of your own. They change
+    the reward, and not whether an answer is right."""
+    overlong_tokens: Count | None = None
+    """Of `overlong`: tokens before `engine.max_completion_tokens` at which it begins; null for a fifth of these, as
+    published."""
+    format: str = r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*"
+    """Of `format`: regular expression that the whole completion is to match; a dot stands for a line break, too."""
+    repetition_words: Count = 3
+    """Of `repetition`: words of what counts as repeated."""
     tolerance: Weight = 1e-6
     """Of `numeric`: largest difference to the reference, as a share of it."""
     absolute_tolerance: Weight = 0.0
@@ -54,6 +68,15 @@ class TaskConfig(Section):
     """Regular expression that begins a step, or a run of steps, on what the image shows; null for none."""
     reasoning_marker: str | None = r"\[Reasoning\]"
     """Regular expression that begins a step, or a run of steps, that goes on from there; null for none."""
+
+    @field_validator("format")
+    @classmethod
+    def _is_form(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"input should be a regular expression: {error}") from None
+        return value
 
     @field_validator("step_separator", "answer_marker", "perception_marker", "reasoning_marker")
     @classmethod

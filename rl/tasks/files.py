@@ -111,6 +111,7 @@ class _Questions:
             question="\n".join(filter(None, lines)),
             images=tuple(self._image(position, row["images"], index, read_image) for index in order),
             answer=self._answer(position, row, choices),
+            columns=self.rows.everything(position),
         )
 
     def _look_at_images(self) -> None:
