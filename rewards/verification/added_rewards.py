@@ -3,7 +3,7 @@
     overlong     0 up to L - c tokens, then down to -1 at L tokens, and -1 beyond: the soft overlong punishment of DAPO
                  (arXiv 2503.14476, equation 13)
     format       1 where the whole completion matches a regular expression, else 0 (DeepSeek-R1, arXiv 2501.12948)
-    repetition   minus the share of n-grams of words that repeat an earlier one (arXiv 2502.03373, as Open-R1 has it)
+    repetition   minus the share of n-grams of tokens that repeat an earlier one (arXiv 2502.03373, as TRL has it)
 
 They are rewards alone: whether an answer is right, they do not say.
 """
@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from rewards.users_code import UsersCodeError, in_one_line
 from rewards.verification.reward_functions import judge_of
 from rewards.verification.verdict import Answer, read_verdict
-
-_WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af]|[^\s\u2e80-\u9fff\uac00-\ud7af]+")
-"""A word between white space, or a character of a script that has none."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,14 @@ def formatted(answer: Answer, expression: str) -> float:
 
 
 def repetition(answer: Answer, length: int) -> float:
-    """Minus the share of n-grams that repeat an earlier one; 0 for fewer words than one of them has.
+    """Minus the share of n-grams that repeat an earlier one; 0 for fewer tokens than one of them has.
 
     >>> from rewards.records import Prompt
-    >>> texts = "the cat sat on the cat sat on the cat", "a b"
-    >>> [repetition(Answer(text, Prompt("", "", "", (), "")), 3) for text in texts]
-    [-0.5, 0.0]
+    >>> [repetition(Answer("", Prompt("", "", "", (), ""), tokens), 2) for tokens in ((1, 2, 3, 4), (5, 5, 5, 5, 5))]
+    [0.0, -0.75]
     """
-    words = _WORD.findall(answer.text.casefold())
-    grams = [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
+    tokens = answer.token_ids
+    grams = [tokens[start : start + length] for start in range(len(tokens) - length + 1)]
     return len(set(grams)) / len(grams) - 1 if grams else 0.0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from rewards.verification.verdict import Answer
 
+TRL = {"prompts", "completions", "completion_ids"}
 Judge = Callable[[Answer], object]
 """What the function gives for one answer, as it gives it."""
 
@@ -30,7 +31,7 @@ def judge_of(function: Callable[..., Any]) -> tuple[Judge, bool]:
         parameters = {}
     if {"solution_str", "ground_truth"} <= set(parameters):
         return partial(_verl, function, parameters), False
-    if "completions" in parameters:
+    if TRL & set(parameters):
         return partial(_trl, function, parameters), False
     return partial(_own, function, parameters), True
 

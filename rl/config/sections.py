@@ -54,8 +54,8 @@ class TaskConfig(Section):
     published."""
     format: str = r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*"
     """Of `format`: regular expression that the whole completion is to match; a dot stands for a line break, too."""
-    repetition_words: Count = 3
-    """Of `repetition`: words of what counts as repeated."""
+    repetition_tokens: Count = 3
+    """Of `repetition`: tokens of what counts as repeated."""
     tolerance: Weight = 1e-6
     """Of `numeric`: largest difference to the reference, as a share of it."""
     absolute_tolerance: Weight = 0.0

@@ -79,7 +79,7 @@ def make_added_rewards(config: Config) -> list[AddedReward]:
     builtin: dict[str, Callable[[Answer], float | None]] = {
         "overlong": partial(overlong, most=most, buffer=task.overlong_tokens or max(1, most // 5)),
         "format": partial(formatted, expression=task.format),
-        "repetition": partial(repetition, length=task.repetition_words),
+        "repetition": partial(repetition, length=task.repetition_tokens),
     }
     found = []
     for name, weight in task.rewards.items():
