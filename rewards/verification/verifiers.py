@@ -1,5 +1,7 @@
 """Verifiers: is the final answer of a completion right? One function each, ``(completion, reference) -> bool``.
 
+A user's own may say more: see `rewards.verification.verdict`.
+
 They never raise, whatever a model writes, and say the same every time.
 """
 

@@ -344,3 +344,25 @@ def test_gradient_checkpointing_changes_nothing(encoder: Encoder, experiences: l
         results.append((metrics["loss"], metrics["grad_norm"]))
         assert learner._model.is_gradient_checkpointing == checkpointing
     assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_the_learning_rate_follows_its_schedule_over_a_resumption_too(
+    encoder: Encoder, experiences: list[Experience], tmp_path: Path
+) -> None:
+    settings = {"schedule": "linear", "warmup_steps": 2, "learning_rate": 1e-3}
+    config = learner_config(**settings).model_copy(update={"steps": 6})
+    learner = PolicyLearner(CHECKPOINT, encoder, config)
+    start = learner.weights()
+    rates = [learner.step(experiences)["learning_rate"]]
+    assert largest_difference(start, learner.weights()) == 0.0, "it begins at 0"
+    rates += [learner.step(experiences)["learning_rate"] for _ in range(2)]
+    learner.save(tmp_path)
+    again = PolicyLearner(CHECKPOINT, encoder, config)
+    again.load(tmp_path)
+    rates += [
+        again.step(experiences)["learning_rate"],
+        again.step([])["tokens"],
+        again.step(experiences)["learning_rate"],
+    ]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 7.5e-4, 0, 2.5e-4])
+    assert "learning_rate" not in PolicyLearner(CHECKPOINT, encoder).step(experiences)
