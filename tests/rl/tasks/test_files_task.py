@@ -278,7 +278,7 @@ def test_the_other_columns_of_a_row_are_there_for_a_verifier(kind: Any, tmp_path
     suffix = "jsonl" if kind is lines else "parquet"
     path = tmp_path / f"train.{suffix}"
     train = table(path, [row]) if kind is table else lines(path, row)
-    heldout = lines(tmp_path / "heldout.jsonl", a_row())
+    heldout = lines(tmp_path / "heldout.jsonl", a_row(problem="?", solution="4"))
     prompt = FileTask([train], [heldout], {"question": "problem", "answer": "solution"}).prompt("train", 0)
     found = dict(prompt.columns)
     assert {name: found[name] for name in ("problem", "solution", "box", "answer")} == {
