@@ -41,7 +41,7 @@ class TaskConfig(Section):
     """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"
     """`exact` (text after "Answer:"), `boxed`, `numeric`, `multiple_choice`, `latex` (math-verify), or
-    `package.module:name` of your own."""
+    `package.module:name` of your own, which may be a reward function of TRL's or verl's."""
     weights: dict[str, Weight] = Field(default_factory=dict)
     """Of a verifier of your own that gives its score in parts: what each counts, 1 where it is not named, for example
     `{accuracy: 1, format: 0.5}`; the score is their weighted mean."""
