@@ -57,8 +57,8 @@ class LearnerConfig(Section):
     for none, and `min_form` then does without the token that ends the answer, too, as PURE does."""
     dynamic_sampling: Literal["off", "drop", "refill"] = "off"
     """Groups whose rollouts are all right or all wrong: trained on (`off`), left out (`drop`), or replaced by groups of
-    further prompts (`refill`). A signal in such groups that comes from step scores, from an outcome
-    model, or from a penalty is kept by `off` alone."""
+    further prompts (`refill`). A signal in such groups that comes from step scores, from a
+    verifier's score, from `task.rewards`, from an outcome model, or from a penalty is kept by `off` alone."""
     refill_rounds: Count = 4
     """Of `refill`: most rounds of sampling for one step; what is still missing then is done without."""
     truncated: Literal["keep", "mask", "penalise"] = "keep"
