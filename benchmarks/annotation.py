@@ -148,9 +148,10 @@ def cases(with_mprm: bool) -> list[Case]:
         ", binary search, own outcome, shared prefixes": {"first_error": "search", **free},
     }.items():
         found += [Case(f"`first_success`{name}", make("first_success", **settings))]
+    sure = {"error": 0.05, "threshold": 0.05, "prior": (0.5, 2.5)}
     for name, settings in {
         "": {},
-        ", threshold 0.1, error 0.2": {"threshold": 0.1, "error": 0.2},
+        ", error 0.05, threshold 0.05, prior (0.5, 2.5)": sure,
         ", own outcome, shared prefixes": free,
     }.items():
         found += [Case(f"`sequential`{name}", make("sequential", **settings))]
@@ -265,7 +266,7 @@ def reliability(batch: Batch, labelled: Labelled, posterior: bool) -> np.ndarray
     """R of each rollout (B,); 1 without a positive step, as published."""
     prior = 1.0 if posterior else 0.0
     positive = labelled.correct > 0
-    score = (labelled.correct + prior * batch.group_rate()) / np.maximum(labelled.sampled + prior, 1)
+    score = (labelled.correct + prior * batch.group_rate()) / np.where(positive, labelled.sampled + prior, 1)
     count = batch.per_rollout(positive)
     return np.where(count > 0, batch.per_rollout(np.where(positive, score, 0)) / np.maximum(count, 1), 1)
 

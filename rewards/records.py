@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Prompt:
         question: Text of the user's turn, without image placeholders.
         images: RGB images, in the order in which the question refers to them.
         answer: The reference answer that a verifier compares with. Never shown to a model.
+        columns: What else its row holds, by column, for verifiers that want it; likewise.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Prompt:
     question: str
     images: tuple[Image, ...]
     answer: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,12 @@ class Rollout:
         logprobs: The sampler's log-probability of each token (T,), in nats, at the sampling temperature.
         text: The decoded completion.
         steps: Token spans of the written steps, in order, not overlapping.
-        outcome: The verifier's verdict on the final answer, 1.0 right and 0.0 wrong.
+        outcome: The verifier's verdict on the final answer, 1.0 right and 0.0 wrong; to credit rules, the reward.
         finish_reason: ``stop`` (it ended by itself) or ``length`` (it was cut off).
         policy_version: The number of optimizer steps behind the weights that sampled it.
+        score: What the verifier says the answer is worth; None where it says right or wrong alone.
+        added: What `task.rewards` add to that.
+        said: What score and additions are made of, as metrics of the group ``reward``, by name.
     """
 
     prompt_id: str
@@ -125,6 +131,14 @@ class Rollout:
     outcome: float
     finish_reason: str
     policy_version: int
+    score: float | None = None
+    added: float = 0.0
+    said: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def reward(self) -> float:
+        """What the answer is worth, all together."""
+        return (self.outcome if self.score is None else self.score) + self.added
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -19,14 +19,13 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_meant(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads a bare `off` as false and knows texts that no file can hold; Python counts true and false among
-        the numbers."""
+        """YAML knows texts that no file can hold; Python counts true and false among the numbers."""
         if isinstance(value, str) and re.search(r"[\0\ud800-\udfff]", value):
             raise ValueError("input should be text that a file can hold: no zero, and no half of a character")
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and annotation in (int, float):
             raise ValueError("input should be a number")
-        return "off" if value is False and "off" in get_args(annotation) else value
+        return value
 
 
 def is_due(every: int, step: int) -> bool:

@@ -23,7 +23,7 @@ from rl.reward_models.mprm import AbsentMPRM, check_mprm, start_mprm
 from rl.reward_models.outcome import AnswerRewards, check_outcome_model, start_outcome_model
 from rl.rollouts.making import make_group
 from rl.rollouts.stream import RolloutStream
-from rl.tasks.making import make_task, make_verifier
+from rl.tasks.making import make_added_rewards, make_task, make_verifier
 from rl.tasks.task import Task
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup, start
@@ -112,5 +112,6 @@ def start_learner(config: Config) -> Worker | WorkerGroup:
 
 def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier) -> RolloutStream:
     """The stream of finished groups, from its beginning."""
-    prompt, records = partial(task.prompt, "train"), partial(make_group, encoder=encoder, verifier=verifier)
+    prompt = partial(task.prompt, "train")
+    records = partial(make_group, encoder=encoder, verifier=verifier, rewards=make_added_rewards(config))
     return RolloutStream(config, engines, prompt, records)

@@ -31,8 +31,8 @@ of such steps, which have shown none. So the expectation is the probability of t
     BIS_posterior = (M + alpha) R
 
 Consequences: 8 of 16 beats 2 of 4; with the sceptical default prior (mean 1/6) one lucky success in four is worth less
-than its 1/4; and five steps with 0 of 4 are worth a tenth of what is published, with 0 of 16 four tenths: rollouts of
-hopeless prompts no longer tie with the surest ones.
+than its 1/4; and five steps with 0 of 4 are worth 0.064 of what is published, with 0 of 16 0.39: rollouts of hopeless
+prompts no longer tie with the surest ones.
 
 *Limit.* Let n grow with k / n -> s_j, and s_j != tau. The posterior contracts to s_j, so pi_j -> 1(s_j > tau) and
 rho_j -> s_j 1(s_j > tau). If no score lies in (0, tau] the labels y_j are these indicators: M -> p (1 - p), R -> the

@@ -28,11 +28,13 @@ class StreamingBuffer:
         - No rollout (prompt and tokens) is held twice: one offered again takes the place of the earlier one. Both count
           in m, so where many repeat others, more of the distinct ones are kept than the ratio says.
         - Of a source's kept rollouts at most the share ``max_all_negative`` has no positive step.
-        - Nothing leaves before ``capacity`` rollouts are held. From then on a rollout leaves only if it ranks below the
-          best capacity / m of its source, m being all that was seen. So while rho m fits the capacity, the kept set is
-          the offline top rho of everything seen, but for rollouts whose rank has risen since they left. On a stationary
-          stream of 100,000 rollouts, with a capacity of rho times that, the two agree (a test asks for 95 % and finds
-          more than 99). Once rho m has outgrown the capacity, the buffer holds the best ``capacity``, in fair shares.
+        - Nothing leaves before ``capacity`` rollouts are held. From then on a rollout with a positive step leaves only
+          if it ranks below the best capacity / m of its source, m being all that was seen; one without, under a
+          ``max_all_negative`` below 1, also if it ranks below the best max_all_negative capacity / m among its like.
+          So while rho m fits the capacity, and the cap is 1, the kept set is the offline top rho of everything seen,
+          but for rollouts whose rank has risen since they left. On a stationary stream of 100,000 rollouts, with a
+          capacity of rho times that, the two agree (a test asks for 95 % and finds more than 99). Once rho m has
+          outgrown the capacity, the buffer holds the best ``capacity``, in fair shares.
 
     *Freshness.* With a half-life h, a score s of policy version v counts s 2^((v - now) / h), and so does each rollout
     in m: the kept set is the top rho of a stream that is forgotten at that rate. Ranking by log2(s) + v / h is the same
@@ -221,7 +223,7 @@ class StreamingBuffer:
     def _choose(self, rows: Rows) -> np.ndarray:
         """Which rows are kept (n,): the first ones of each source, not too many of them all-negative."""
         cap = self.settings.max_all_negative
-        target = np.maximum(1, np.floor(self.settings.keep_ratio * self._mass + 1e-9))
+        target = np.maximum(1, np.floor(self.settings.keep_ratio * self._mass))
         most_negative = np.floor(cap * target + 1e-9)
         if cap < 1:
             # Where positive rollouts are too few to fill the target, negative ones must not become the larger part.

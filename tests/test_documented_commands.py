@@ -142,6 +142,8 @@ TRIALS: dict[str, Trial] = {
     "learner.credit=my_credit:weakest_step": by_the_fixture,
     ".venv/bin/python -c from my_credit import weakest_step; from rewards.credit.examples import example "
     "print(weakest_step(example(outcomes=[1, 1, 0], scores=[[0.9, 0.8], [0.9, 0.1], [0.5]])))": really(),
+    ".venv/bin/python -c from my_boxes import overlap; "
+    'print(overlap("it is at 0 0 4 2", "", {"box": [0, 0, 4, 4]}))': really(),
     ".venv/bin/ray get-auth-token --generate": parsed,
     "RAY_AUTH_MODE=token .venv/bin/ray start --head --port=6379": parsed,
     "RAY_AUTH_MODE=token .venv/bin/ray start --address=HEAD:6379": parsed,
@@ -253,6 +255,11 @@ def test_the_examples_do_what_they_say(place: Path, monkeypatch: pytest.MonkeyPa
     within_one = example("my_verifier").within_one
     assert within_one("1: 4\nAnswer: 5", "4") and not within_one("Answer: 6", "4") and not within_one("", "4")
     assert within_one("9" * 5000, "4") is False
+    overlap = example("my_boxes").overlap
+    assert overlap("at 0 0 4 3", "", {"box": [0, 0, 4, 4]}) == {"iou": 0.75, "named": 1.0, "correct": True}
+    assert overlap("at 0 0 4 2", "", {"box": [0, 0, 4, 4]}) == {"iou": 0.5, "named": 1.0, "correct": False}
+    for text in ("", "no idea", "4 4 0 0", "9 9 9 9", "9" * 5000):
+        assert not overlap(text, "", {"box": [0, 0, 4, 4]})["correct"]
     task = example("my_task").make(None)
     prompts = [task.prompt(split, index) for split in ("train", "heldout") for index in range(20)]
     assert len({prompt.images[0].tobytes() for prompt in prompts}) == 40

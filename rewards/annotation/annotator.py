@@ -17,6 +17,7 @@ from rewards.annotation.evidence import Evidence
 from rewards.annotation.first_error import labels, may_ask
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepCounts, StepScores, StepSpan
 from rewards.seeds import derive_seed
+from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import Verifier
 
 
@@ -230,8 +231,8 @@ class Annotation:
     def _judged(self, request: SamplingRequest, sample: Completion) -> Continuation:
         right = None
         if sample.finish_reason == "stop":
-            text = self._decode([*request.prefix, *sample.token_ids])
-            right = bool(self._verifier(text, request.prompt.answer))
+            tokens = (*request.prefix, *sample.token_ids)
+            right = verdict_of(self._verifier, Answer(self._decode(tokens), request.prompt, tokens)).correct
         return Continuation(right, len(sample.token_ids), sample.policy_version)
 
     def _more(self, evidence: Evidence) -> np.ndarray:

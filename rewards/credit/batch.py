@@ -23,12 +23,15 @@ class ScoredBatch:
         counts: Monte-Carlo counts of the rollouts that were annotated, None for the others; empty where the rule runs
             before annotation.
         comparison: The algorithm's way from rewards to advantages; see `rewards.credit.comparison`.
+        separators: Of each rollout, which tokens only separate steps (T,), where these get no advantage whatever the
+            rule says; empty where they get one.
     """
 
     rollouts: Sequence[Rollout]
     scores: Sequence[np.ndarray]
     counts: Sequence[StepCounts | None] = ()
     comparison: Comparison = group_normalised
+    separators: Sequence[np.ndarray] = ()
 
     @property
     def groups(self) -> np.ndarray:

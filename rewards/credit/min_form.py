@@ -28,8 +28,9 @@ def min_form(batch: ScoredBatch, temperature: float = 0.1) -> list[np.ndarray]:
         A_t  = sum over steps j that end at t or later of (r*_j - b n_j)  +  r_o - mean of the others' r_o
 
     with n_j tokens in step j. Both baselines leave the rollout itself out; the algorithm's comparison does not matter.
-    In the code n_j leaves out separators, which get no advantage: `rewards.credit.placement` does that for any rule.
-    Every rollout here has a verified outcome; PURE needs one for about a tenth of its prompts.
+    Where separators get no advantage (``batch.separators``) it is as in the code: n_j does not count them, while the
+    number of tokens under b does, and the token that ends the answer gets no advantage either. Every rollout here has a
+    verified outcome; PURE needs one for about a tenth of its prompts.
 
     Scores 0.9, 0.1 are r = 0.8, -0.8 and r* = 0, -0.8; a score of 0.5 is r* = 0. So b = 0 / 2 for the first rollout and
     -0.8 / 3 = -0.27 for the second; the outcomes give 1 and -1:
@@ -43,12 +44,16 @@ def min_form(batch: ScoredBatch, temperature: float = 0.1) -> list[np.ndarray]:
     """
     parts = [soft_minimum(2 * scores - 1, temperature) for scores in batch.scores]
     outcomes = leave_one_out(batch.outcomes, batch.groups)
+    separators = batch.separators or [np.zeros(len(rollout.token_ids), dtype=bool) for rollout in batch.rollouts]
     advantages = []
-    for rollout, part, baseline, compared in zip(
-        batch.rollouts, parts, _per_token(batch, parts), outcomes, strict=True
+    for rollout, part, baseline, compared, separates in zip(
+        batch.rollouts, parts, _per_token(batch, parts), outcomes, separators, strict=True
     ):
-        earned = part - baseline * np.array([span.end - span.start for span in rollout.steps])
-        advantages.append(rewards_to_go(at_step_ends(rollout, earned) + at_last_token(rollout, compared)))
+        earned = part - baseline * np.array([np.sum(~separates[span.start : span.end]) for span in rollout.steps])
+        tokens = rewards_to_go(at_step_ends(rollout, earned) + at_last_token(rollout, compared))
+        if batch.separators and rollout.finish_reason == "stop":
+            tokens[-1:] = 0.0
+        advantages.append(tokens)
     return advantages
 
 

@@ -29,7 +29,8 @@ def monte_carlo(batch: ScoredBatch, scaled: bool = False) -> list[np.ndarray]:
     The tokens from one step's end to the next one's are one action; those after the last step, the answer, are the
     last, and get r_o - V_K. The actions of a rollout sum to r_o - V_0 whatever was counted. The paper samples V_0 anew;
     here the group's outcomes, the rollout's own among them, are its samples. V_0 is the baseline, so that the
-    algorithm's comparison does not matter.
+    algorithm's comparison does not matter. Of a verifier that gives scores, r_o is the score; V_j stays the chance of a
+    right answer.
 
     Args:
         batch: Its ``counts`` are used where there are any. A rollout or a step without takes the MPRM's scores for V,

@@ -193,20 +193,22 @@ def open_outcome_model(
 
 
 def outcome_rewards(rollouts: Sequence[Rollout], kind: OutcomeReward, scores: np.ndarray | None = None) -> np.ndarray:
-    """One reward a rollout (B,), in [0, 1].
+    """One reward a rollout (B,), in [0, 1] but for what `task.rewards` add.
 
     Args:
         rollouts: Verified rollouts.
-        kind: `rule`: the verifier's verdict. `model`: the outcome model's score. `hybrid`: 1 where the verifier says
-            right, else the outcome model's score.
+        kind: `rule`: the verifier's score, or its verdict where that is all it says. `model`: the outcome model's
+            score. `hybrid`: 1 where the verifier says right, else the outcome model's score.
         scores: The outcome model's scores of the rollouts (B,), in [0, 1]; `rule` needs none.
 
     Raises:
         ValueError: There are no scores, or not one for each rollout.
     """
-    verdicts = np.array([rollout.outcome for rollout in rollouts], dtype=float)
     if kind == "rule":
-        return verdicts
+        return np.array([rollout.reward for rollout in rollouts], dtype=float)
+    verdicts = np.array([rollout.outcome for rollout in rollouts], dtype=float)
+    added = np.array([rollout.added for rollout in rollouts], dtype=float)
     if scores is None or np.shape(scores) != verdicts.shape:
         raise ValueError(f"outcome reward {kind!r} needs one score for each of {len(verdicts)} rollouts")
-    return np.where(verdicts > 0.5, 1.0, scores) if kind == "hybrid" else np.asarray(scores, dtype=float)
+    said = np.asarray(scores, dtype=float)
+    return (np.where(verdicts > 0.5, 1.0, said) if kind == "hybrid" else said) + added

@@ -25,12 +25,13 @@ def hard(counts: StepCounts, threshold: float = 0.0) -> np.ndarray:
 
 
 def soft(counts: StepCounts) -> np.ndarray:
-    """The Monte-Carlo score itself, correct / sampled.
+    """The Monte-Carlo score itself, correct / sampled, also where evidence with a weight makes ``sampled`` less than 1.
 
     >>> soft(StepCounts(np.array([2, 0, 0]), np.array([8, 8, 0]), 0))
     array([0.25, 0.  ,  nan])
     """
-    return np.where(counts.sampled > 0, counts.correct / np.maximum(counts.sampled, 1), np.nan)
+    sampled = counts.sampled > 0
+    return np.where(sampled, counts.correct / np.where(sampled, counts.sampled, 1), np.nan)
 
 
 LABEL_RULES: dict[str, LabelRule] = {"hard": hard, "soft": soft}

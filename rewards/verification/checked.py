@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
+from rewards.records import Prompt
 from rewards.users_code import UsersCodeError, in_one_line
-from rewards.verification.verifiers import Verifier
+from rewards.verification.reward_functions import Judge, judge_of
+from rewards.verification.verdict import Answer, Verdict, read_verdict
 
 
 @dataclass(frozen=True)
 class CheckedVerifier:
-    """A verifier that says true or false, and reads an answer or none, or stops everything with a `UsersCodeError`.
+    """A verifier that gives verdicts, and reads an answer or none, or stops everything with a `UsersCodeError`.
 
     Attributes:
         name: For messages.
-        verifier: The user's own.
+        verifier: The user's own, of any kind that `rewards.verification.reward_functions` knows.
+        weights: Of the parts that it gives; see `rewards.verification.verdict.read_verdict`.
     """
 
     name: str
-    verifier: Verifier
+    verifier: Callable[..., object]
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, completion: str, reference: str) -> bool:
+        """Whether a text is right, of a prompt that has nothing but a reference answer."""
+        return self.verdict(Answer(completion, Prompt("", "", "", (), reference))).correct
+
+    def verdict(self, answer: Answer) -> Verdict:
+        """What it says of an answer."""
+        judge, bounded = self._judge
         with in_one_line(f"{self.name} failed"):
-            verdict = self.verifier(completion, reference)
-            if verdict in (True, False):
-                return bool(verdict)
-        raise UsersCodeError(f"{self.name} gave {verdict!r} for an answer; allowed is true or false")
+            said = judge(answer)
+            is_right_or_wrong = said in (True, False)
+        try:
+            return read_verdict(bool(said) if is_right_or_wrong else said, self.weights, bounded)
+        except ValueError as error:
+            raise UsersCodeError(f"{self.name} gave {reprlib.repr(said)} for an answer; {error}") from None
+
+    @cached_property
+    def _judge(self) -> tuple[Judge, bool]:
+        return judge_of(self.verifier)
 
     @property
     def answer_of(self) -> Callable[[str], str | None] | None:

@@ -2,6 +2,8 @@
 
 They never raise, whatever a model writes, and say the same every time. Where the answer stands is the same for all of
 them, see `rewards.verification.extraction`; a reference may be written in the same ways.
+
+A user's own may say more: see `rewards.verification.verdict`.
 """
 
 from __future__ import annotations

@@ -131,10 +131,11 @@ def _find_own_parts(config: Config) -> None:
     from rl.reward_models.credit import make_credit
     from rl.reward_models.lessons import make_configured_selector
     from rl.reward_models.mprm import make_label_rule
-    from rl.tasks.making import make_verifier
+    from rl.tasks.making import make_added_rewards, make_verifier
 
     make_credit(config, np.zeros_like)
     make_verifier(config)
+    make_added_rewards(config)
     make_configured_selector(config)
     make_label_rule(config)
 

@@ -8,6 +8,7 @@ from rewards.credit.token_rewards import TOKEN_REWARDS
 from rewards.measuring.strategies import WITHOUT_JUDGE
 from rl.config.learner import LearnerConfig
 from rl.config.running import EvaluationConfig
+from rl.config.schedules import make_schedule
 from rl.config.sections import Sections
 from rl.config.trl_arguments import Sharding, check_trl_arguments
 
@@ -61,6 +62,11 @@ def _check_engine(config: Sections) -> None:
         raise ValueError(
             f"engine.max_completion_tokens is {engine.max_completion_tokens}: it must be below engine.max_model_len, "
             f"{engine.max_model_len}, which holds the prompt too"
+        )
+    if (config.task.overlong_tokens or 0) > engine.max_completion_tokens:
+        raise ValueError(
+            f"task.overlong_tokens is {config.task.overlong_tokens}: allowed is at most engine.max_completion_tokens, "
+            f"{engine.max_completion_tokens}"
         )
     if engine.segment_tokens is not None and config.max_staleness == 0:
         raise ValueError(
@@ -119,6 +125,13 @@ def _check_weight_transfer(config: Sections) -> None:
 def _check_learner(config: Sections) -> None:
     learner = config.learner
     check_settings(learner)
+    if learner.schedule == "constant" and (learner.warmup_steps or learner.schedule_arguments):
+        key = "warmup_steps" if learner.warmup_steps else "schedule_arguments"
+        raise ValueError(
+            f"learner.{key} is {getattr(learner, key)}: allowed with learner.schedule constant is nothing; "
+            "constant_with_warmup begins with one"
+        )
+    make_schedule(learner, config.steps)
     if learner.reference_every and not learner.kl:
         raise ValueError(f"learner.reference_every is {learner.reference_every}: allowed is 0 where learner.kl is 0")
     if learner.credit == "monte_carlo" and not config.annotation.share:

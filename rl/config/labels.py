@@ -22,12 +22,13 @@ class AnnotationConfig(Section):
     first_error: Literal["ignore", "stop", "search"] = "ignore"
     """`ignore` labels every step; `stop` leaves out the steps after a first one without success; `search` finds that
     step by binary search, assuming that errors are never repaired."""
-    error: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    error: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     """Of `sequential`: the chance of a wrong decision at which a step is settled."""
-    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Of `sequential`: the success rate above which a step counts as right."""
-    prior: tuple[Positive, Positive] = (0.5, 2.5)
-    """Of `sequential`: a and b of the Beta prior of a step's success rate."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Of `sequential`: the success rate above which a step counts as right. One below 1 / N cannot be told from 0."""
+    prior: tuple[Positive, Positive] = (0.1, 0.5)
+    """Of `sequential`: a and b of the Beta prior of a step's success rate; a + b is how many continuations it counts
+    for. With these three as they are, 1 right of 1 settles a step as right, and 0 of 4 as wrong."""
     outcome_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
     """What a rollout's own outcome counts at each of its steps, in continuations; 0 for nothing."""
     share_prefixes: bool = False

@@ -15,6 +15,19 @@ from rewards.section import (
 )
 from rl.config.trl_arguments import Correction, Loss, Sharding
 
+Schedules = Literal[
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+]
+
 
 class LearnerConfig(Section):
     """How the policy is updated."""
@@ -41,11 +54,11 @@ class LearnerConfig(Section):
     `progress`."""
     separator_advantages: bool = True
     """Whether the tokens between two steps (`task.step_separator`) get the advantage of the step that they end; false
-    for none."""
+    for none, and `min_form` then does without the token that ends the answer, too, as PURE does."""
     dynamic_sampling: Literal["off", "drop", "refill"] = "off"
     """Groups whose rollouts are all right or all wrong: trained on (`off`), left out (`drop`), or replaced by groups of
-    further prompts (`refill`). A signal in such groups that comes from step scores, from an outcome
-    model, or from a penalty is kept by `off` alone."""
+    further prompts (`refill`). A signal in such groups that comes from step scores, from a
+    verifier's score, from `task.rewards`, from an outcome model, or from a penalty is kept by `off` alone."""
     refill_rounds: Count = 4
     """Of `refill`: most rounds of sampling for one step; what is still missing then is done without."""
     truncated: Literal["keep", "mask", "penalise"] = "keep"
@@ -54,7 +67,14 @@ class LearnerConfig(Section):
     truncation_penalty: Weight = 0.5
     """Of `penalise`: what is taken from their outcome."""
     learning_rate: Positive = 1e-4
-    """Of AdamW, constant."""
+    """Of AdamW; the largest one, where there is a schedule."""
+    schedule: Schedules = "constant"
+    """How it changes from policy step to policy step, over `steps`: Transformers' `lr_scheduler_type`."""
+    warmup_steps: Weight = 0
+    """Policy steps over which it rises from 0; below 1, the share of `steps`, as Transformers has it."""
+    schedule_arguments: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the schedule, as Transformers' `lr_scheduler_kwargs`: `{num_cycles: 2}`, `{min_lr_rate:
+    0.1}`."""
     weight_decay: Weight = 0.0
     """Of AdamW."""
     max_grad_norm: Positive = 1.0

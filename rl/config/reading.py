@@ -76,7 +76,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
 
 def save_config(config: Config, path: Path) -> None:
     """Write every field, defaults too, as YAML that `load_config` reads."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    text = yaml.dump(config.model_dump(mode="json"), Dumper=_PlainDumper, sort_keys=False)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -158,7 +158,11 @@ def read_yaml(text: str) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's own would let the last of several equal keys win without a word."""
+    """What stands there: ``1e-4`` is a number, ``010`` is ten, ``12:30`` is text, and so is ``off``, which many keys
+    allow.
+
+    PyYAML's own, of YAML 1.1, has it otherwise, and would let the last of several equal keys win without a word.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -170,3 +174,35 @@ class _PlainLoader(yaml.SafeLoader):
                     problem = f"key {key.value!r} is there already, in line {earlier.line + 1}; allowed is once"
                     raise yaml.composer.ComposerError(problem=problem, problem_mark=key.start_mark)
         return node
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Quotes text that `_PlainLoader`, or another reader of YAML, would take for something else."""
+
+
+_SCALARS = {
+    "bool": (r"(?i:true|false|yes|no|on)", "tTfFyYnNoO"),
+    "int": (r"[-+]?[0-9][0-9_]*|[-+]?0x[0-9a-fA-F_]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+"""Of the kinds that are read otherwise: the expression of a value, and what it begins with."""
+_TAG = "tag:yaml.org,2002:"
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, expression) for tag, expression in found if tag.removeprefix(_TAG) not in _SCALARS]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, (_expression, _firsts) in _SCALARS.items():
+    for _class in (_PlainLoader, _PlainDumper):
+        _class.add_implicit_resolver(_TAG + _kind, re.compile(f"(?:{_expression})$"), list(_firsts))
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    digits = loader.construct_scalar(node).replace("_", "")
+    return int(digits, 16 if "0x" in digits else 10)
+
+
+_PlainLoader.add_constructor(_TAG + "int", _integer)

@@ -44,7 +44,22 @@ class TaskConfig(Section):
     """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"
     """`exact` (as text), `boxed`, `numeric`, `multiple_choice`, `latex` (math-verify), which all find the answer in one
-    way, see docs/verification.md; or `package.module:name` of your own."""
+    way, see docs/verification.md; or `package.module:name` of your own, which may be a reward function of TRL's or
+    verl's."""
+    weights: dict[str, Weight] = Field(default_factory=dict)
+    """Of a verifier of your own that gives its score in parts: what each counts, 1 where it is not named, for example
+    `{accuracy: 1, format: 0.5}`; the score is their weighted mean."""
+    rewards: dict[str, float] = Field(default_factory=dict)
+    """What is added to the verifier's score, with its weight: `overlong` (DAPO's soft punishment, 0 to -1), `format` (1
+    if the completion has the form `format`), `repetition` (0 to -1), or `package.module:name` of your own. They change
+    the reward, and not whether an answer is right."""
+    overlong_tokens: Count | None = None
+    """Of `overlong`: tokens before `engine.max_completion_tokens` at which it begins; null for a fifth of these, as
+    published."""
+    format: str = r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*"
+    """Of `format`: regular expression that the whole completion is to match; a dot stands for a line break, too."""
+    repetition_tokens: Count = 3
+    """Of `repetition`: tokens of what counts as repeated."""
     tolerance: Weight = 1e-6
     """Of `numeric`: largest difference to the reference, as a share of it."""
     absolute_tolerance: Weight = 0.0
@@ -74,6 +89,15 @@ class TaskConfig(Section):
         if meant := get_close_matches(value.lower(), RULES, n=1, cutoff=0.75):
             raise ValueError(f"did you mean {meant[0]}? For steps with this word between them write (?:{value})")
         return str(cls._is_expression(value))
+
+    @field_validator("format")
+    @classmethod
+    def _is_form(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"input should be a regular expression: {error}") from None
+        return value
 
     @field_validator("answer_marker", "perception_marker", "reasoning_marker")
     @classmethod

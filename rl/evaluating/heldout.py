@@ -66,11 +66,13 @@ class Evaluation:
             ones count as wrong.
         by_source: The same for each source, of those that were not dropped.
         steps: What is known of their steps; None where the task does not know their truth, or there is no MPRM.
+        score: What the verifier says answers are worth, mean; None where it says right or wrong alone.
     """
 
     accuracy: Interval
     by_source: dict[str, float]
     steps: ScoredSteps | None
+    score: float | None = None
 
     @property
     def finding(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -85,6 +87,7 @@ class Evaluation:
             "policy/accuracy_high": self.accuracy.high,
         }
         values |= {f"policy/accuracy/{source}": accuracy for source, accuracy in self.by_source.items()}
+        values |= {} if self.score is None else {"policy/score": self.score}
         return values | (self.steps.metrics() if self.steps is not None else {})
 
 
@@ -111,7 +114,13 @@ def evaluate(config: Config, parts: Parts, step: int) -> Evaluation:
         accuracy=_accuracy(rollouts, len(prompts), config.evaluation.samples),
         by_source={source: float(np.mean(values)) for source, values in sorted(outcomes.items())},
         steps=steps,
+        score=_score(rollouts),
     )
+
+
+def _score(rollouts: Sequence[Rollout]) -> float | None:
+    scores = [rollout.score for rollout in rollouts if rollout.score is not None]
+    return float(np.mean(scores)) if scores else None
 
 
 def _accuracy(rollouts: Sequence[Rollout], prompts: int, samples: int) -> Interval:

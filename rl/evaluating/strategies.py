@@ -19,8 +19,6 @@ from rewards.seeds import derive_seed
 from rewards.verification.answers import VoteReader
 from rl.evaluating.guided_search import Judge, Sampler, guided_search, one_shot_scores, step_scores
 
-SCORE_DIGITS = 6
-
 Entry = TypeVar("Entry")
 Seconds = dict[str, float]
 
@@ -167,7 +165,7 @@ class PolicyEvaluator:
             return []
         with _timed(seconds, f"steps {name}"):
             scores = step_scores(self.judges[name], *_flat(prompts, pool))
-        return _grouped([_rounded(entry) for entry in scores], self.plan.pool)
+        return _grouped(scores, self.plan.pool)
 
     def _one_shot(
         self, name: str, prompts: Sequence[Prompt], pool: Sequence[Sequence[Rollout]], seconds: Seconds
@@ -176,7 +174,7 @@ class PolicyEvaluator:
             return []
         with _timed(seconds, f"one_shot {name}"):
             scores = one_shot_scores(self.judges[name], *_flat(prompts, pool))
-        return _grouped(_rounded(scores), self.plan.pool)
+        return _grouped(scores, self.plan.pool)
 
     def _guided(self, name: str, prompts: Sequence[Prompt], seconds: Seconds) -> dict[int, list[Sample]]:
         found: dict[int, list[Sample]] = {}
@@ -205,7 +203,3 @@ def _flat(prompts: Sequence[Prompt], pool: Sequence[Sequence[Rollout]]) -> tuple
 
 def _grouped(entries: Sequence[Entry], size: int) -> list[list[Entry]]:
     return [list(entries[start : start + size]) for start in range(0, len(entries), size)]
-
-
-def _rounded(scores: Sequence[float]) -> list[float]:
-    return [round(score, SCORE_DIGITS) for score in scores]

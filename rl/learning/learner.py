@@ -19,6 +19,7 @@ from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
 from rl.config import Config
+from rl.config.schedules import make_schedule
 from rl.learning import policy_files, zero_files
 from rl.learning.advantages import explained_variance
 from rl.learning.critic import Critic
@@ -80,6 +81,7 @@ class PolicyLearner:
         self._learning = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._reference = Reference(self._learning) if settings.kl else None
         self._bonus = make_entropy_bonus(settings)
+        self._schedule = make_schedule(settings, config.steps)
         self._kind = settings.lora_rank, config.policy.trust_remote_code
         self._critic: Critic | None = None
         if settings.algorithm == "ppo":
@@ -103,9 +105,10 @@ class PolicyLearner:
             Means over the optimizer steps of ``loss`` and ``grad_norm``; means over tokens of ``entropy`` in nats, of
             the ``clipped`` share (see `rl.learning.statistics.clipped_tokens`), with a reference of ``kl`` in nats
             (the k3 estimator), and with a correction of the ``importance_weight``; ``advantage_mean``,
-            ``advantage_std`` and ``advantage_positive``; with a critic ``value_loss`` and ``value_grad_norm``, and the
-            ``explained_variance`` of the values that the step began with; the optimizer steps ``skipped``; the
-            ``seconds`` it took, the ``tokens`` it read, prompts included, and ``flops_utilisation``, nan for a device
+            ``advantage_std`` and ``advantage_positive``; with a schedule ``learning_rate``; with a critic
+            ``value_loss`` and ``value_grad_norm``, and the ``explained_variance`` of the values that the step began
+            with; the optimizer steps ``skipped``; the ``seconds`` it took, the ``tokens`` it read, prompts included,
+            and ``flops_utilisation``, nan for a device
             whose peak nobody knows, which leaves out what a value model of its own computes.
 
         Raises:
@@ -116,6 +119,7 @@ class PolicyLearner:
         if not experiences:
             self._end_step()
             return {"seconds": time.perf_counter() - started, "tokens": 0.0}
+        rate = self._set_learning_rate()
         rows = self._rows(experiences)
         tried = [
             self._optimizer_step([rows[place] for place in places])
@@ -125,6 +129,8 @@ class PolicyLearner:
         self._end_step()
         metrics = {name: float(np.mean([one[name] for one in taken])) for name in tried[0] if taken}
         metrics["skipped"] = float(len(tried) - len(taken))
+        if self._settings.schedule != "constant":
+            metrics["learning_rate"] = rate
         if estimates := [row.estimate for row in rows if row.estimate is not None]:
             metrics["explained_variance"] = explained_variance(
                 [e.values for e in estimates], [e.returns for e in estimates]
@@ -211,6 +217,13 @@ class PolicyLearner:
         """Take leave of the other ranks, all at once: one that leaves early can take the others down."""
         self._accelerator.wait_for_everyone()
         self._accelerator.end_training()
+
+    def _set_learning_rate(self) -> float:
+        """That of this policy step; it follows from the step's number, so that no checkpoint need hold it."""
+        rate = self._settings.learning_rate * self._schedule(self.version)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _end_step(self) -> None:
         self.version += 1

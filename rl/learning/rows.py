@@ -115,9 +115,11 @@ def importance_weights(
     tensor([[0.]])
     """
     difference = (learner - sampler) * mask
-    if correction.startswith("sequence"):
-        difference = difference.sum(-1, keepdim=True)
-    weights = difference.exp()
+    of_rollouts = correction.startswith("sequence")
+    weights = (difference.sum(-1, keepdim=True) if of_rollouts else difference).exp()
     if correction.endswith("truncate"):
-        return weights.clamp(max=most)
-    return weights.masked_fill((weights > most) | (weights < least), 0.0)
+        weights = weights.clamp(max=most)
+    else:
+        weights = weights.masked_fill((weights > most) | (weights < least), 0.0)
+    # `vespo` multiplies the weights of a row, padding and all: with bounds that leave out 1 its length would count.
+    return weights if of_rollouts else weights.masked_fill(mask == 0, 1.0)

@@ -47,6 +47,9 @@ def _policy(config: Config) -> dict[str, Chart]:
     accuracy = ["policy/accuracy", "policy/accuracy_low", "policy/accuracy_high"]
     charts: dict[str, Chart] = {"held-out answers right, with 95 % interval": ["Margin", accuracy]}
     charts |= _lines("training", {"answers right": "reward/outcome", "groups with both kinds": "reward/mixed_groups"})
+    if config.task.rewards or ":" in config.task.verifier:
+        worth = ["^reward/(score|answers)$", "^reward/parts/", "^reward/added/"]
+        charts["what answers are worth, and what that is made of"] = ["Multiline", worth]
     if config.evaluation.strategies:
         charts["held-out answers right, by test-time strategy"] = ["Multiline", ["^policy/strategies/"]]
     return charts

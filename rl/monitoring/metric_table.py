@@ -22,6 +22,12 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "steady",
         "spikes: lower `learner.learning_rate` or `learner.max_grad_norm`",
     ),
+    "policy/learning_rate": ("of the policy, where `learner.schedule` changes it", "as the schedule", "nothing"),
+    "policy/score": (
+        "what the verifier says held-out answers are worth, mean, where it is yours",
+        "rises",
+        "as for accuracy",
+    ),
     "policy/entropy": ("mean entropy of a token, nats", "falls slowly", "near 0 early: the policy no longer explores"),
     "policy/kl": ("divergence from the reference policy, nats", "grows slowly", "raise `learner.kl`"),
     "policy/importance_weight": (
@@ -46,6 +52,17 @@ METRICS: dict[str, tuple[str, str, str]] = {
     ),
     "policy/clipped": ("tokens whose ratio was clipped", "below 0.1", "lower `max_staleness` or the learning rate"),
     "reward/outcome": ("training rollouts with the right answer", "rises", "see accuracy"),
+    "reward/score": ("what the verifier says an answer is worth, mean, where it is yours", "rises", "see its parts"),
+    "reward/parts": (
+        "mean of each part that a verifier of yours makes its score of, by its name",
+        "rises",
+        "one that rises alone is being hacked: lower its weight, `task.weights`",
+    ),
+    "reward/added": (
+        "mean of each of `task.rewards`, by its name and without its weight",
+        "rises; `overlong` and `repetition` to 0",
+        "raise its weight",
+    ),
     "reward/mprm": (
         "mean MPRM score of a step",
         "moves with `reward/outcome`",
@@ -99,7 +116,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "positive, rises",
         "more pairs: `outcome_model.pairs`, or `outcome_model.harvest`",
     ),
-    "reward/answers": ("mean reward of an answer, as `outcome_model.reward` has it", "rises", "see `reward/outcome`"),
+    "reward/answers": (
+        "mean reward of an answer, as `outcome_model.reward` and `task.rewards` have it",
+        "rises",
+        "see `reward/outcome`",
+    ),
     "reward/model_loss": ("Bradley-Terry loss of a pair, nats", "falls from 0.69", "lower its learning rate"),
     "reward/model_accuracy": ("pairs in the right order before they were learned", "rises from 0.5", "as above"),
     "reward/model_grad_norm": ("length of its gradient before clipping", "steady", "as above"),

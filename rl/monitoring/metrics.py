@@ -118,7 +118,17 @@ def reward_metrics(
         "reward/steps": _mean([len(rollout.steps) for rollout in rollouts]),
         "reward/tokens": _mean([len(rollout.token_ids) for rollout in rollouts]),
         "reward/truncated": _mean([rollout.finish_reason == "length" for rollout in rollouts]),
+        **_said_of_answers(rollouts),
     } | _score_metrics(rollouts, scores, counts, annotated)
+
+
+def _said_of_answers(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """The verifier's score, its parts, and what is added: each the mean over the rollouts of which it is known."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for rollout in rollouts:
+        for name, value in rollout.said.items():
+            values[name].append(value)
+    return group("reward", {name: _mean(each) for name, each in sorted(values.items())})
 
 
 def _score_metrics(

@@ -19,6 +19,8 @@ from rl.config.learner import LearnerConfig
 from rl.config.users_parts import resolve
 from rl.errors import ConfigError
 
+Needs = Literal["outcomes", "scores", "counts"]
+
 
 @dataclass(frozen=True)
 class CreditAssignment:
@@ -37,11 +39,9 @@ class CreditAssignment:
     separators: Callable[[Sequence[int]], np.ndarray]
 
     @property
-    def needs(self) -> Literal["outcomes", "scores", "counts"]:
+    def needs(self) -> Needs:
         """The last of what the rule wants to know, before which the policy's step cannot begin."""
-        if getattr(self.rule, "needs_counts", False):
-            return "counts"
-        return "scores" if getattr(self.rule, "needs_scores", True) else "outcomes"
+        return needs_of(self.rule)
 
     def experiences(
         self,
@@ -68,10 +68,13 @@ class CreditAssignment:
         if settings.truncated == "penalise":
             rollouts = [_penalised(rollout, settings.truncation_penalty) for rollout in rollouts]
         by_rollout = [entry.scores for entry in scores] or [np.zeros(0)] * len(rollouts)
-        batch = ScoredBatch(rollouts, by_rollout, counts, self.comparison)
-        advantages = apply_rule(f"learner.credit {settings.credit}", self.rule, batch)
+        separators: list[np.ndarray] = []
         if not settings.separator_advantages:
-            advantages = without_separators(advantages, [self.separators(rollout.token_ids) for rollout in rollouts])
+            separators = [self.separators(rollout.token_ids) for rollout in rollouts]
+        batch = ScoredBatch(rollouts, by_rollout, counts, self.comparison, separators)
+        advantages = apply_rule(f"learner.credit {settings.credit}", self.rule, batch)
+        if separators:
+            advantages = without_separators(advantages, separators)
         experiences = [
             Experience(prompt, rollout.token_ids, rollout.logprobs, advantage, rollout.policy_version)
             for prompt, rollout, advantage in zip(prompts, rollouts, advantages, strict=True)
@@ -88,16 +91,31 @@ def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray
         ConfigError: There is no such rule, or it wants to know more than a run without an MPRM can tell.
     """
     learner = config.learner
-    rules = TOKEN_REWARDS if learner.algorithm == "ppo" else CREDIT_RULES
     comparison = make_comparison(learner.algorithm, learner.scale_rewards)
-    rule = resolve("learner.credit", learner.credit, rules)
-    credit = CreditAssignment(learner, rule, comparison, separators)
+    credit = CreditAssignment(learner, configured_rule(config), comparison, separators)
     if not config.mprm.enabled and credit.needs != "outcomes":
         raise ConfigError(
             f"learner.credit is {learner.credit!r}, which reads {credit.needs}: allowed with mprm.enabled false is "
             "outcome, or a rule of your own that says needs_scores = False"
         )
     return credit
+
+
+def configured_rule(config: Config) -> CreditRule:
+    """The credit rule that the configuration names.
+
+    Raises:
+        ConfigError: There is no such rule.
+    """
+    learner = config.learner
+    return resolve("learner.credit", learner.credit, TOKEN_REWARDS if learner.algorithm == "ppo" else CREDIT_RULES)
+
+
+def needs_of(rule: CreditRule) -> Needs:
+    """The last of what a rule wants to know."""
+    if getattr(rule, "needs_counts", False):
+        return "counts"
+    return "scores" if getattr(rule, "needs_scores", True) else "outcomes"
 
 
 def _is_truncated(rollout: Rollout) -> bool:

@@ -117,13 +117,15 @@ class AnswerRewards:
         """The rollouts with their reward in place of the verifier's verdict, as credit rules see them, and metrics;
         waits for the model where the reward needs it."""
         if self.model is None or self._settings.reward == "rule":
-            return list(rollouts), {}
-        said: np.ndarray = self.model.call("score", prompts, rollouts)
-        rewards = outcome_rewards(rollouts, self._settings.reward, said)
-        right = np.array([rollout.outcome > 0 for rollout in rollouts])
-        metrics = {"model": float(said.mean()), "answers": float(rewards.mean())}
-        if 0 < right.sum() < len(right):
-            metrics["model_gap"] = float(said[right].mean() - said[~right].mean())
+            rewards, metrics = outcome_rewards(rollouts, "rule"), {}
+        else:
+            said: np.ndarray = self.model.call("score", prompts, rollouts)
+            rewards, metrics = outcome_rewards(rollouts, self._settings.reward, said), {"model": float(said.mean())}
+            right = np.array([rollout.outcome > 0 for rollout in rollouts])
+            if 0 < right.sum() < len(right):
+                metrics["model_gap"] = float(said[right].mean() - said[~right].mean())
+        if metrics or any(rollout.said for rollout in rollouts):
+            metrics["answers"] = float(rewards.mean())
         return [replace(rollout, outcome=float(r)) for rollout, r in zip(rollouts, rewards, strict=True)], metrics
 
     def teach(self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> Pending[dict[str, float]]:

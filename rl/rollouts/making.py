@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
+from rewards.verification.added_rewards import AddedReward
+from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import Verifier
 from rl.errors import UnreadableRolloutsError
 
@@ -38,28 +40,51 @@ def make_rollouts(
 
 
 def make_group(
-    prompt: Prompt, completions: Sequence[Completion], number: int, encoder: Encoder, verifier: Verifier
+    prompt: Prompt,
+    completions: Sequence[Completion],
+    number: int,
+    encoder: Encoder,
+    verifier: Verifier,
+    rewards: Sequence[AddedReward] = (),
 ) -> list[Rollout]:
-    """The engines' answers to one prompt as records: decoded, cut into steps, and verified.
+    """The engines' answers to one prompt as records: decoded, cut into steps, verified, and rewarded with ``rewards``
+    besides.
 
     A completion in which the model wrote an image placeholder is dropped: no model could read it back.
     """
-    texts = [(c, encoder.decode(c.token_ids)) for c in completions if encoder.placeholders.isdisjoint(c.token_ids)]
-    return [
-        Rollout(
-            prompt_id=prompt.id,
-            source=prompt.source,
-            group=number,
-            token_ids=completion.token_ids,
-            logprobs=completion.logprobs,
-            text=text,
-            steps=encoder.steps(completion.token_ids),
-            outcome=float(verifier(text, prompt.answer)),
-            finish_reason=completion.finish_reason,
-            policy_version=completion.policy_version,
-        )
-        for completion, text in texts
-    ]
+    readable = [c for c in completions if encoder.placeholders.isdisjoint(c.token_ids)]
+    return [_rollout(prompt, completion, number, encoder, verifier, rewards) for completion in readable]
+
+
+def _rollout(
+    prompt: Prompt,
+    completion: Completion,
+    number: int,
+    encoder: Encoder,
+    verifier: Verifier,
+    rewards: Sequence[AddedReward],
+) -> Rollout:
+    answer = Answer(encoder.decode(completion.token_ids), prompt, completion.token_ids)
+    verdict = verdict_of(verifier, answer)
+    said = {f"parts/{name}": value for name, value in verdict.parts.items()}
+    if verdict.score is not None:
+        said["score"] = verdict.score
+    earned = [(reward, value) for reward in rewards if (value := reward(answer)) is not None]
+    return Rollout(
+        prompt_id=prompt.id,
+        source=prompt.source,
+        group=number,
+        token_ids=completion.token_ids,
+        logprobs=completion.logprobs,
+        text=answer.text,
+        steps=encoder.steps(completion.token_ids),
+        outcome=float(verdict.correct),
+        finish_reason=completion.finish_reason,
+        policy_version=completion.policy_version,
+        score=verdict.score,
+        added=sum(reward.weight * value for reward, value in earned),
+        said=said | {f"added/{reward.name}": value for reward, value in earned},
+    )
 
 
 def check_readable(rollouts: Sequence[Rollout], prompts: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, Image, Json, LargeList, List
+from datasets import Dataset, Features, Image, Json, LargeList, List, Value
 
 from rewards.records import PromptError
 from rl.tasks.tables import Table
@@ -65,6 +65,12 @@ class Columns:
         others as they are."""
         (values,) = self._plain(self._rows[position], position)
         return self._fields(values, tuple(self._columns))
+
+    def everything(self, position: int) -> dict[str, Any]:
+        """All columns of a row as the table holds them, but for pictures and other bytes."""
+        plain = [name for name, kind in self.table.rows.features.items() if not _holds_bytes(kind)]
+        (values,) = self._plain(self.table.rows.select_columns(plain).with_format("arrow")[position], position)
+        return dict(values)
 
     def walk(self, *fields: str) -> Iterator[dict[str, Any]]:
         """These fields of every row, in order."""
@@ -183,6 +189,14 @@ def _stored(kind: Any) -> Any:
     if isinstance(kind, List | LargeList):
         return type(kind)(_stored(kind.feature))
     return {name: _stored(each) for name, each in kind.items()} if isinstance(kind, dict) else kind
+
+
+def _holds_bytes(kind: Any) -> bool:
+    if isinstance(kind, Image) or (isinstance(kind, Value) and pa.types.is_binary(kind.pa_type)):
+        return True
+    if isinstance(kind, List | LargeList):
+        return _holds_bytes(kind.feature)
+    return isinstance(kind, dict) and any(map(_holds_bytes, kind.values()))
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

@@ -116,6 +116,7 @@ class _Questions:
             question="\n".join(filter(None, lines)),
             images=tuple(self._image(position, row["images"], index, read_image) for index in order),
             answer=self._answer(position, row, choices),
+            columns=self.rows.everything(position),
         )
 
     def references(self) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,10 @@ from functools import partial
 from itertools import chain
 from typing import get_args
 
+from rewards.verification.added_rewards import AddedReward, formatted, overlong, repetition, users_reward
 from rewards.verification.checked import CheckedVerifier
 from rewards.verification.references import unreadable_line
+from rewards.verification.verdict import Answer
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config
 from rl.config.users_parts import make_part, resolve
@@ -63,7 +65,11 @@ def make_verifier(config: Config) -> Verifier:
     tolerant = partial(numeric, tolerance=task.tolerance, absolute_tolerance=task.absolute_tolerance)
     builtin = VERIFIERS | {"numeric": tolerant}
     verifier = resolve("task.verifier", task.verifier, builtin)
-    return verifier if task.verifier in builtin else CheckedVerifier(f"task.verifier {task.verifier}", verifier)
+    if task.verifier not in builtin:
+        return CheckedVerifier(f"task.verifier {task.verifier}", verifier, task.weights)
+    if task.weights:
+        raise ConfigError(f"task.weights is {task.weights}: allowed with task.verifier {task.verifier} is nothing")
+    return verifier
 
 
 def unreadable_references(config: Config, task: Task) -> str | None:
@@ -74,3 +80,24 @@ def unreadable_references(config: Config, task: Task) -> str | None:
         return None
     references = chain.from_iterable(task.references(split) for split in get_args(Split))
     return unreadable_line(config.task.verifier, references)
+
+
+def make_added_rewards(config: Config) -> list[AddedReward]:
+    """What answers earn beside the verifier's score; of the user's own it is named as the function is.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    task, most = config.task, config.engine.max_completion_tokens
+    builtin: dict[str, Callable[[Answer], float | None]] = {
+        "overlong": partial(overlong, most=most, buffer=task.overlong_tokens or max(1, most // 5)),
+        "format": partial(formatted, expression=task.format),
+        "repetition": partial(repetition, length=task.repetition_tokens),
+    }
+    found = []
+    for name, weight in task.rewards.items():
+        value = resolve("task.rewards", name, builtin)
+        if name not in builtin:
+            value = users_reward(f"task.rewards {name}", value)
+        found.append(AddedReward(name.rpartition(":")[2], weight, value))
+    return found

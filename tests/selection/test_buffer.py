@@ -287,3 +287,22 @@ def test_statistics_worked_by_hand() -> None:
         "share/a": pytest.approx(2 / 3),
         "share/b": pytest.approx(1 / 3),
     }
+
+
+@pytest.mark.parametrize("keep_ratio", [0.07, 0.14, 0.28, 0.29, 0.55, 0.56, 0.57, 0.58])
+def test_what_is_kept_is_published_int_of_m_rho_rounding_and_all(keep_ratio: float) -> None:
+    """0.29 * 100 is 28.999999999999996, of which the published script keeps 28."""
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=keep_ratio, capacity=100, max_all_negative=1), seed=0)
+    offer(buffer, np.linspace(1, 0.1, 100).tolist())
+    assert len(buffer) == int(100 * keep_ratio)
+
+
+def test_under_a_cap_an_all_negative_rollout_leaves_for_ranking_low_among_its_like() -> None:
+    """It ranks above rollouts that stay, and would have stayed with them if it were not for the cap."""
+    settings = SelectionConfig(keep_ratio=1.0, capacity=4, max_all_negative=0.25)
+    buffer = StreamingBuffer(settings, seed=0)
+    offer(buffer, [0.9, 0.8, 0.7], positive=False)
+    offer(buffer, [0.3, 0.2, 0.1], first=3)
+    assert buffer.held == 4
+    stayed = {found.rollout.group for found in buffer.state().rows.entry}
+    assert stayed == {0, 3, 4, 5}

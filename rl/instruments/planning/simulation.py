@@ -18,6 +18,7 @@ from rl.instruments.planning.stage_seconds import (
     scaled_learner,
     scaled_sync,
 )
+from rl.reward_models.credit import Needs, configured_rule, needs_of
 
 WARM_UP, MEASURED = 4, 12
 
@@ -66,6 +67,15 @@ class Servers:
         return max(ready, float(self._free[seconds > 0].max(initial=ready)))
 
 
+def _waits_for(config: Config) -> Needs:
+    """What the learner waits for in `rl.loop`. What an outcome model says of answers is part of the scores here: how
+    long it takes alone was not measured."""
+    if config.engine.sleep:
+        return "counts"
+    needs = needs_of(configured_rule(config))
+    return "scores" if needs == "outcomes" and config.outcome_model.reward != "rule" else needs
+
+
 @dataclass(frozen=True)
 class SimulatedBatch:
     """Rollouts of a policy step, asked for."""
@@ -89,6 +99,9 @@ class Simulation:
         measured_on, split: Numbers of workers then, and those to simulate.
         work: What the engines have to do, to share it among simulations; None to make it here.
 
+    Raises:
+        ConfigError: There is no such credit rule.
+
     Example: sampling takes 3 s and learning 2 s. Strictly on-policy the one waits for the other; with a step's
     staleness the learner's time is hidden.
 
@@ -110,6 +123,7 @@ class Simulation:
         work: EngineWork | None = None,
     ) -> None:
         self._config, self._seconds, self._split = config, seconds, split
+        self._waits_for = _waits_for(config)
         self._engines, self._learner, self._mprm = Servers(split.engines), Servers(1), Servers(1)
         self._work = work or EngineWork(config, seconds, measured_on.engines)
         rows = config.learner.prompts * config.learner.samples
@@ -148,21 +162,24 @@ class Simulation:
         """The policy steps of `rl.loop.run`: each value is a time to wait for, or, at a step's end, what it trained
         on."""
         every, ahead = self._config.mprm.every, self._config.max_staleness
-        labels_first = self._config.engine.sleep or self._config.learner.credit == "monte_carlo"
         for step in count():
             self._ask(step)
             batch = self._upcoming.popleft()
             yield batch.done
-            yield self._mprm.submit(self._now, self._score)
+            scored = self._mprm.submit(self._now, self._score)
+            if self._waits_for == "outcomes":
+                updated = self._learner.submit(self._now, self._learn)
+            yield scored
             first, *others = self._rounds.popleft()
             labelled = self._engines.submit(self._now, first)
-            if labels_first:
+            if self._waits_for == "counts":
                 yield labelled
                 for continued in others:
                     yield self._engines.submit(self._now, continued)
-            updated = self._learner.submit(self._now, self._learn)
+            if self._waits_for != "outcomes":
+                updated = self._learner.submit(self._now, self._learn)
             self._ask(step + ahead)
-            if not labels_first:
+            if self._waits_for != "counts":
                 yield labelled
                 for continued in others:
                     yield self._engines.submit(self._now, continued)

@@ -13,7 +13,7 @@ from typing import Any
 
 from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.instruments.study.study_file import ARM, Settings, Study
+from rl.instruments.study.study_file import ARM, Settings, Study, is_level
 from rl.reward_models.lessons import make_configured_selector
 
 LONGEST_NAME = 120
@@ -131,8 +131,14 @@ def _settings(study: Study, levels: Settings) -> Settings:
 def _baseline(study: Study, levels: Settings, arms: Sequence[Settings], names: Sequence[str]) -> str | None:
     if study.baseline is None:
         return None
-    partner = levels | ({ARM: study.baseline} if isinstance(study.baseline, str) else study.baseline)
+    wanted = {ARM: study.baseline} if isinstance(study.baseline, str) else study.baseline
+    partner = levels | {key: _level(study, key, value) for key, value in wanted.items()}
     return names[arms.index(partner)] if partner != levels and partner in arms else None
+
+
+def _level(study: Study, key: str, value: Any) -> Any:
+    """The level of a factor that a value is, as the study's file has it."""
+    return next(level for level in study.factors[key] if is_level(key, level, value))
 
 
 def _names(arms: Sequence[Settings], factors: Mapping[str, Any]) -> list[str]:

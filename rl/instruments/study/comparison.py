@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ import numpy as np
 from scipy import stats
 
 from rewards.measuring.bootstrap import CONFIDENCE, Interval, bootstrap_means, percentile_interval
+
+ROUNDING = 1e-12
+"""What is a smaller share of the numbers that it comes from is an error of floating-point arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Difference:
             pairs.
         bootstrap: Its percentile bootstrap interval; null for a single pair. Right for many pairs: with five it holds
             the truth in about 84 % of the cases instead of 95 (a test simulates it).
-        p: Two-sided, of a paired t test; null for a single pair, or where all differences are equal.
+        p: Two-sided, of a paired t test; null for a single pair, or where all differences are equal, rounding aside.
         above: Pairs in which the arm is above its baseline, ties counted half.
     """
 
@@ -40,8 +44,8 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Diffe
 
 
 def paired_differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
-    """The difference of each seed that both have."""
-    return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
+    """The difference of each seed that both have, rounded to the digits that both numbers have."""
+    return {seed: _subtracted(value, baseline[seed]) for seed, value in values.items() if seed in baseline}
 
 
 def summarise(differences: Mapping[int, float]) -> Difference | None:
@@ -52,9 +56,22 @@ def summarise(differences: Mapping[int, float]) -> Difference | None:
     mean, above = float(values.mean()), float((values > 0).sum() + (values == 0).sum() / 2)
     if len(values) == 1:
         return Difference(1, mean, None, None, None, above)
-    p = float(stats.ttest_1samp(values, 0.0).pvalue) if np.ptp(values) > 0 else None
+    all_equal = np.ptp(values) <= ROUNDING * np.abs(values).max()
+    p = None if all_equal else float(stats.ttest_1samp(values, 0.0).pvalue)
     resampled = bootstrap_means(values[:, None])[:, 0]
     return Difference(len(values), mean, student_interval(values), percentile_interval(mean, resampled), p, above)
+
+
+def _subtracted(value: float, other: float) -> float:
+    """``value - other`` as it would be without rounding: 0.3 - 0.2 is 0.1, and 0.1 + 0.2 - 0.3 is 0.
+
+    >>> _subtracted(0.3, 0.2), _subtracted(0.1 + 0.2, 0.3), _subtracted(2.0, 0.0)
+    (0.1, 0.0, 2.0)
+    """
+    larger = max(abs(value), abs(other))
+    if not 0 < larger < math.inf:
+        return value - other
+    return round(value - other, round(-math.log10(ROUNDING * larger)))
 
 
 def student_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interval:

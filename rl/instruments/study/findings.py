@@ -10,7 +10,7 @@ import numpy as np
 from rl.instruments.study.arms import Arm
 from rl.instruments.study.comparison import paired_differences
 from rl.instruments.study.results import Finished
-from rl.instruments.study.study_file import Settings, Study
+from rl.instruments.study.study_file import Settings, Study, is_level
 
 BySeed = dict[int, float]
 
@@ -88,7 +88,11 @@ class Findings:
 
     def arms_with(self, levels: Settings) -> list[Arm]:
         """The arms that have all of these levels."""
-        return [arm for arm in self.arms.values() if levels.items() <= arm.levels.items()]
+        return [
+            arm
+            for arm in self.arms.values()
+            if all(key in arm.levels and is_level(key, value, arm.levels[key]) for key, value in levels.items())
+        ]
 
 
 def mean_by_seed(values: Sequence[BySeed]) -> BySeed:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rewards.section import Count, Positive, Section
 from rl.config import load_section
+from rl.config.sections import Sections
 from rl.errors import ConfigError
 
 ARM = "arm"
@@ -134,9 +135,8 @@ def _check_study(study: Study) -> None:
         for key in settings:
             _refuse(key in OWN_KEYS, f"{place}.{key} is set: {RESERVED}; allowed are the experiment's other keys")
     for key, levels in study.matrix.items():
-        _refuse(
-            len(set(map(repr, levels))) < len(levels), f"matrix.{key} is {list(levels)}: allowed is each value once"
-        )
+        values = {repr(value_of(key, level)) for level in levels}
+        _refuse(len(values) < len(levels), f"matrix.{key} is {list(levels)}: allowed is each value once")
     for name, settings in study.arms.items():
         for key in settings:
             _refuse(key in study.matrix, f"arms.{name}.{key} is set: it is in the matrix; allowed is one of the two")
@@ -156,11 +156,38 @@ def _check_levels(study: Study, place: str, wanted: Mapping[str, Sequence[Any]])
         if levels is None:
             raise ValueError(f"{place} names {key}: allowed are {', '.join(study.factors)}")
         for value in values:
-            _refuse(value not in levels, f"{place} names {key} {value!r}: allowed are {', '.join(map(str, levels))}")
+            known = any(is_level(key, value, level) for level in levels)
+            _refuse(not known, f"{place} names {key} {value!r}: allowed are {', '.join(map(str, levels))}")
 
 
 def _matches(levels: Settings, combination: Settings) -> bool:
-    return all(levels[key] in _listed(values) for key, values in combination.items())
+    return all(any(is_level(key, v, levels[key]) for v in _listed(values)) for key, values in combination.items())
+
+
+def is_level(key: str, value: Any, level: Any) -> bool:
+    """Whether a value, as it is typed, is this level of a factor: 1e-4 and 0.0001 are, where a number is wanted."""
+    return repr(value_of(key, value)) == repr(value_of(key, level))
+
+
+def value_of(key: str, typed: Any) -> Any:
+    """What an experiment has at a dotted key if it is given this; what it would not take is left as it is.
+
+    >>> value_of("learner.kl", 1), value_of("learner.kl", "1e-3"), value_of("mprm.enabled", "off")
+    (1.0, 0.001, False)
+    >>> value_of("arm", "a"), value_of("learner.kl", "much"), value_of("mprm.class_weights", [1, 2])
+    ('a', 'much', (1.0, 2.0))
+    """
+    path = key.split(".")
+    nested = typed
+    for part in reversed(path):
+        nested = {part: nested}
+    try:
+        found: Any = Sections.model_validate(nested)
+        for part in path:
+            found = found[part] if isinstance(found, Mapping) else getattr(found, part)
+    except ValidationError:  # who makes the experiment says so
+        return typed
+    return found
 
 
 def _listed(value: Any) -> Sequence[Any]:

@@ -15,6 +15,7 @@ from rewards.annotation.annotator import Annotation
 from rewards.annotation.budgets import Triage, first_success, fixed, make_budget, sequential
 from rewards.annotation.evidence import Evidence
 from rewards.verification.verifiers import exact
+from rl.config.labels import AnnotationConfig
 from tests.fixtures.builders import a_prompt, a_rollout
 from tests.fixtures.simulated_engine import SimulatedEngine, decode, finish
 
@@ -143,3 +144,17 @@ def test_names_that_stand_for_nothing_are_refused() -> None:
         make_budget("triage", 4)
     with pytest.raises(ValueError, match="'triage' is no budget"):
         make_budget("triage", 4, triage_policy="triage", rank=lambda evidence: evidence.outcome)
+
+
+DEFAULTS = AnnotationConfig()
+SURE = {name: getattr(DEFAULTS, name) for name in ("continuations", "error", "threshold", "prior")}
+
+
+@pytest.mark.parametrize(
+    ("correct", "asked", "more"),
+    [(0, 1, 1), (0, 2, 2), (0, 4, 0), (1, 1, 0), (1, 2, 2), (2, 2, 0), (1, 4, 4), (2, 4, 0), (1, 8, 0)],
+)
+def test_both_decisions_of_sequential_act_within_its_default_number(correct: int, asked: int, more: int) -> None:
+    evidence = evidence_of([correct], [asked])
+    assert sequential(evidence, **SURE).tolist() == [more]
+    assert make_budget("sequential", DEFAULTS.continuations).policy(evidence).tolist() == [more]

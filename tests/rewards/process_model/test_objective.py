@@ -21,7 +21,7 @@ from rewards.process_model.objective import (
     make_targets,
     weighted_loss,
 )
-from rewards.records import Annotated, StepSpan
+from rewards.records import Annotated, StepCounts, StepSpan
 from tests.fixtures.builders import a_prompt, a_rollout, some_counts
 
 
@@ -125,3 +125,10 @@ def test_the_beta_head_stays_finite_however_sure_it_is() -> None:
         found = beta_binomial_log_likelihood(outputs, torch.full((12,), correct), torch.full((12,), sampled))
         (gradient,) = torch.autograd.grad(found.sum(), outputs)
         assert found.isfinite().all() and gradient.isfinite().all()
+
+
+def test_a_right_step_of_little_evidence_is_no_error() -> None:
+    counts = StepCounts(np.array([0.25, 0.0, 0.25]), np.array([0.25, 0.25, 0.25]), 0)
+    sample = dataclasses.replace(annotated([1, 0, 1], [1] * 3), counts=counts)
+    targets = make_targets(sample, soft, MPRMConfig(class_weights=(4.0, 0.5), until_first_error=True))
+    assert targets.target.tolist() == [1, 0, 1] and targets.weight.tolist() == [0.5, 4.0, 0]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import rl
 from rl.config import Config, load_config, save_config
+from rl.config.reading import read_yaml
 from rl.errors import ConfigError
 
 SHIPPED = sorted((Path(rl.__file__).parent.parent / "configs").glob("*.yaml"))
@@ -265,3 +266,52 @@ def test_every_field_says_what_it_is() -> None:
     ]
     assert len(sections) >= 9
     assert undocumented == []
+
+
+AS_TYPED = [
+    ("1e-4", 1e-4),
+    ("1E-4", 1e-4),
+    ("1.0e-4", 1e-4),
+    ("+1e3", 1e3),
+    ("-2.5e+2", -250.0),
+    (".5e-3", 5e-4),
+    ("3e-1", 0.3),
+    ("1_000", 1000),
+    ("010", 10),
+    ("0x10", 16),
+    (".inf", float("inf")),
+    ("off", "off"),
+    ("OFF", "OFF"),
+    ("no", False),
+    ("true", True),
+    ("12:30", "12:30"),
+    ("1e", "1e"),
+    ("e4", "e4"),
+    ("1e-4x", "1e-4x"),
+    ("1.2.3", "1.2.3"),
+    ("'1e-4'", "1e-4"),
+    ("[1e-4, off]", [1e-4, "off"]),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), AS_TYPED, ids=[text for text, _ in AS_TYPED])
+def test_values_are_what_users_type(text: str, value: Any) -> None:
+    found = read_yaml(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_numbers_are_numbers_wherever_they_stand(tmp_path: Path) -> None:
+    given = ["learner.trl.epsilon_high=3e-1", "learner.kl=1e-3", "learner.prompts=1e1", "engine.segment_tokens=2e1"]
+    learner = load_config(written(tmp_path, "max_staleness: 1e0\n"), given).learner
+    assert (learner.trl, learner.kl, learner.prompts) == ({"epsilon_high": 0.3}, 1e-3, 10)
+    for override in ("learner.prompts=1e-1", "learner.dynamic_sampling=false", "watch.action=no"):
+        assert "not allowed" in refusal(written(tmp_path, "seed: 1\n"), override)
+    assert not load_config(written(tmp_path, "record: off\nmprm: {likelihood: off}\n")).mprm.likelihood
+
+
+@pytest.mark.parametrize("text", ["1e3", "1E-4", "010", "12:30", "off", "yes", "0x1f", ".5e1", "1_0", "null", "~", ""])
+def test_text_that_looks_like_another_value_stays_text(text: str, tmp_path: Path) -> None:
+    config = Config.model_validate({"task": {"instruction": text}})
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == config
+    assert yaml.safe_load((tmp_path / "saved.yaml").read_text())["task"]["instruction"] == text

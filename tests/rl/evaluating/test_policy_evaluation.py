@@ -248,3 +248,24 @@ def test_a_solution_as_one_step_has_all_of_it_but_the_end_token() -> None:
 
     assert one_shot_scores(length, [a_prompt()] * 3, [whole, cut, a_rollout((), tail=1)]) == [6.0, 3.0, 0.0]
     assert step_scores(length, [a_prompt()] * 2, [whole, a_rollout((), tail=0)]) == [[3.0, 2.0], []]
+
+
+def test_scores_that_differ_in_the_seventh_digit_are_not_equal() -> None:
+    encoder = Encoder(CHECKPOINT)
+    written = [encoder.tokens(f"1: 1 + 1 = 2\nAnswer: {answer}") for answer in (3, 2)]
+
+    def sample(requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
+        return [[Completion(tuple(ids), (0.0,) * len(ids), "stop", 0) for ids in written] for _ in requests]
+
+    def nearly_sure(prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[StepScores]:
+        return [StepScores(np.full(len(r.steps), 0.9999996 + 3e-7 * r.outcome), 0) for r in rollouts]
+
+    plan = Plan(("best_of_n_mean", "one_shot", "weighted_majority", "majority"), (2,))
+    evaluator = PolicyEvaluator(plan, Sampler(sample, encoder, exact, 64), answer_reader(exact), {"mprm": nearly_sure})
+    found = evaluate_strategies(evaluator, [a_prompt(answer="2")])
+    assert {point.strategy: point.accuracy.value for point in found.points} == {
+        "best_of_n_mean": 1,
+        "one_shot": 1,
+        "weighted_majority": 1,
+        "majority": 0,
+    }

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from rewards.credit.batch import ScoredBatch
 from rl.cli import app
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
@@ -65,6 +66,53 @@ def test_with_staleness_the_slower_of_two_stages_is_the_step(rollout: float, lea
     assert found.staleness == 1
     assert min(found.engines_idle, found.learner_idle) == pytest.approx(0, abs=0.05)
     assert max(found.engines_idle, found.learner_idle) == pytest.approx(0.5, abs=0.05)
+
+
+def by_scores(batch: ScoredBatch) -> list[np.ndarray]:
+    """A rule of the user's, which waits for step scores."""
+    return [np.zeros(len(rollout.token_ids)) for rollout in batch.rollouts]
+
+
+def by_counts(batch: ScoredBatch) -> list[np.ndarray]:
+    """Another, which waits for labels."""
+    return by_scores(batch)
+
+
+def by_outcomes(batch: ScoredBatch) -> list[np.ndarray]:
+    """A third one, which waits for neither."""
+    return by_scores(batch)
+
+
+by_counts.needs_counts = True  # type: ignore[attr-defined]
+by_outcomes.needs_scores = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("learner", "step"),
+    [
+        ({"credit": "progress"}, 1 + 10 + 10),
+        ({"credit": "outcome"}, 1 + 10),
+        ({"credit": "outcome", "algorithm": "ppo"}, 1 + 10),
+        ({"credit": "monte_carlo"}, 1 + 10 + 5 + 10),
+        ({"credit": f"{__name__}:by_scores"}, 1 + 10 + 10),
+        ({"credit": f"{__name__}:by_outcomes"}, 1 + 10 + 5),
+        ({"credit": f"{__name__}:by_counts"}, 1 + 10 + 5 + 10),
+    ],
+)
+def test_the_learner_waits_for_what_its_credit_rule_needs_and_no_longer(learner: dict[str, str], step: float) -> None:
+    annotate = 5.0 if step in (16, 26) else 0.0
+    found = forecast(a_config(learner=learner), StageSeconds(rollout=1, score=10, learn=10, annotate=annotate))
+    assert found.step_seconds == pytest.approx(step, rel=CLOSE)
+
+
+def test_an_outcome_model_is_waited_for() -> None:
+    config = a_config(learner={"credit": "outcome"}, outcome_model={"reward": "model", "harvest": True})
+    assert forecast(config, StageSeconds(rollout=1, score=10, learn=10)).step_seconds == pytest.approx(21, rel=CLOSE)
+
+
+def test_a_rule_that_is_not_there_is_said_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"learner\.credit: 'nowhere:rule' cannot be imported"):
+        forecast(a_config(learner={"credit": "nowhere:rule"}), StageSeconds(rollout=1, learn=1))
 
 
 def test_an_update_of_the_mprm_is_waited_for_every_few_steps() -> None:

@@ -78,3 +78,30 @@ def test_holm_keeps_order_and_never_exceeds_one() -> None:
     assert holm([]) == [] and holm([None]) == [None]
     # Step-down: the second smallest is multiplied by one less, but is never below the smallest's.
     assert holm([0.02, 0.021]) == pytest.approx([0.04, 0.04])
+
+
+@pytest.mark.parametrize(
+    ("arm", "baseline"),
+    [
+        ([0.3, 0.4, 0.8], [0.2, 0.3, 0.7]),
+        ([0.7, 0.9, 0.6], [0.6, 0.8, 0.5]),
+        ([0.1 + 0.2, 0.3, 0.3], [0.3, 0.1 + 0.2, 0.3]),
+        ([1.1e-7, 2.1e-7, 3.1e-7], [1e-7, 2e-7, 3e-7]),
+        ([1e6 + 0.1, 2e6 + 0.1], [1e6, 2e6]),
+    ],
+)
+def test_differences_that_are_equal_but_for_rounding_have_no_p(arm: list[float], baseline: list[float]) -> None:
+    found = compare(dict(enumerate(arm)), dict(enumerate(baseline)))
+    assert found is not None and found.p is None
+    assert found.above == (len(arm) if arm[-1] > baseline[-1] else len(arm) / 2), "a difference of rounding is a tie"
+
+
+@pytest.mark.parametrize("differences", [[0.1, 0.1, 0.1001], [0.0, 0.0, 1e-9], [1e-9, 2e-9], [1.0, -1.0]])
+def test_differences_that_differ_have_one(differences: list[float]) -> None:
+    found = summarise(dict(enumerate(differences)))
+    assert found is not None and found.p is not None and 0 < found.p <= 1
+
+
+def test_sums_of_equal_differences_are_equal() -> None:
+    found = summarise({seed: one - other for seed, (one, other) in enumerate([(0.3, 0.2), (0.4, 0.3), (0.8, 0.7)])})
+    assert found is not None and found.p is None

@@ -183,3 +183,77 @@ def test_keys_of_the_study_can_be_changed_on_the_command_line(tmp_path: Path) ->
     )
     assert (study.seeds, study.workers, study.set) == ((4,), 3, {"mprm.every": 5})
     assert study.matrix["selection.alpha"] == (0.1,) and len(study.matrix) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "baseline"),
+    [
+        ("learner.learning_rate", "[1e-4, 2e-4]", "1.0e-4"),
+        ("learner.learning_rate", "[0.0001, 2e-4]", "1E-4"),
+        ("learner.learning_rate", "['1e-4', 2e-4]", "0.0001"),
+        ("selection.alpha", "[1, 0.5]", "1.0"),
+        ("learner.prompts", "[16, 32]", "1.6e1"),
+        ("learner.trl.epsilon_high", "[3e-1, 0.28]", "0.3"),
+        ("learner.dynamic_sampling", "[off, drop]", "'off'"),
+        ("watch.action", "['off', warn]", "off"),
+        ("mprm.until_first_error", "[yes, no]", "true"),
+        ("mprm.until_first_error", "[off, on]", "false"),
+        ("mprm.class_weights", "[[1, 1], [2, 1]]", "[1.0, 1]"),
+    ],
+)
+def test_a_baseline_is_the_arm_whose_value_it_is(key: str, typed: str, baseline: str, tmp_path: Path) -> None:
+    path = written(tmp_path, matrix=...)
+    path.write_text(path.read_text() + f"matrix: {{{key}: {typed}}}\nbaseline: {{{key}: {baseline}}}\n")
+    first, second = make_arms(load_study(path))
+    assert first.baseline is None and second.baseline == first.name
+    study = load_study(path)
+    cells = make_cells(study, path, [first, second])
+    assert len({recipe_of(cell.config) for cell in cells if cell.seed == 0}) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "typed"),
+    [
+        ("learner.learning_rate", "[1e-4, 0.0001]"),
+        ("learner.learning_rate", "[1e-4, 1.0e-4]"),
+        ("learner.learning_rate", "[1e-4, '1e-4']"),
+        ("selection.alpha", "[1, 1.0]"),
+        ("selection.alpha", "[.5, 5e-1]"),
+        ("learner.prompts", "[16, 16.0]"),
+        ("learner.prompts", "[10, 010]"),
+        ("learner.dynamic_sampling", "[off, 'off']"),
+        ("mprm.until_first_error", "[yes, true]"),
+        ("learner.trl.epsilon_high", "[3e-1, 0.3]"),
+    ],
+)
+def test_one_value_typed_in_two_ways_is_not_two_arms(key: str, typed: str, tmp_path: Path) -> None:
+    path = written(tmp_path, matrix=...)
+    path.write_text(path.read_text() + f"matrix: {{{key}: {typed}}}\n")
+    with pytest.raises(ConfigError, match="allowed is each value once"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "typed"),
+    [("learner.learning_rate", "[1e-4, 1e-5]"), ("name", "['1', '1.0']"), ("task.instruction", "['1e-4', '0.0001']")],
+)
+def test_two_values_are_two_arms(key: str, typed: str, tmp_path: Path) -> None:
+    path = written(tmp_path, matrix=...)
+    path.write_text(path.read_text() + f"matrix: {{{key}: {typed}}}\n")
+    if key == "name":
+        with pytest.raises(ConfigError, match="study's own"):
+            load_study(path)
+        return
+    assert len(make_arms(load_study(path))) == 2
+
+
+def test_what_is_left_out_and_contrasted_is_named_as_users_type_it(tmp_path: Path) -> None:
+    matrix = {"learner.learning_rate": [1e-4, 2e-4], "selection.selector": ["bis", "random"]}
+    path = written(tmp_path, matrix=matrix)
+    rest = "leave_out: [{learner.learning_rate: [1.0e-4], selection.selector: bis}]\n"
+    path.write_text(path.read_text() + rest + "contrast: {learner.learning_rate: [2.0e-4, 1e-4]}\n")
+    assert [arm.levels for arm in make_arms(load_study(path))] == [
+        {"learner.learning_rate": 1e-4, "selection.selector": "random"},
+        {"learner.learning_rate": 2e-4, "selection.selector": "bis"},
+        {"learner.learning_rate": 2e-4, "selection.selector": "random"},
+    ]

@@ -196,6 +196,17 @@ def test_micro_batches_do_not_change_the_update(loss: Any, encoder: Encoder, exp
         assert [result[name] for result in results[1:]] == pytest.approx([results[0][name]] * 2, rel=2e-4), name
 
 
+@pytest.mark.parametrize("most", [0.995, 0.99])
+def test_padding_has_no_part_in_the_weight_of_a_rollout(most: float, encoder: Encoder) -> None:
+    """Padding has to stay at 1, also where no weight may be that large; `vespo` multiplies the weights of a row."""
+    nearly_its_own = of_another_sampler(sampled_experiences(), spread=0.002)
+    losses = []
+    for size in (12, 5, 1):
+        settings = learner_config(loss="vespo", micro_batch=size, correction="token_truncate", correction_max=most)
+        losses.append(PolicyLearner(CHECKPOINT, encoder, settings).step(nearly_its_own)["loss"])
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=2e-4)
+
+
 def test_mini_batches_and_epochs_are_optimizer_steps(encoder: Encoder, experiences: list[Experience]) -> None:
     """Two epochs of one mini-batch are the same rollouts twice, with the sampler's log-probabilities both times."""
     learner = PolicyLearner(CHECKPOINT, encoder, learner_config(epochs=2))
@@ -333,3 +344,25 @@ def test_gradient_checkpointing_changes_nothing(encoder: Encoder, experiences: l
         results.append((metrics["loss"], metrics["grad_norm"]))
         assert learner._model.is_gradient_checkpointing == checkpointing
     assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_the_learning_rate_follows_its_schedule_over_a_resumption_too(
+    encoder: Encoder, experiences: list[Experience], tmp_path: Path
+) -> None:
+    settings = {"schedule": "linear", "warmup_steps": 2, "learning_rate": 1e-3}
+    config = learner_config(**settings).model_copy(update={"steps": 6})
+    learner = PolicyLearner(CHECKPOINT, encoder, config)
+    start = learner.weights()
+    rates = [learner.step(experiences)["learning_rate"]]
+    assert largest_difference(start, learner.weights()) == 0.0, "it begins at 0"
+    rates += [learner.step(experiences)["learning_rate"] for _ in range(2)]
+    learner.save(tmp_path)
+    again = PolicyLearner(CHECKPOINT, encoder, config)
+    again.load(tmp_path)
+    rates += [
+        again.step(experiences)["learning_rate"],
+        again.step([])["tokens"],
+        again.step(experiences)["learning_rate"],
+    ]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 7.5e-4, 0, 2.5e-4])
+    assert "learning_rate" not in PolicyLearner(CHECKPOINT, encoder).step(experiences)

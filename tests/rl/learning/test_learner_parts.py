@@ -27,17 +27,18 @@ from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import CHECKPOINT, of_another_sampler, sampled_experiences
 
 
+@pytest.mark.parametrize(("most", "least"), [(2.0, 0.25), (0.5, 0.0), (4.0, 1.5)])
 @pytest.mark.parametrize("correction", ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"])
-def test_importance_weights_row_by_row(correction: Any) -> None:
+def test_importance_weights_row_by_row(correction: Any, most: float, least: float) -> None:
     """A plain loop over rollouts and tokens."""
     generator = torch.Generator().manual_seed(0)
     learner, sampler = torch.randn(2, 6, 9, generator=generator).unbind()
     mask = (torch.arange(9) < torch.tensor([9, 1, 4, 7, 9, 2])[:, None]).long()
-    found = importance_weights(learner, sampler, mask, correction, most=2.0, least=0.25)
+    found = importance_weights(learner, sampler, mask, correction, most, least)
     for row in range(6):
         apart = [float(learner[row, t] - sampler[row, t]) for t in range(9) if mask[row, t]]
         weights = [math.exp(sum(apart))] if correction.startswith("sequence") else [math.exp(one) for one in apart]
-        bounded = [min(w, 2.0) if correction.endswith("truncate") else w * (0.25 <= w <= 2.0) for w in weights]
+        bounded = [min(w, most) if correction.endswith("truncate") else w * (least <= w <= most) for w in weights]
         assert found[row, : len(bounded)].tolist() == pytest.approx(bounded, rel=1e-5)
         assert correction.startswith("sequence") or (found[row, len(bounded) :] == 1).all()
 

@@ -29,6 +29,7 @@ from rl.monitoring.rollout_picture import SHOWN, choose_shown, monte_carlo_label
 from rl.tasks.grid import GridTask
 from tests.fixtures.builders import a_prompt, a_report, a_rollout, some_counts
 
+PARTS = {"task": {"rewards": {"overlong": 1.0}}}
 NO_MPRM = {"mprm": {"enabled": False}, "annotation": {"share": 0}, "learner": {"credit": "outcome"}}
 EVERYTHING = {
     "mprm": {"guard_share": 0.2},
@@ -63,7 +64,7 @@ def read(run: Path) -> EventAccumulator:
 
 
 @pytest.mark.parametrize("knows_steps", [True, False])
-@pytest.mark.parametrize("values", [{}, NO_MPRM, EVERYTHING])
+@pytest.mark.parametrize("values", [{}, NO_MPRM, EVERYTHING, PARTS])
 def test_every_chart_shows_metrics_that_exist(values: dict[str, dict[str, object]], knows_steps: bool) -> None:
     layout = dashboard_layout(Config.model_validate(values), knows_steps)
     assert next(iter(layout)) == "Is the policy better?" and len(layout) == (1 if values is NO_MPRM else 3)
@@ -71,10 +72,12 @@ def test_every_chart_shows_metrics_that_exist(values: dict[str, dict[str, object
     for kind, tags in charts:
         assert kind in ("Margin", "Multiline") and (kind == "Multiline" or len(tags) == 3)
         for tag in tags:
-            assert any(re.match(tag, metric) for metric in [*METRICS, "policy/strategies/majority/4"]), tag
+            families = [*METRICS, *(f"{name}/x" for name in METRICS)]
+            assert any(re.match(tag, metric) for metric in families), tag
     shown = {tag.strip("^$") for _, tags in charts for tag in tags}
     assert ("mprm/auc_within_kind" in shown) == (knows_steps and values is not NO_MPRM)
     assert ("mprm/guard_auc_after" in shown) == (values is EVERYTHING)
+    assert ("reward/added/" in shown) == (values is PARTS)
 
 
 def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:

@@ -267,3 +267,24 @@ def test_an_instruction_follows_every_question_on_a_line_of_its_own(tmp_path: Pa
         "Why?\nThink in steps.",
         "How?\nThink in steps.",
     ]
+
+
+@pytest.mark.parametrize("kind", [lines, table])
+def test_the_other_columns_of_a_row_are_there_for_a_verifier(kind: Any, tmp_path: Path) -> None:
+    """Also those that a field is made of, by their own names; but no pictures, which a prompt has."""
+    row = a_row("?") | {"problem": "How many?", "solution": "4", "box": [0, 0, 4, 4], "extra_info": {"split": "train"}}
+    if kind is table:
+        row |= {"picture": {"bytes": png(BLUE), "path": None}, "raw": b"abc"}
+    suffix = "jsonl" if kind is lines else "parquet"
+    path = tmp_path / f"train.{suffix}"
+    train = table(path, [row]) if kind is table else lines(path, row)
+    heldout = lines(tmp_path / "heldout.jsonl", a_row(problem="?", solution="4"))
+    prompt = FileTask([train], [heldout], {"question": "problem", "answer": "solution"}).prompt("train", 0)
+    found = dict(prompt.columns)
+    assert {name: found[name] for name in ("problem", "solution", "box", "answer")} == {
+        "problem": "How many?",
+        "solution": "4",
+        "box": [0, 0, 4, 4],
+        "answer": "4",
+    }
+    assert found["extra_info"] == {"split": "train"} and not {"picture", "raw"} & set(found)
