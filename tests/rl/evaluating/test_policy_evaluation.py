@@ -261,7 +261,9 @@ def test_scores_that_differ_in_the_seventh_digit_are_not_equal() -> None:
         return [StepScores(np.full(len(r.steps), 0.9999996 + 3e-7 * r.outcome), 0) for r in rollouts]
 
     plan = Plan(("best_of_n_mean", "one_shot", "weighted_majority", "majority"), (2,))
-    evaluator = PolicyEvaluator(plan, Sampler(sample, encoder, exact, 64), answer_reader(exact), {"mprm": nearly_sure})
+    evaluator = PolicyEvaluator(
+        plan, Sampler(sample, encoder, exact, 64), vote_reader("exact", exact), {"mprm": nearly_sure}
+    )
     found = evaluate_strategies(evaluator, [a_prompt(answer="2")])
     assert {point.strategy: point.accuracy.value for point in found.points} == {
         "best_of_n_mean": 1,
