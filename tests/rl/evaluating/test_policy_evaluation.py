@@ -91,7 +91,7 @@ def test_records_hold_what_was_sampled_and_said(
         assert len({sample.text for sample in record.pool}) > 1, "samples of a prompt must not repeat one another"
         for sample in [*record.pool, record.greedy]:
             assert sample is not None
-            assert sample.right == exact(sample.text, prompt.answer) == (sample.answer == prompt.answer.lower())
+            assert sample.right == exact(sample.text, prompt.answer) == (sample.answer == prompt.answer)
             assert 10 < sample.tokens <= 64
         assert record.step_scores["outcome"] == [[float(sample.right)] for sample in record.pool]
         assert {score for scores in record.step_scores["same"] for score in scores} == {0.5}
