@@ -147,6 +147,12 @@ WRONG: list[tuple[str, list[str]]] = [
     # regular expressions
     ("task: {perception_marker: '('}", ["task.perception_marker: '(' is not allowed", "regular expression"]),
     ("task: {reasoning_marker: 'x*'}", ["task.reasoning_marker: 'x*' is not allowed", "empty text"]),
+    ("task: {steps: '('}", ["task.steps: '(' is not allowed", "regular expression"]),
+    ("task: {steps: ''}", ["task.steps: '' is not allowed", "empty text"]),
+    ("task: {steps: sentences}", ["task.steps: 'sentences' is not allowed", "did you mean sentence?"]),
+    ("task: {steps: Blank-Line}", ["task.steps: 'Blank-Line' is not allowed", "did you mean blank_line?"]),
+    ("task: {steps: 3}", ["task.steps: 3 is not allowed"]),
+    ("task: {steps: line, step_separator: x}", ["steps and step_separator are one key", "allowed is one"]),
     ("task: {step_separator: '('}", ["task.step_separator: '(' is not allowed", "regular expression"]),
     ("task: {step_separator: ''}", ["task.step_separator: '' is not allowed", "empty text"]),
     (r"task: {step_separator: '\n*'}", [r"task.step_separator: '\\n*' is not allowed", "empty text"]),
@@ -213,6 +219,25 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith(f"{tmp_path}: cannot be read: ")
     (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\xff")
     assert refusal(tmp_path / "picture.yaml") == f"{tmp_path / 'picture.yaml'}: cannot be read: not UTF-8 text"
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("sentence", "sentence"),
+        (r"'\n\n'", r"\n\n"),
+        (r"'Step \d+:'", r"Step \d+:"),
+        ("my_steps:cut", "my_steps:cut"),
+        ("'。'", "。"),
+    ],
+)
+@pytest.mark.parametrize("key", ["steps", "step_separator"])
+def test_steps_are_cut_by_a_name_an_expression_or_a_function_under_either_name(
+    key: str, value: str, kept: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"task: {{{key}: {value}}}", encoding="utf-8")
+    assert load_config(tmp_path / "a.yaml").task.steps == kept
+    assert load_config(None, [f"task.{key}={value}"]).task.steps == kept
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
