@@ -14,8 +14,8 @@ class OutcomeModelConfig(Section):
     """The outcome reward model, which judges whole answers; made only where `reward` or `harvest` asks for it."""
 
     reward: OutcomeReward = "rule"
-    """What an answer is worth: `rule` (the verifier's verdict, or its score), `model` (the outcome model's score), or `hybrid` (1 if
-    the verifier says right, else the outcome model's score)."""
+    """What an answer is worth: `rule` (the verifier's verdict, or its score), `model` (the outcome model's score), or
+    `hybrid` (1 if the verifier says right, else the outcome model's score)."""
     checkpoint: str | None = None
     """Where it starts from: a folder that `sieve train-outcome` wrote, or a Transformers checkpoint; null for the
     policy's own. Its vocabulary must be the policy's."""
