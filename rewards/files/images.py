@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow knows more, some of which would start a program, as PostScript does."""
@@ -68,14 +68,18 @@ def load_images(paths: Iterable[Path]) -> tuple[Image.Image, ...]:
     return tuple(read_image(path) for path in paths)
 
 
-def check_image(file: Path | bytes) -> None:
-    """Look at an image as far as it takes to know its kind and size; its pixels may still turn out to be broken.
+def check_image(file: Path | bytes) -> tuple[int, int]:
+    """Look at an image as far as it takes to know its kind; its pixels may still turn out to be broken.
+
+    Returns:
+        Its width and height, upright.
 
     Raises:
         UnreadableImageError: It cannot be read.
     """
-    with _opened(file):
-        pass
+    with _opened(file) as image:
+        lies = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return (image.height, image.width) if lies else image.size
 
 
 def read_image(file: Path | bytes) -> Image.Image:

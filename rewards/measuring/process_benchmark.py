@@ -102,8 +102,8 @@ def read_benchmark(bench: Bench, path: Path) -> list[Solution]:
 
 
 def read_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects of a file with their places: lines, where blank ones do not count, or entries of one list, from 1
-    on; see `rewards.files.plain_text.open_lines`.
+    """The JSON objects of a file with their places: lines, or entries of one list, from 1 on; blank lines do not count.
+    See `rewards.files.plain_text.open_lines`.
 
     Raises:
         BenchmarkError: The file cannot be read, or something in it is no JSON object.

@@ -89,13 +89,25 @@ class Encoder:
         placeholders = [getattr(owner, name, None) for owner in owners for name in names]
         # A completion with one of these would be read as having one more image: it is no answer, and is dropped.
         self.placeholders: set[int] = {token for token in placeholders if token is not None}
+        added = self.tokenizer.added_tokens_decoder.items()
+        # Words that a small vocabulary does not know are no harm.
+        self._special = {token for token, entry in added if entry.special and token != self.tokenizer.unk_token_id}
         self.markers = markers
         self._separator, self._answer = separator, answer
         self._rows: OrderedDict[tuple[str, str | None], dict[str, torch.Tensor]] = OrderedDict()
         self._remembered = 0
 
     def chat_text(self, prompt: Prompt) -> str:
-        """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image."""
+        """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
+
+        Raises:
+            PromptError: The question spells a special token, which would end the turn, or stand for a picture.
+        """
+        if special := self._special.intersection(self.tokens(prompt.question)):
+            spelled = self.tokenizer.convert_ids_to_tokens(min(special))
+            raise PromptError(
+                f"{prompt.id}: its question holds {spelled!r}, a special token of this checkpoint; allowed is none"
+            )
         return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
 
     def opening(self, prompt: Prompt, text: str) -> str:
@@ -128,6 +140,10 @@ class Encoder:
         """Prompt tokens with image placeholders not yet expanded, as vLLM takes them."""
         text = self.chat_text(prompt)
         return self.tokenizer(text, add_special_tokens=not self._has_begun(text))["input_ids"]
+
+    def image_tokens(self, width: int, height: int) -> int:
+        """Tokens that a picture of so many pixels becomes, without those that a processor writes around them."""
+        return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""

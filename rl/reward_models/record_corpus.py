@@ -71,7 +71,8 @@ class Corpus:
 
 
 def index_corpus(key: str, names: Sequence[str], images: ImagePaths) -> Corpus:
-    """Look through files, see `rewards.files.plain_text.open_lines`; a folder stands for its ``*.jsonl``. Images are found, but not yet read in full.
+    """Look through files, see `rewards.files.plain_text.open_lines`; a folder stands for its ``*.jsonl``. Images are
+    found, but not yet read in full.
 
     Raises:
         ConfigError: A file is missing or has no usable record.

@@ -1,8 +1,7 @@
-"""Tables of prompts: JSON lines and Parquet files, folders of the `datasets` library, and the Hugging Face hub."""
+"""Tables of prompts: JSON, CSV and Parquet files, folders of the `datasets` library, and the Hugging Face hub."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,14 +17,31 @@ from datasets.config import HF_CACHE_HOME
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from pyarrow.parquet import read_metadata
 
-# Not `load_dataset`, which wants a folder or a pattern, while a file's name may look like one.
-LOADERS: dict[str, Callable[[str], Dataset]] = {
-    ".jsonl": Dataset.from_json,
-    ".json": Dataset.from_json,
-    ".parquet": Dataset.from_parquet,
+from rewards.files.plain_text import named_kind
+from rewards.records import PromptError
+from rl.tasks.arrow_rows import ArrowRows
+from rl.tasks.rows import CsvRows, JoinedRows, JsonRows, Rows
+
+
+def _parquet_rows(name: str, file: Path) -> Rows:
+    if read_metadata(file).num_rows == 0:  # the library would refuse it in its own words
+        return JoinedRows([])
+    # Not `load_dataset`, which wants a folder or a pattern, while a file's name may look like one.
+    return ArrowRows(name, Dataset.from_parquet(escape(str(file))))
+
+
+KINDS: dict[str, Callable[[str, Path], Rows]] = {
+    ".jsonl": JsonRows,
+    ".json": JsonRows,
+    ".csv": CsvRows,
+    ".tsv": CsvRows,
+    ".parquet": _parquet_rows,
 }
+
 HUB = "hub:"
-ALLOWED = f"{', '.join(LOADERS)} files, FOLDER[:CONFIG]:SPLIT, {HUB}OWNER/NAME[@REVISION][:CONFIG]:SPLIT"
+ALLOWED = f"{', '.join(KINDS)} files, FOLDER[:CONFIG]:SPLIT, {HUB}OWNER/NAME[@REVISION][:CONFIG]:SPLIT"
+
+PICTURES = re.compile(r"(?:.*_)?(?:image|img|picture|photo|figure)s?(?:_?\d+|_paths?|_files?)?", re.IGNORECASE)
 
 _COLON = re.compile(r":(?![^\[]*\])")  # not the one of `test[:100]`
 _HUB_NAME = re.compile(r"[^/@\s]+/[^/@\s]+(@\S+)?")
@@ -65,15 +81,22 @@ class Table:
     name: str
     source: str
     folder: Path
-    rows: Dataset
+    rows: Rows
     parts: tuple[Part, ...]
+
+    @property
+    def pictures(self) -> list[str]:
+        """Columns that hold pictures by their type, or by the names that most people give them."""
+        typed = self.rows.pictures() if isinstance(self.rows, ArrowRows) else []
+        return typed or [name for name in self.rows.names if PICTURES.fullmatch(name)]
 
 
 def open_table(entry: str) -> Table:
     """The table that an entry of ``task.train_files`` names.
 
     It is one of:
-        FILE.jsonl, FILE.parquet
+        FILE.jsonl, FILE.json, FILE.csv, FILE.tsv   text, perhaps compressed: FILE.jsonl.gz; see `rl.tasks.rows`
+        FILE.parquet
         FOLDER[:CONFIG]:SPLIT                       a dataset repository on the disk; without config, what
                                                     `save_to_disk` left
         hub:OWNER/NAME[@REVISION][:CONFIG]:SPLIT    a dataset of the hub, for example ``hub:MMMU/MMMU:Art:validation``
@@ -92,7 +115,7 @@ def _open(entry: str) -> Table:
     if entry.startswith(HUB):
         return _open_dataset(entry, entry.removeprefix(HUB), None)
     path = Path(entry)
-    if path.suffix in LOADERS:
+    if named_kind(path) in KINDS:
         return _open_file(path)
     folder = Path(_COLON.split(entry)[0])
     if folder.is_dir():
@@ -105,29 +128,17 @@ def _open(entry: str) -> Table:
 def _open_file(path: Path) -> Table:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    kind = named_kind(path)
     try:
-        empty = path.stat().st_size == 0 or (path.suffix == ".parquet" and read_metadata(path).num_rows == 0)
-        rows = None if empty else LOADERS[path.suffix](escape(str(path)))
+        rows = KINDS[kind](str(path), path)
+    except PromptError:  # it names the row
+        raise
     except Exception as error:  # datasets raises many kinds; each means that the file is not what its name says
-        reason = _broken_line(path) or _reason(error)
-        raise ValueError(f"{path}: not readable as {path.suffix[1:]}: {reason}") from None
-    if rows is None or len(rows) == 0:
+        raise ValueError(f"{path}: not readable as {kind[1:]}: {_reason(error)}") from None
+    if len(rows) == 0:
         raise ValueError(f"{path}: holds no rows")
-    return Table(str(path), path.stem, path.parent, rows, (Part(str(path.resolve()), 0, len(rows)),))
-
-
-def _broken_line(path: Path) -> str:
-    """The first line of JSON lines that is no object; empty if there is none, or the file is no such file."""
-    if path.suffix != ".jsonl":
-        return ""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                if line.strip() and not isinstance(json.loads(line), dict):
-                    return f"line {number}: not an object; allowed is one a line"
-            except (ValueError, RecursionError) as error:
-                return f"line {number}: not JSON: {' '.join(str(error).split())}"
-    return ""
+    source = path.name[: path.name.lower().rindex(kind)]
+    return Table(str(path), source, path.parent, rows, (Part(str(path.resolve()), 0, len(rows)),))
 
 
 def _open_dataset(entry: str, spelled: str, folder: Path | None) -> Table:
@@ -153,7 +164,8 @@ def _open_dataset(entry: str, spelled: str, folder: Path | None) -> Table:
         raise ValueError(f"{entry}: holds no rows")
     origin = f"{HUB if folder is None else ''}{repository}:{config or ''}"
     named = tuple(Part(f"{origin}:{part.origin}", part.start, part.end) for part in parts)
-    return Table(entry, config or Path(repository).name, folder or Path(HF_CACHE_HOME), rows, named)
+    source, place = config or Path(repository).name, folder or Path(HF_CACHE_HOME)
+    return Table(entry, source, place, ArrowRows(entry, rows), named)
 
 
 def _is_saved(folder: Path) -> bool:
@@ -184,7 +196,7 @@ def _parts(split: str, lengths: Mapping[str, int]) -> list[Part]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error.__cause__ or error).split())
+    return " ".join(str(error.__cause__ or error).split()) or type(error).__name__
 
 
 @contextmanager
