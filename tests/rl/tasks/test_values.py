@@ -16,6 +16,7 @@ import pytest
 
 from rewards.records import PromptError
 from rl.tasks.files import FileTask
+from rl.tasks.tables import _open_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +215,27 @@ def test_csv_that_cannot_be_read_is_named(content: bytes, said: str, tmp_path: P
     with pytest.raises(ValueError, match=said) as caught:
         a_task(tmp_path / "table.csv")
     assert str(caught.value).startswith(f"{tmp_path / 'table.csv'}: ")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_text_files_of_a_dataset_folder_are_read_as_they_stand(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "sums"
+    folder.mkdir()
+    for split, numbers in {"train": ["3", "2.5", "3.0", "1e22"], "test": ["7.0", "8"]}.items():
+        rows = [f'{{"question": "{split}", "answer": {number}}}' for number in numbers]
+        lines = "\n".join(["question,answer", *(f"{split},{number}" for number in numbers)])
+        text = {"jsonl": "\n".join(rows), "json": f"[{', '.join(rows)}]", "csv": lines}[kind]
+        (folder / f"{split}.{kind}").write_text(text)
+    task = FileTask([f"{folder}:train[1:]+test[:1]"], [f"{folder}:test[1:]"])
+    assert [task.prompt("train", index).answer for index in range(5)] == ["2.5", "3.0", "1e22", "7.0", "2.5"]
+    assert task.prompt("heldout", 0).answer == "8"
+    assert task.sources == ("sums",)
+
+
+def test_the_first_rows_of_a_split_are_enough_for_a_sample(tmp_path: Path) -> None:
+    folder = tmp_path / "sums"
+    folder.mkdir()
+    pq.write_table(pa.table({"question": ["?"] * 9, "answer": [2.5] * 9}), folder / "train.parquet")
+    table = _open_dataset("hub:owner/sums:train[3:]", f"{folder}:train[3:]", folder, sample=4)
+    assert [row["answer"] for row in table.rows.read(["answer"], range(4))] == [2.5] * 4
+    assert len(table.rows) == 4
