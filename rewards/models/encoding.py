@@ -14,6 +14,7 @@ from math import nan
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import AutoProcessor
 
 from rewards.models.steps import (
@@ -167,28 +168,39 @@ class Encoder:
         `rewards.process_model.reading`.
         """
         fields = [self._row(prompt, heads[i] if heads else None) for i, prompt in enumerate(prompts)]
-        token_names = [name for name in ("input_ids", *TOKEN_TYPES) if name in fields[0]]
-        tokens = {name: _pad([row[name][0] for row in fields], self.pad_token, left=True) for name in token_names}
-        prompt_ids = tokens.pop("input_ids")
-        prompt_mask = _pad([torch.ones_like(row["input_ids"][0]) for row in fields], 0, left=True)
+        # Some processors tell the types of tokens only where there is a picture.
+        types = [name for name in TOKEN_TYPES if any(name in row for row in fields)]
+        ids = [row["input_ids"][0] for row in fields]
+        none = [torch.zeros_like(row) for row in ids]
+        tokens = {
+            name: _pad([row[name][0] if name in row else none[i] for i, row in enumerate(fields)], 0, left=True)
+            for name in types
+        }
+        prompt_ids = _pad(ids, self.pad_token, left=True)
+        prompt_mask = _pad([torch.ones_like(row) for row in ids], 0, left=True)
         tokens = {name: tensor * prompt_mask for name, tensor in tokens.items()}
-        ids = [torch.tensor(list(completion), dtype=torch.long) for completion in completions]
-        completion_ids = _pad(ids, self.pad_token, left=False)
+        answers = [torch.tensor(list(completion), dtype=torch.long) for completion in completions]
+        completion_ids = _pad(answers, self.pad_token, left=False)
         return Batch(
             prompt_ids=prompt_ids,
             prompt_mask=prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=_pad([torch.ones_like(row) for row in ids], 0, left=False),
+            completion_mask=_pad([torch.ones_like(row) for row in answers], 0, left=False),
             images={
                 name: torch.cat([row[name] for row in fields if name in row])
                 for name in dict.fromkeys(name for row in fields for name in row)
-                if name not in (*token_names, "attention_mask")
+                if name not in ("input_ids", "attention_mask", *TOKEN_TYPES)
             },
             token_types={
                 name: torch.cat([tensor, torch.zeros_like(completion_ids)], dim=1) for name, tensor in tokens.items()
             },
             num_images=[len(prompt.images) for prompt in prompts],
         )
+
+    def blank_picture(self) -> dict[str, torch.Tensor]:
+        """What the processor makes of a small white picture, for `rewards.models.backbone.BlankPicture`."""
+        blank = Image.new("RGB", (64, 64), "white")
+        return self.batch([Prompt("a blank picture", "", "", (blank,), "")], [()]).images
 
     def head_length(self, prompt: Prompt, head: str | None = None) -> int:
         """Tokens before the body, image placeholders expanded."""
