@@ -158,7 +158,7 @@ class BlankPicture:
     have pictures to look at and others have none.
 
     Args:
-        model: With a part ``model`` that has Transformers' ``get_image_features``; changed in place.
+        body: The model without its language head, with Transformers' ``get_image_features``; changed in place.
         images: What the processor makes of a picture.
 
     Attributes:
@@ -166,17 +166,17 @@ class BlankPicture:
             then has no gradient, and stays as it is.
     """
 
-    def __init__(self, model: Any, images: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, body: Any, images: Mapping[str, torch.Tensor]) -> None:
         self.is_shown = False
-        self._model, self._images = model, images
-        self._plain, model.model.forward = model.model.forward, self._forward
+        self._body, self._images = body, images
+        self._plain, body.forward = body.forward, self._forward
         self._nothing: torch.Tensor | None = None
-        model.get_input_embeddings().register_forward_hook(self._add_nothing)
+        body.get_input_embeddings().register_forward_hook(self._add_nothing)
 
     def _forward(self, *given: Any, **named: Any) -> Any:
         if self.is_shown and named.get("pixel_values") is None:
-            images = {name: tensor.to(self._model.device) for name, tensor in self._images.items()}
-            found = self._model.model.get_image_features(**images).pooler_output
+            images = {name: tensor.to(self._body.device) for name, tensor in self._images.items()}
+            found = self._body.get_image_features(**images).pooler_output
             parts = found if isinstance(found, list | tuple) else [found]
             self._nothing = torch.stack([part.sum() for part in parts]).sum() * 0
         return self._plain(*given, **named)

@@ -70,7 +70,7 @@ class PolicyLearner:
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         self._blank = None
         if settings.sharding != "ddp" and self._ranks > 1:
-            self._blank = BlankPicture(self._model, encoder.blank_picture())
+            self._blank = BlankPicture(self._model.model, encoder.blank_picture())
         if settings.sharding == "deepspeed":
             self._store: Any = zero_files
             self._wrapped, self._optimizer = self._accelerator.prepare(self._model, self._trainer.create_optimizer())
@@ -324,8 +324,8 @@ class PolicyLearner:
 
     def _shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
         """The micro-batches that this rank computes; see `rl.learning.micro_batches.shares`."""
-        if self._blank is not None:
-            self._blank.is_shown = any(experience.prompt.images for experience in experiences)
+        for blank in filter(None, (self._blank, self._critic and self._critic.blank)):
+            blank.is_shown = any(experience.prompt.images for experience in experiences)
         lengths = [self._encoder.head_length(e.prompt) + len(e.token_ids) for e in experiences]
         return shares(micro_batches(lengths, self._settings.micro_batch, self._ranks), self.rank, self._ranks)
 
