@@ -92,7 +92,7 @@ def read_image(file: Path | bytes) -> Image.Image:
     """
     with _opened(file) as image:
         transparent = image.info.get("transparency")
-        if isinstance(transparent, tuple) and any(";16" in str(part[3]) for part in image.tile):
+        if isinstance(transparent, tuple) and any(";16" in str(part[3]) for part in getattr(image, "tile", ())):
             # Pillow keeps the upper half of a pixel's 16 bits, and all of those of the colour that is transparent.
             image.info["transparency"] = tuple(level >> 8 for level in transparent)
         return _rgb(ImageOps.exif_transpose(image))

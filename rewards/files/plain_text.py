@@ -42,7 +42,7 @@ def open_text(file: Path) -> BinaryIO:
     if opener is None and not head.startswith(MARK):
         _refuse_other_kinds(head)
         return file.open("rb")
-    plain: BinaryIO = TemporaryFile()  # type: ignore[assignment]  # noqa: SIM115 - the caller closes it
+    plain: BinaryIO = TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         with (opener or open)(file, "rb") as content:
             begin = content.read(HEAD_BYTES)
@@ -79,7 +79,7 @@ def open_lines(file: Path) -> BinaryIO:
         text.seek(0)
         return text
     text.close()
-    lines: BinaryIO = TemporaryFile()  # type: ignore[assignment]  # noqa: SIM115 - the caller closes it
+    lines: BinaryIO = TemporaryFile()  # noqa: SIM115 - the caller closes it
     for entry in entries:
         lines.write(entry.encode() + b"\n")
     lines.seek(0)

@@ -324,8 +324,9 @@ class PolicyLearner:
 
     def _shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
         """The micro-batches that this rank computes; see `rl.learning.micro_batches.shares`."""
-        for blank in filter(None, (self._blank, self._critic and self._critic.blank)):
-            blank.is_shown = any(experience.prompt.images for experience in experiences)
+        for blank in (self._blank, self._critic.blank if self._critic is not None else None):
+            if blank is not None:
+                blank.is_shown = any(experience.prompt.images for experience in experiences)
         lengths = [self._encoder.head_length(e.prompt) + len(e.token_ids) for e in experiences]
         return shares(micro_batches(lengths, self._settings.micro_batch, self._ranks), self.rank, self._ranks)
 

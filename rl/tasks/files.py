@@ -79,7 +79,7 @@ class FileTask:
         mixture: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
-        reading = Reading(instruction, _image_root(image_root), bounds, room)
+        reading = Reading(instruction, image_folder(image_root), bounds, room)
         check_fields(columns or {})
         train, heldout = open_tables(train_files, heldout_files)
 
@@ -106,13 +106,15 @@ class FileTask:
         return self._splits["train"].order.passes(count)
 
 
-def open_tables(train_files: Sequence[str], heldout_files: Sequence[str]) -> tuple[list[Table], list[Table]]:
-    """The tables of both splits; see `FileTask`.
+def open_tables(
+    train_files: Sequence[str], heldout_files: Sequence[str], sample: int | None = None
+) -> tuple[list[Table], list[Table]]:
+    """The tables of both splits; see `FileTask`, and for ``sample`` `rl.tasks.tables.open_table`.
 
     Raises:
         ValueError: A table is missing or of an unknown kind, or rows are in both splits, or twice in one.
     """
-    train, heldout = [[open_table(entry) for entry in entries] for entries in (train_files, heldout_files)]
+    train, heldout = [[open_table(entry, sample) for entry in entries] for entries in (train_files, heldout_files)]
     _check_apart(train, heldout)
     return train, heldout
 
@@ -138,7 +140,12 @@ def _refuse(error: PromptError) -> None:
     raise error
 
 
-def _image_root(named: str | None) -> Path | None:
+def image_folder(named: str | None) -> Path | None:
+    """The folder of ``task.image_root``.
+
+    Raises:
+        ValueError: It is none.
+    """
     if named is not None and not Path(named).is_dir():
         raise ValueError(f"task.image_root: {named!r} is no folder; allowed is one, or null for each table's own")
     return None if named is None else Path(named)

@@ -28,7 +28,8 @@ class TooLongError(PromptError):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many pixels a picture may have; None for no bound. Every reader, engine or model, sees it so."""
+    """How many pixels a picture may have; None for no bound. Every reader, engine or model, sees it so. Where no whole
+    pixels lie between both bounds, the upper one counts."""
 
     least: int | None = None
     most: int | None = None
@@ -40,15 +41,16 @@ class Bounds:
         ((100, 50), (20, 20), (40, 30))
         """
         width, height = size
+        if self.least is not None and width * height < self.least:
+            scale = math.sqrt(self.least / (width * height))
+            width, height = math.ceil(width * scale), math.ceil(height * scale)
         if self.most is not None and width * height > self.most:
             scale = math.sqrt(self.most / (width * height))
             width, height = max(1, int(width * scale)), max(1, int(height * scale))
             # A side of a single pixel has not become as short as it should.
-            return min(width, self.most // height), min(height, self.most // min(width, self.most // height))
-        if self.least is not None and width * height < self.least:
-            scale = math.sqrt(self.least / (width * height))
-            return math.ceil(width * scale), math.ceil(height * scale)
-        return size
+            width = min(width, self.most // height) or 1
+            height = min(height, self.most // width)
+        return width, height
 
 
 NO_BOUNDS = Bounds()

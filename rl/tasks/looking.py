@@ -48,7 +48,7 @@ class Look:
     Attributes:
         places: Of the rows that are asked, by source.
         answers: Their reference answers, by source, in the order of the places.
-        reports: By source; rows of which not even that can be read stand under the table's.
+        reports: By source.
     """
 
     places: dict[str, list[int]] = field(default_factory=dict)
@@ -56,7 +56,9 @@ class Look:
     reports: dict[str, SourceReport] = field(default_factory=dict)
 
 
-def look_through(questions: Questions, problem: Callable[[PromptError], None], whole: bool, drop: bool) -> Look:
+def look_through(
+    questions: Questions, problem: Callable[[PromptError], None], whole: bool, drop: bool, pixels: bool = False
+) -> Look:
     """Read every row of a table once: this is where rows are seen at start.
 
     Args:
@@ -64,10 +66,10 @@ def look_through(questions: Questions, problem: Callable[[PromptError], None], w
         problem: Is told what is wrong with a row; it may raise that.
         whole: Look at the pictures of every row, instead of the first `LOOKED_AT`.
         drop: Leave out, without a word to ``problem``, rows for which the model has no room.
+        pixels: Read pictures to the last pixel, which takes ten times as long.
     """
     look, ids = Look(), set[str]()
-    for position, asked in enumerate(questions.walk()):
-        source = questions.columns.table.source if isinstance(asked, PromptError) else asked.prompt.source
+    for position, (source, asked) in enumerate(questions.walk()):
         report = look.reports.setdefault(source, SourceReport())
         report.rows += 1
         try:
@@ -78,9 +80,10 @@ def look_through(questions: Questions, problem: Callable[[PromptError], None], w
             ids.add(asked.prompt.id)
             report.pictures += bool(asked.order)
             if whole or position < LOOKED_AT:
-                fitted = questions.fitted(asked)
+                fitted = questions.fitted(asked, pixels)
                 report.resized += fitted.sizes != fitted.shown
-                report.longest = max(report.longest, (fitted.tokens or 0, asked.prompt.id))
+                if (fitted.tokens or 0) > report.longest[0]:
+                    report.longest = fitted.tokens or 0, asked.prompt.id
         except PromptError as error:
             too_long = isinstance(error, TooLongError)
             report.dropped += too_long

@@ -30,7 +30,7 @@ def make_task(config: Config, encoder: Encoder | None = None) -> Task:
     Raises:
         ConfigError: There is no such task, its files are not as they should be, or one of the user's cannot be made.
     """
-    builtin = {"grid": _grid_task, "files": partial(_file_task, encoder)}
+    builtin: dict[str, Callable[[Config], Task]] = {"grid": _grid_task, "files": partial(_file_task, encoder)}
     name = config.task.name
     make = resolve("task.name", name, builtin)
     if name not in builtin:

@@ -102,13 +102,16 @@ class Questions:
         whole = asked.prompt
         return Prompt(whole.id, whole.source, whole.question, tuple(bounded), whole.answer)
 
-    def walk(self) -> Iterator[Asked | PromptError]:
-        """Every row in order; what no prompt can be made of as the error that says why."""
+    def walk(self) -> Iterator[tuple[str, Asked | PromptError]]:
+        """The source of every row and what it asks, in order; where no prompt can be made of it, the error that says
+        why."""
         for position, row in enumerate(self.columns.walk(range(len(self)))):
+            source = self.columns.table.source
             try:
-                yield self.asked(position, row)
+                source = self.columns.source(row, position)
+                yield source, self.asked(position, row)
             except PromptError as error:
-                yield error
+                yield source, error
 
     def asked(self, position: int, row: Mapping[str, Any]) -> Asked:
         """What a row asks.
@@ -132,14 +135,15 @@ class Questions:
         )
         return Asked(position, prompt, row["images"], order)
 
-    def fitted(self, asked: Asked) -> Fitted:
-        """A row's pictures, as far as it takes to know their kind and size.
+    def fitted(self, asked: Asked, pixels: bool = False) -> Fitted:
+        """A row's pictures, as far as it takes to know their kind and size, or to the last of their pixels.
 
         Raises:
             TooLongError: The model has no room for it.
             PromptError: A picture cannot be read, or the question holds a special token; names the row.
         """
-        sizes = [self._image(asked, place, check_image) for place in asked.order]
+        size = _size_of_pixels if pixels else check_image
+        sizes = [self._image(asked, place, size) for place in asked.order]
         bounds, room = self._reading.bounds, self._reading.room
         shown = [bounds.size(size) for size in sizes]
         if room is None:
@@ -204,6 +208,10 @@ def unboxed(answer: str) -> str:
     inside = boxed_text(answer)
     whole = inside is not None and "".join(answer.strip("$ \n").split()) == "".join(rf"\boxed{{{inside}}}".split())
     return inside if inside and whole else answer
+
+
+def _size_of_pixels(file: Path | bytes) -> Size:
+    return read_image(file).size
 
 
 def _sized(picture: PIL.Image.Image, size: Size) -> PIL.Image.Image:
