@@ -1,7 +1,7 @@
 """Text files as people keep them, made plain: UTF-8 without a byte order mark, not compressed, one JSON record a line.
 
-Read are gzip, Zstandard, bzip2 and xz, whatever the file is called, a byte order mark of UTF-8, and one JSON list in
-place of lines. Everything else that is no UTF-8 text is refused with what it is.
+Read are gzip, Zstandard, bzip2 and xz, whatever the file is called, a byte order mark of UTF-8, and, where records are
+wanted, one JSON list in place of lines, or Parquet. Everything else that is no UTF-8 text is refused with what it is.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import json
 import lzma
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 MARK = b"\xef\xbb\xbf"
+PARQUET = b"PAR1"
 HEAD_BYTES = 4096
 
 _SPACE = re.compile(r"\s*")
@@ -63,11 +64,15 @@ def open_text(file: Path) -> BinaryIO:
 
 def open_lines(file: Path) -> BinaryIO:
     """The JSON records of a file, one a line, as they are written there: what `open_text` gives, or the entries of the
-    list that it holds.
+    list that it holds, or the rows of a Parquet file, with null for what JSON has no words for.
 
     Raises:
-        UnreadableTextError, OSError: See `open_text`.
+        UnreadableTextError, OSError: See `open_text`; or it is a damaged Parquet file.
     """
+    with file.open("rb") as stream:
+        is_parquet = stream.read(len(PARQUET)) == PARQUET
+    if is_parquet:
+        return _kept(_parquet_rows(file))
     text = open_text(file)
     is_list = text.read(HEAD_BYTES).lstrip().startswith(b"[")
     text.seek(0)
@@ -79,11 +84,7 @@ def open_lines(file: Path) -> BinaryIO:
         text.seek(0)
         return text
     text.close()
-    lines: BinaryIO = TemporaryFile()  # noqa: SIM115 - the caller closes it
-    for entry in entries:
-        lines.write(entry.encode() + b"\n")
-    lines.seek(0)
-    return lines
+    return _kept(entries)
 
 
 def list_entries(content: bytes) -> list[str]:
@@ -144,6 +145,28 @@ def named_kind(file: Path) -> str:
     return Path(file.stem).suffix.lower() if kind in COMPRESSED else kind
 
 
+def _kept(lines: Iterable[str]) -> BinaryIO:
+    """Lines in an unnamed temporary file."""
+    kept: BinaryIO = TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        kept.writelines(line.encode() + b"\n" for line in lines)
+    except BaseException:
+        kept.close()
+        raise
+    kept.seek(0)
+    return kept
+
+
+def _parquet_rows(file: Path) -> Iterator[str]:
+    from pyarrow import ArrowException, parquet  # only here: they are not small, and text does without
+
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
+            yield from (json.dumps(row, ensure_ascii=False, default=lambda _: None) for row in batch.to_pylist())
+    except (ArrowException, OSError, UnicodeError) as error:
+        raise UnreadableTextError(f"not readable as Parquet: {' '.join(str(error).split())}") from None
+
+
 def _open_zstandard(file: Path, mode: str) -> Any:
     import pyarrow as pa  # only here: it is not small, and plain files do without
 
@@ -161,7 +184,7 @@ OTHERS = {
     b"\xff\xfe": "it is UTF-16",
     b"\xfe\xff": "it is UTF-16",
     b"\x00\x00\xfe\xff": "it is UTF-32",
-    b"PAR1": "it is a Parquet file",
+    PARQUET: "it is a Parquet file",
     b"PK\x03\x04": "it is a zip archive, or a workbook",
 }
 

@@ -31,7 +31,10 @@ from rewards.files.plain_text import UnreadableTextError, named_kind, open_lines
 
 Bench = Literal["visualprocessbench", "processbench"]
 BENCHES: tuple[Bench, ...] = get_args(Bench)
-SUFFIXES: dict[Bench, tuple[str, ...]] = {"visualprocessbench": (".jsonl",), "processbench": (".jsonl", ".json")}
+SUFFIXES: dict[Bench, tuple[str, ...]] = {
+    "visualprocessbench": (".jsonl", ".parquet"),
+    "processbench": (".jsonl", ".json", ".parquet"),
+}
 """Compression apart."""
 
 PLACEHOLDER = re.compile(r"<image\s*\d*>")

@@ -129,7 +129,8 @@ def _listed(images: Any) -> list[Any]:
     """What one column holds, as a list: one image, several, or a list written as a text, as CSV has it."""
     if isinstance(images, str) and images.startswith("["):
         images = read_list(images)
-    return images if isinstance(images, list) else [images]
+    # NaN stands for nothing where a table was made of a data frame.
+    return [None if image != image else image for image in (images if isinstance(images, list) else [images])]
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

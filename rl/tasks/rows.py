@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import finalize
 
 from rewards.files.plain_text import open_lines, open_text
 from rewards.records import PromptError
@@ -50,6 +51,7 @@ class JsonRows:
 
     def __init__(self, name: str, file: Path) -> None:
         self._name, self._lines = name, open_lines(file)
+        finalize(self, self._lines.close)
         self._offsets = array("q")
         found: dict[str, None] = {}
         offset = 0

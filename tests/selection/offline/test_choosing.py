@@ -321,7 +321,7 @@ def without_answers(**more: Any) -> bytes:
         (json.dumps(some_record(1, 0)).encode().decode().encode("utf-16-le"), "holds zero bytes, as UTF-16 does"),
         (gzip.compress(json.dumps(some_record(1, 0)).encode())[:-9], "its compression is damaged"),
         (b"PK\x03\x04", "zip archive"),
-        (b"PAR1", "Parquet"),
+        (b"PAR1", "not readable as Parquet"),
         (b"id,steps\n1,none\n", "no line is an annotation record, of 2; line 1: not JSON"),
         (json.dumps(some_record(1, 0), indent=1).encode(), "no line is an annotation record, of 14; line 1: not JSON"),
         (b"[1, 2]", "no line is an annotation record, of 2; line 1: not a JSON object"),
@@ -345,6 +345,12 @@ def zstandard(content: bytes) -> bytes:
     return packed.getvalue().to_pybytes()
 
 
+def parquet(records: list[dict[str, Any]]) -> bytes:
+    packed = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(records), packed)
+    return packed.getvalue().to_pybytes()
+
+
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "mark": lambda lines: b"\xef\xbb\xbf" + lines,
     "gzip": gzip.compress,
@@ -353,6 +359,7 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "bzip2": bz2.compress,
     "xz": lzma.compress,
     "gzip with a mark": lambda lines: gzip.compress(b"\xef\xbb\xbf" + lines),
+    "parquet": lambda lines: parquet([json.loads(line) for line in lines.splitlines()]),
     "list": lambda lines: b"[" + b",".join(lines.splitlines()) + b"]",
     "list over lines": lambda lines: json.dumps([json.loads(line) for line in lines.splitlines()], indent=2).encode(),
     "list in gzip": lambda lines: gzip.compress(b"[\r\n" + b",\r\n".join(lines.splitlines()) + b"\r\n]\r\n"),
