@@ -18,6 +18,7 @@ from datasets.config import HF_CACHE_HOME
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from pyarrow.parquet import read_metadata
 
+from rewards.files.cache_folder import check_cache
 from rewards.files.plain_text import named_kind
 from rewards.records import PromptError
 from rl.tasks.arrow_rows import ArrowRows
@@ -140,6 +141,8 @@ def _open_file(path: Path) -> Table:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     kind = named_kind(path)
+    if kind == ".parquet":
+        check_cache(datasets.config.HF_DATASETS_CACHE)
     try:
         rows = KINDS[kind](str(path), path)
     except PromptError:  # it names the row
@@ -154,6 +157,7 @@ def _open_file(path: Path) -> Table:
 
 def _open_dataset(entry: str, spelled: str, folder: Path | None, sample: int | None = None) -> Table:
     """A dataset in a folder, or, where that is None, of the hub."""
+    check_cache(datasets.config.HF_DATASETS_CACHE)
     name, *selected = _COLON.split(spelled)
     saved = folder is not None and _is_saved(folder)
     misnamed = not _HUB_NAME.fullmatch(name) if folder is None else not name
