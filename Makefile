@@ -9,6 +9,8 @@ CODE := rl selection rewards tests benchmarks docs
 # Two files of tests at a time, each in a process of its own, in which its tests share their engine.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+TOGETHER := $(MAKE) --no-print-directory --jobs 2 --output-sync
+
 BROWSERS := chromium chromium-headless-shell google-chrome google-chrome-stable
 
 .PHONY: help setup browser quickstart smoke check test fuzz lint format types docs requirements clean
@@ -35,10 +37,12 @@ quickstart: setup  ## the whole loop on this machine, in at most 15 minutes
 smoke: setup  ## every part once, in under two minutes
 	@$(BIN)/sieve train configs/smoke.yaml
 
-check: setup browser lint types  ## lint, types, and the fast tests: for every commit, in under three minutes
+check: setup browser  ## lint, types, and the fast tests: for every commit, in under three minutes
+	@$(TOGETHER) lint types
 	@EXAMPLES=0.25 $(PYTEST) -m "not slow"
 
-test: setup browser lint types docs  ## lint, types, the documentation, and every test
+test: setup browser  ## lint, types, the documentation, and every test
+	@$(TOGETHER) lint types docs
 	@EXAMPLES=0.25 $(PYTEST)
 
 fuzz: setup  ## the tests that make up their own examples, with twenty times as many

@@ -1,11 +1,15 @@
-"""Files that are whole whenever they are looked at."""
+"""Files that are whole whenever they are looked at, and files that are nobody else's."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+NOT_REGULAR = "allowed is a regular file, and no link"
 
 
 @contextmanager
@@ -15,8 +19,28 @@ def replacing(file: Path) -> Iterator[Path]:
     Whatever happens meanwhile, ``file`` is what it was before or all of what it is to be.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    temporary.unlink(missing_ok=True)  # a link that somebody has put there would be followed
     try:
         yield temporary
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def opened_here(path: str, flags: int) -> int:
+    """An ``opener`` of Python's `open`: a regular file at this very place. Who can write to the folder could have put a
+    link there, to be emptied or written to in the user's name, or a pipe, to be waited for.
+
+    Raises:
+        OSError: Something else is there.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
+            raise OSError(error.errno, NOT_REGULAR, path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, NOT_REGULAR, path)
+    return descriptor

@@ -21,19 +21,43 @@ def device() -> str:
 
 
 def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
-    """A Transformers image-text-to-text model on `device`, which sees equal images of a batch once. Its weights are
-    safetensors: other kinds would be unpickled.
+    """`read_model` on `device`; it sees equal images of a batch once."""
+    model = read_model(checkpoint, dtype, trust_remote_code)
+    see_equal_images_once(model)
+    return model.to(device())
+
+
+def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
+    """A Transformers image-text-to-text model with all its weights from a checkpoint. They are safetensors: other kinds
+    would be unpickled.
 
     Args:
         checkpoint: Folder or hub name.
         dtype: Name of a torch number format, for example ``float32`` or ``bfloat16``.
         trust_remote_code: Whether code shipped with the checkpoint may run.
+
+    Raises:
+        ValueError: Weights are missing, which would be random, or of other shapes, or are none of the model's.
     """
-    model = AutoModelForImageTextToText.from_pretrained(
-        checkpoint, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
+    model, found = AutoModelForImageTextToText.from_pretrained(
+        checkpoint,
+        dtype=getattr(torch, dtype),
+        trust_remote_code=trust_remote_code,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
     )
-    see_equal_images_once(model)
-    return model.to(device())
+    shapes = [f"{name} {list(there)} for {list(wanted)}" for name, there, wanted in sorted(found["mismatched_keys"])]
+    wrong = {"missing": sorted(found["missing_keys"]), "of another shape": shapes}
+    wrong["none of its own"] = sorted(found["unexpected_keys"])
+    if any(wrong.values()):
+        told = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in wrong.items() if names)
+        raise ValueError(f"{checkpoint} does not hold the weights of a {type(model).__name__}: {told}")
+    return model
+
+
+def _first(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")
 
 
 def freeze_vision_tower(model: torch.nn.Module) -> None:
@@ -113,8 +137,7 @@ def add_token(model: Any, checkpoint: str, tokenizer: Any, text: str, trust_remo
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     """Put a saved checkpoint's weights into a model of the same architecture."""
-    saved = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=model.dtype, use_safetensors=True)
-    model.load_state_dict(saved.state_dict())
+    model.load_state_dict(read_model(checkpoint, str(model.dtype).removeprefix("torch.")).state_dict())
 
 
 def see_equal_images_once(model: Any) -> None:

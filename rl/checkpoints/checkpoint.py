@@ -14,9 +14,9 @@ from pathlib import Path
 from rewards.annotation.annotator import LabelCost
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.manifest import list_files
-from rl.config import Config
+from rl.config import Config, save_config
 from rl.errors import CheckpointError, ConfigError, LostWorkerError, WorkerError
-from rl.files.run_files import CHECKPOINTS, checkpoints
+from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, checkpoints
 from rl.parts import Parts
 from rl.rollouts.staleness import check_versions_sent
 from rl.workers.pending import Pending
@@ -76,6 +76,7 @@ class Progress:
             ]
             saving += parts.answers.save(partial)
             parts.lessons.save(partial)
+            save_config(config, partial / CONFIG_FILE)
             (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
             for answer in saving:
                 answer.result()
@@ -86,8 +87,7 @@ class Progress:
         except (OSError, WorkerError) as error:
             _clear(partial, saving)
             raise CheckpointError(f"{target} cannot be written: {error}") from error
-        for old in checkpoints(self.folder)[: -config.keep_checkpoints]:
-            shutil.rmtree(old)
+        delete_oldest(self.folder, config.keep_checkpoints)
         return target
 
     @classmethod
@@ -125,6 +125,17 @@ def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:
         with suppress(WorkerError):
             answer.result()
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def delete_oldest(folder: Path, keep: int) -> None:
+    """Delete the oldest checkpoints of a run folder beyond so many; of one that was linked back, the link. What cannot
+    be deleted stays: the run is not to end for it."""
+    for old in checkpoints(folder)[:-keep]:
+        with suppress(OSError):
+            if old.is_symlink():
+                old.unlink()
+            else:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _controller_state(parts: Parts) -> dict[str, object]:

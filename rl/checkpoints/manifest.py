@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from rewards.files.whole_file import opened_here
 from rl.errors import ConfigError
 
 LIST_FILE = "files.json"
@@ -35,6 +36,8 @@ def check_files(checkpoint: Path) -> None:
     path = checkpoint / LIST_FILE
     try:
         listed = json.loads(path.read_bytes())
+        if not listed or any(Path(name).is_absolute() or ".." in Path(name).parts for name in listed):
+            raise ValueError
         wrong = [f"{name} ({problem})" for name, was in listed.items() if (problem := _problem(checkpoint / name, was))]
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: {checkpoint} is no checkpoint of a run, or not all of one") from None
@@ -63,7 +66,7 @@ def _problem(file: Path, was: dict[str, Any]) -> str:
 
 def _print(file: Path) -> dict[str, Any]:
     digest = blake2b(digest_size=16)
-    with file.open("rb") as content:
+    with open(file, "rb", opener=opened_here) as content:
         size = os.fstat(content.fileno()).st_size
         digest.update(content.read(LOOKED_AT))
         content.seek(max(content.tell(), size - LOOKED_AT))

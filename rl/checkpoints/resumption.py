@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from rl.config import Config
+from rl.config.reading import read_values
 from rl.errors import ConfigError
 
 FIXED = (
@@ -32,6 +34,29 @@ def check_resumption(was: Config, now: Config) -> None:
                 f"{key} is {json.dumps(after)}: allowed with --resume is what the run was started with, "
                 f"{json.dumps(before)}"
             )
+
+
+def check_keys(path: Path, kept: Path) -> None:
+    """Whether a run's configuration still has all keys of the one that its checkpoint keeps: a file that was emptied
+    or cut off would go on with defaults.
+
+    Raises:
+        ConfigError: It lacks some, or is no configuration.
+    """
+    there, wanted = _keys(path), _keys(kept)
+    if lost := [key for key in wanted if key not in there]:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise ConfigError(f"{path} lacks {', '.join(lost[:3])}{more}, which {kept} has; allowed is all of them")
+
+
+def _keys(path: Path) -> dict[str, None]:
+    """The keys of a configuration's file, in order; those of sections as ``section.key``."""
+    values = read_values(path)
+    return dict.fromkeys(
+        key
+        for name, value in values.items()
+        for key in ([f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name])
+    )
 
 
 def _value(config: Config, key: str) -> Any:

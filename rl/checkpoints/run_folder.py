@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rl.checkpoints.manifest import check_files
-from rl.checkpoints.resumption import check_resumption
+from rl.checkpoints.resumption import check_keys, check_resumption
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
@@ -73,5 +73,9 @@ def open_run_folder(folder: Path, overrides: list[str]) -> Config:
     if config.steps < (taken := step_of(newest)):
         raise ConfigError(f"steps is {config.steps}: allowed with --resume is {taken}, as far as the run is, or more")
     check_files(newest)
-    check_resumption(load_config(folder / CONFIG_FILE), config)
+    kept = newest / CONFIG_FILE
+    if not kept.exists():  # of an earlier version
+        kept = folder / CONFIG_FILE
+    check_keys(folder / CONFIG_FILE, kept)
+    check_resumption(load_config(kept), config)
     return config

@@ -45,6 +45,21 @@ def load_section(kind: type[Kind], path: str | Path, overrides: Sequence[str] = 
     Raises:
         ConfigError: One line that names file, key, value and what is allowed.
     """
+    values = read_values(path)
+    for override in overrides:
+        _override(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error, kind)}") from None
+
+
+def read_values(path: str | Path) -> dict[str, Any]:
+    """What stands in a YAML file that holds a mapping; nothing in an empty one.
+
+    Raises:
+        ConfigError: It cannot be read, or holds something else.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # a ValueError is a text in another encoding, or no path
@@ -56,12 +71,7 @@ def load_section(kind: type[Kind], path: str | Path, overrides: Sequence[str] = 
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds a {type(values).__name__}; allowed is a mapping of keys to values")
-    for override in overrides:
-        _override(values, override)
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error, kind)}") from None
+    return values
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from rewards.files.whole_file import opened_here
 from rl.errors import ConfigError
 
 JOURNAL_SUFFIX = ".progress"
@@ -146,7 +147,7 @@ def _check_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
 
 def _open(path: Path) -> BinaryIO:
     """For reading and writing, from the start, without cutting anything off."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    return os.fdopen(opened_here(str(path), os.O_RDWR | os.O_CREAT), "r+b")
 
 
 def _write(file: BinaryIO, position: int, content: bytes) -> None:

@@ -6,12 +6,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError
 
+from rewards.files.whole_file import opened_here
 from rl.errors import ConfigError
 
 
@@ -54,22 +57,36 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Make the folder if it is not there yet, and hold it until this ends, in whatever way.
+
+    Args:
+        folder: The folder.
+        patience: Seconds to wait for another process that holds it.
 
     Raises:
         ConfigError: It cannot be made, or another process holds it.
     """
+    until = time.monotonic() + patience
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = os.fdopen(opened_here(str(folder / ".lock"), os.O_RDWR | os.O_CREAT), "r+b")
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be written to: {error.strerror}; name another folder") from None
+        raise ConfigError(f"{error.filename} cannot be written to: {error.strerror}; name another folder") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{folder} is in use by another process; allowed is one at a time") from None
-        except OSError:
-            pass  # a disk that knows no locks keeps nobody out
+        while not _locked(lock):
+            if time.monotonic() > until:
+                raise ConfigError(f"{folder} is in use by another process; allowed is one at a time")
+            time.sleep(0.1)
         yield
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a disk that knows no locks keeps nobody out
+    return True

@@ -90,6 +90,8 @@ def _refuse_missing_parts(option: str, index: Path, content: Any) -> None:
     if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
         raise ConfigError(f"{option}: {index} is damaged: allowed is an object with a weight_map")
     for part in sorted(set(parts.values())):
+        if Path(part).name != part or not part.endswith(".safetensors"):
+            raise ConfigError(f"{option}: {index} names {part!r}: allowed are *.safetensors beside it")
         if not (index.parent / part).is_file():
             raise ConfigError(f"{option}: {index.parent / part} is missing: {index.name} says that weights are in it")
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from transformers import AutoModelForImageTextToText
 
-from rewards.models.backbone import lora_config, merge_lora
+from rewards.models.backbone import lora_config, merge_lora, read_model
 from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
 from rl.engines.weight_names import hub_name
 
@@ -78,10 +78,7 @@ def saved_weights(model: Any, folder: Path, lora_rank: int, trust_remote_code: b
         ValueError: The folder has no such adapters.
     """
     if not lora_rank:
-        loaded = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
-        )
-        return loaded.state_dict()
+        return read_model(folder, trust_remote_code=trust_remote_code).state_dict()
     found = load_file(folder / ADAPTERS / "adapter_model.safetensors")
     names = {PEFT_PREFIX + name.replace(".default.", "."): name for name in model.state_dict() if "lora_" in name}
     if found.keys() != names.keys():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rewards.files.whole_file import replacing
+from rewards.files.whole_file import opened_here, replacing
 from rl.errors import ConfigError
 from rl.files.run_files import METRICS_FILE
 from rl.monitoring.writer import Writer
@@ -30,7 +30,7 @@ class MetricsFile(Writer):
         forget_after(self._path, known, keep_evaluation)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
+        with open(self._path, "a", encoding="utf-8", opener=opened_here) as file:
             file.write(json.dumps({"step": step} | dict(values)) + "\n")
 
 

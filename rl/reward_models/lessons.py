@@ -48,7 +48,7 @@ class Lessons:
         self._config, mprm = config, config.mprm
         self.selector = make_configured_selector(config)
         self.held_back = HeldBack(mprm.guard_share, mprm.guard_capacity, derive_seed(config.seed, "guard"))
-        self.buffer = make_buffer(config)
+        self.buffer = StreamingBuffer(config.selection, derive_seed(config.seed, "buffer"))
 
     @property
     def looks_at_images(self) -> bool:
@@ -113,11 +113,6 @@ class Lessons:
         """
         self.buffer.restore(load_buffer(folder / BUFFER_FILE))
         self.held_back.load(folder / HELD_BACK_FILE)
-
-
-def make_buffer(config: Config) -> StreamingBuffer:
-    """An empty streaming buffer."""
-    return StreamingBuffer(config.selection, derive_seed(config.seed, "buffer"))
 
 
 def make_configured_selector(config: Config) -> Selector:

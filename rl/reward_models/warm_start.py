@@ -3,7 +3,7 @@ the outcome model from preference pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,7 @@ from rewards.records import Annotated
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.monitoring.console import Console
-from rl.reward_models.record_corpus import (
-    Corpus,
-    index_corpus,
-    learn,
-    one_pass,
-)
+from rl.reward_models.record_corpus import Corpus, index_corpus, learn, one_pass
 from rl.workers.pending import Pending
 
 Start = Callable[[Sequence[Any]], Pending[dict[str, float]]]
@@ -52,15 +47,8 @@ def warm_start(config: Config, corpus: Corpus, encoder: Encoder, start: Start, c
         ConfigError: A file turned out to have no usable record.
         WorkerError: The MPRM's worker failed.
     """
-    with console.progress("warm start", len(corpus) * config.mprm.warm_start_epochs) as advance:
-        losses = [report["loss"] for report in learn(batches(config, corpus, encoder), start, advance)]
-    if corpus.left_out:
-        console.say(f"warm start: left out {corpus.left_out_count:,} records: {corpus.told()}")
-    part = max(1, len(losses) // 10)
-    console.say(
-        f"warm start: {len(corpus):,} records, {len(losses):,} updates, "
-        f"MPRM loss {np.mean(losses[:part]):.3f} -> {np.mean(losses[-part:]):.3f}"
-    )
+    lessons = batches(config, corpus, encoder)
+    _learn(corpus, lessons, config.mprm.warm_start_epochs, start, console, name="warm start", model="MPRM")
 
 
 def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[Annotated]]:
@@ -158,12 +146,19 @@ def learn_preferences(config: Config, corpus: Corpus, encoder: Encoder, start: S
         for epoch in range(settings.pairs_epochs)
         for batch in preference_batches(corpus, encoder, settings.batch_size, config.seed, "preferences", epoch)
     )
-    with console.progress("preference pairs", len(corpus) * settings.pairs_epochs) as advance:
-        losses = [report["loss"] for report in learn(passes, start, advance)]
+    _learn(corpus, passes, settings.pairs_epochs, start, console, name="preference pairs", model="outcome model")
+
+
+def _learn(
+    corpus: Corpus, lessons: Iterable[list[Any]], epochs: int, start: Start, console: Console, *, name: str, model: str
+) -> None:
+    """Let a model learn from all lessons of all epochs, and say in the end how its loss went."""
+    with console.progress(name, len(corpus) * epochs) as advance:
+        losses = [report["loss"] for report in learn(lessons, start, advance)]
     if corpus.left_out:
-        console.say(f"preference pairs: left out {corpus.left_out_count:,}: {corpus.told()}")
+        console.say(f"{name}: left out {corpus.left_out_count:,} records: {corpus.told()}")
     part = max(1, len(losses) // 10)
     console.say(
-        f"preference pairs: {len(corpus):,}, {len(losses):,} updates, "
-        f"outcome model loss {np.mean(losses[:part]):.3f} -> {np.mean(losses[-part:]):.3f}"
+        f"{name}: {len(corpus):,} records, {len(losses):,} updates, "
+        f"{model} loss {np.mean(losses[:part]):.3f} -> {np.mean(losses[-part:]):.3f}"
     )

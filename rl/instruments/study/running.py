@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from rewards.files.whole_file import opened_here
 from rl.errors import ConfigError
 from rl.instruments.replay.measuring import CellResult
 from rl.instruments.study.results import Finished, read_result, write_result
@@ -139,7 +140,7 @@ def run_to_its_end(command: Sequence[str], log: Path) -> int:
     """The exit code of a command; one that is interrupted is asked to stop, and killed when it does not."""
     # The Ray of the task that calls this is not for the run: it starts its own, which ends with it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    with log.open("w", encoding="utf-8") as output:
+    with open(log, "w", encoding="utf-8", opener=opened_here) as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

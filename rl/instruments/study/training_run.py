@@ -8,10 +8,11 @@ from pathlib import Path
 
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
+from rl.files.folders import only_one
 from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, SUMMARY_FILE, checkpoints
 from rl.instruments.replay.measuring import CellResult, area_under_curve
 from rl.instruments.study.arms import recipe_of
-from rl.instruments.study.running import run_to_its_end
+from rl.instruments.study.running import SECONDS_TO_STOP, run_to_its_end
 from rl.monitoring.metrics_file import metric_rows
 
 RUN, LOG_FILE = "run", "log.txt"
@@ -29,9 +30,13 @@ def train_cell(config: Config, folder: Path) -> CellResult:
 
     Raises:
         TrainingFailedError: It did not take all its steps; its words are in ``folder/log.txt``.
+        ConfigError: A run of a study that was killed is still at work there, and does not stop.
     """
     run, log = folder / RUN, folder / LOG_FILE
     folder.mkdir(parents=True, exist_ok=True)
+    if run.exists():
+        with only_one(run, SECONDS_TO_STOP):
+            pass
     is_known = _is_of(run, config)
     if is_known and (run / SUMMARY_FILE).exists():  # what came after it was interrupted
         shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)

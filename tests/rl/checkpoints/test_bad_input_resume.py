@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rl.checkpoints.checkpoint import delete_oldest
 from rl.checkpoints.ledger import LEDGER_FILE, Ledger
 from rl.checkpoints.manifest import LIST_FILE, list_files
 from rl.checkpoints.run_folder import choose_run_folder, open_run_folder
@@ -17,6 +19,7 @@ from rl.config import load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.files.run_files import checkpoints
 from rl.monitoring.metrics_file import forget_after
 from tests.fixtures.runs import SMOKE
 
@@ -32,6 +35,7 @@ def run(tmp_path: Path) -> Path:
         checkpoint = folder / "checkpoints" / f"step-{step}"
         shutil.copytree(SHIPPED_POLICY, checkpoint / "policy")
         shutil.copytree(SHIPPED_POLICY, checkpoint / "mprm")
+        shutil.copy(folder / "config.yaml", checkpoint)
         (checkpoint / "progress.json").write_text(json.dumps({"step": step}))
         (checkpoint / "buffer.parquet").write_bytes(b"PAR1" * 1000)
         list_files(checkpoint)
@@ -53,6 +57,16 @@ def swap(file: Path) -> None:
     shutil.copy(Path(str(file).replace("step-10", "step-2")), file)
 
 
+def link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     ("policy/model.safetensors", cut, "policy/model.safetensors (4,"),
     ("policy/config.json", flip, "policy/config.json (changed since it was written)"),
@@ -65,6 +79,11 @@ DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
     (LIST_FILE, lambda file: file.write_text(file.read_text()[:-9]), f"{LIST_FILE} is damaged"),
     (LIST_FILE, lambda file: file.write_text("[]"), f"{LIST_FILE} is damaged"),
     (LIST_FILE, lambda file: file.write_text('{"progress.json": 3}'), f"{LIST_FILE} is damaged"),
+    (LIST_FILE, lambda file: file.write_text("{}"), f"{LIST_FILE} is damaged"),
+    (LIST_FILE, lambda file: file.write_text('{"/dev/zero": {"bytes": 0}}'), f"{LIST_FILE} is damaged"),
+    (LIST_FILE, lambda file: file.write_text('{"../step-2/progress.json": {"bytes": 11}}'), f"{LIST_FILE} is damaged"),
+    ("buffer.parquet", link, "buffer.parquet (cannot be read: allowed is a regular file, and no link)"),
+    ("buffer.parquet", pipe, "buffer.parquet (cannot be read: allowed is a regular file, and no link)"),
     (LIST_FILE, lambda file: file.write_text('{"progress.json": {"ytes": 11}}'), f"{LIST_FILE} is damaged"),
 ]
 
@@ -131,6 +150,31 @@ def test_what_a_checkpoint_was_made_with_cannot_change(override: str, told: str,
     assert open_run_folder(run, ["steps=200", "learner.learning_rate=1e-5"]).steps == 200
 
 
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda text: "", "config.yaml lacks name, seed, "),
+        (lambda text: text[: text.index("\nmprm:")], "config.yaml lacks mprm."),
+        (lambda text: text.replace("  lora_rank: 0\n", "", 1), r"config.yaml lacks learner.lora_rank, which "),
+        (lambda text: text.replace("head: token", "head: value"), 'mprm.head is "value": allowed with --resume'),
+        (lambda text: text.replace("lora_rank: 0", "lora_rank: 4"), "learner.lora_rank is 4: allowed with --resume"),
+    ],
+)
+def test_a_configuration_edited_since_is_held_against_the_checkpoints(
+    edit: Callable[[str], str], told: str, run: Path
+) -> None:
+    path = run / "config.yaml"
+    path.write_text(edited := edit(path.read_text()))
+    with pytest.raises(ConfigError, match=told):
+        open_run_folder(run, [])
+    assert path.read_text() == edited
+    for checkpoint in (run / "checkpoints").iterdir():  # as an earlier version wrote it
+        (checkpoint / "config.yaml").unlink()
+        list_files(checkpoint)
+    if edited:
+        open_run_folder(run, [])
+
+
 def test_a_run_that_another_process_has_is_left_to_it(
     run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +196,17 @@ def test_a_run_that_never_had_a_checkpoint_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "step-0").mkdir(parents=True)
     with pytest.raises(ConfigError, match="holds a run already; resume it with --resume"):
         choose_run_folder(config)
+
+
+def test_old_checkpoints_go_and_what_a_link_leads_to_stays(tmp_path: Path) -> None:
+    for step in range(1, 5):
+        (tmp_path / "run" / "checkpoints" / f"step-{step}" / "policy").mkdir(parents=True)
+    first = tmp_path / "run" / "checkpoints" / "step-1"
+    first.rename(tmp_path / "elsewhere")
+    first.symlink_to(tmp_path / "elsewhere")
+    delete_oldest(tmp_path / "run", keep=2)
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-3", "step-4"]
+    assert (tmp_path / "elsewhere" / "policy").is_dir() and not first.is_symlink()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"furthest": "x", "recoveries": 0, "seconds": 1}', "\xff"])

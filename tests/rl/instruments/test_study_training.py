@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
 from rl.config import Config, save_config
+from rl.errors import ConfigError
+from rl.files.folders import only_one
 from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.instruments.study.running import run_to_its_end
 from rl.instruments.study.training_run import RUN, train_cell, training_result
@@ -62,6 +66,29 @@ def test_a_run_whose_result_is_missing_is_not_run_again(tmp_path: Path) -> None:
     (run / METRICS_FILE).write_text('{"step": 0, "policy/accuracy": 0.25}\n')
     assert train_cell(config, tmp_path).final["policy/accuracy"] == 0.25
     assert not (run / CHECKPOINTS).exists()
+
+
+def test_a_run_that_is_still_at_work_is_left_alone_and_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a study that was killed, and started again with another configuration."""
+    (tmp_path / RUN / CHECKPOINTS / "step-1").mkdir(parents=True)
+    monkeypatch.setattr("rl.instruments.study.training_run.SECONDS_TO_STOP", 0.2)
+    with only_one(tmp_path / RUN), pytest.raises(ConfigError, match="is in use by another process"):
+        train_cell(Config(), tmp_path)
+    assert (tmp_path / RUN / CHECKPOINTS / "step-1").exists()
+
+    monkeypatch.setattr("rl.instruments.study.training_run.SECONDS_TO_STOP", DEADLINE)
+    save_config(Config(), tmp_path / RUN / CONFIG_FILE)
+    with ExitStack() as at_work, ThreadPoolExecutor() as pool:
+        at_work.enter_context(only_one(tmp_path / RUN))
+        cell = pool.submit(train_cell, Config(), tmp_path)
+        time.sleep(0.5)
+        assert not cell.done()
+        (tmp_path / RUN / METRICS_FILE).write_text('{"step": 0, "policy/accuracy": 0.25}\n')
+        (tmp_path / RUN / SUMMARY_FILE).write_text("{}")
+        at_work.close()
+        assert cell.result(DEADLINE).final["policy/accuracy"] == 0.25, "what it had to say is the result"
 
 
 def test_a_training_run_becomes_curves_and_totals(tmp_path: Path) -> None:

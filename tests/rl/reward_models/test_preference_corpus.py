@@ -109,7 +109,7 @@ def test_the_outcome_model_learns_the_files(path: Path, encoder: Encoder, capsys
     assert found is not None
     learn_preferences(config, found, encoder, start, Console())
     assert len(losses) == 4 == model.version
-    assert f"12, 4 updates, outcome model loss {losses[0]:.3f} -> {losses[-1]:.3f}" in capsys.readouterr().out
+    assert f"12 records, 4 updates, outcome model loss {losses[0]:.3f} -> {losses[-1]:.3f}" in capsys.readouterr().out
     assert find_preferences(Config()) is None, "without files there is nothing to learn"
 
 
@@ -141,7 +141,7 @@ def test_pairs_of_no_use_are_left_out_counted_and_named(
     learn_preferences(config, found, encoder, start, Console())
     assert set(taught) == {f"{path}:{number}" for number in (1, 4, 6, 8, 11, 12)}
     told = capsys.readouterr().out
-    assert "left out 5: " in told and "and 2 more" in told
+    assert "left out 5 records: " in told and "and 2 more" in told
     for named in (
         f"{path}:2: not JSON",
         f"{path}:3: image {path.parent / 'no_such.png'} cannot",

@@ -1,0 +1,44 @@
+"""Checkpoints that do not hold a model's weights."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rewards.models.backbone import load_weights, read_model
+from rl.files.named_checkpoint import SHIPPED_POLICY
+
+Weights = dict[str, torch.Tensor]
+NORM, STORED = "model.language_model.norm.weight", "model.norm.weight"
+"""A weight, as the model and as the file calls it."""
+
+
+def reshape(weights: Weights) -> None:
+    weights[STORED] = weights[STORED][:-1].clone()
+
+
+CHANGES: dict[str, tuple[Callable[[Weights], object], str]] = {
+    "one missing": (lambda weights: weights.pop(STORED), f"1 missing: {NORM}$"),
+    "all missing": (lambda weights: [weights.pop(name) for name in list(weights)[1:]], r"\d+ missing: .*, …"),
+    "one too many": (lambda weights: weights.update(strange=torch.zeros(2)), "1 none of its own: strange$"),
+    "another shape": (reshape, rf"1 of another shape: {NORM} \[\d+\] for \[\d+\]$"),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), CHANGES.values(), ids=CHANGES)
+def test_no_weight_is_left_to_chance(change: Callable[[Weights], object], told: str, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(SHIPPED_POLICY, folder)
+    whole = read_model(folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for read in (read_model, lambda folder: load_weights(whole, folder)):
+        with pytest.raises(ValueError, match=told) as caught:
+            read(folder)
+        assert str(caught.value).startswith(f"{folder} does not hold the weights of a Qwen2_5_VLForConditionalGener")

@@ -1,0 +1,72 @@
+"""A folder that one process has, and what somebody else may have put into it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rewards.files.whole_file import opened_here, replacing
+from rl.errors import ConfigError
+from rl.files.folders import only_one
+from rl.monitoring.metrics_file import MetricsFile
+
+Put = Callable[[Path, Path], object]
+ODD: dict[str, Put] = {
+    "a link": lambda place, other: place.symlink_to(other),
+    "a link to nothing": lambda place, other: place.symlink_to(other.with_name("absent")),
+    "a pipe": lambda place, other: os.mkfifo(place),
+    "a device": lambda place, other: place.symlink_to("/dev/zero"),
+}
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """A file of somebody's, somewhere else."""
+    file = tmp_path / "other.txt"
+    file.write_text("dear to somebody")
+    return file
+
+
+@pytest.mark.parametrize("put", ODD.values(), ids=ODD)
+def test_what_is_no_file_of_its_own_is_neither_followed_nor_emptied_nor_waited_for(
+    put: Put, other: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    put(folder / ".lock", other)
+    with pytest.raises(ConfigError, match=r"\.lock cannot be written to: allowed is a regular file, and no link"):
+        only_one(folder).__enter__()
+    put(folder / "metrics.jsonl", other)
+    for flags in (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_WRONLY | os.O_APPEND, os.O_RDWR):
+        with pytest.raises(OSError, match="allowed is a regular file, and no link"):
+            opened_here(str(folder / "metrics.jsonl"), flags)
+    assert other.read_text() == "dear to somebody" and not other.with_name("absent").exists()
+
+
+def test_a_lock_keeps_what_its_file_holds_and_a_second_process_out(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("x")
+    with only_one(tmp_path), pytest.raises(ConfigError, match="in use by another process"):
+        only_one(tmp_path).__enter__()
+    assert (tmp_path / ".lock").read_text() == "x"
+
+
+def test_metrics_are_never_written_through_a_link(other: Path, tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path, -1, keep_evaluation=True)
+    file.scalars(1, {"x": 1.0})
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to(other)
+    with pytest.raises(OSError, match="no link"):
+        file.scalars(2, {"x": 1.0})
+    assert other.read_text() == "dear to somebody"
+
+
+def test_a_file_that_is_replaced_is_not_written_through_a_link(other: Path, tmp_path: Path) -> None:
+    target = tmp_path / "summary.json"
+    target.symlink_to(other)
+    (tmp_path / f".summary.json.{os.getpid()}.partial").symlink_to(other)
+    with replacing(target) as partial:
+        partial.write_text("{}")
+    assert other.read_text() == "dear to somebody" and target.read_text() == "{}" and not target.is_symlink()
