@@ -81,8 +81,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Chosen rollouts of a file (C,): its plain lines and its place in the corpus, where their lines begin, line numbers
-    from 1, scores."""
+    """Chosen rollouts of a file (C,): its plain lines and its place in the corpus, where their lines begin, numbers of
+    those lines from 1, scores."""
 
     file: Path
     content: Path
