@@ -24,7 +24,7 @@ from rl.reward_models.outcome import AnswerRewards, check_outcome_model, start_o
 from rl.rollouts.making import make_group
 from rl.rollouts.stream import RolloutStream
 from rl.tasks.making import make_added_rewards, make_task, make_verifier
-from rl.tasks.task import Task
+from rl.tasks.task import HasPasses, Task
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup, start
 from rl.workers.ray_cluster import start_ray
@@ -66,12 +66,12 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     Raises:
         ConfigError: A name in the configuration stands for nothing, or the machines are too small for the placement.
     """
-    task = make_task(config)
+    encoder = make_encoder(config)
+    task = make_task(config, encoder)
     verifier = make_verifier(config)
     check_mprm(config)
     check_outcome_model(config)
     lessons = Lessons(config)
-    encoder = make_encoder(config)
     credit = make_credit(config, encoder.separators)
     judge = make_judge(config, encoder.decode, folder)
     start_ray(config)
@@ -114,4 +114,4 @@ def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encode
     """The stream of finished groups, from its beginning."""
     prompt = partial(task.prompt, "train")
     records = partial(make_group, encoder=encoder, verifier=verifier, rewards=make_added_rewards(config))
-    return RolloutStream(config, engines, prompt, records)
+    return RolloutStream(config, engines, prompt, records, task.passes if isinstance(task, HasPasses) else None)

@@ -144,6 +144,11 @@ TRIALS: dict[str, Trial] = {
     "print(weakest_step(example(outcomes=[1, 1, 0], scores=[[0.9, 0.8], [0.9, 0.1], [0.5]])))": really(),
     ".venv/bin/python -c from my_boxes import overlap; "
     'print(overlap("it is at 0 0 4 2", "", {"box": [0, 0, 4, 4]}))': really(),
+    ".venv/bin/python make_pictures.py": really(),
+    ".venv/bin/sieve train configs/smoke.yaml task.name=files task.train_files=[dots/train.csv] "
+    "task.heldout_files=[dots/heldout.csv] engine.kind=hf --dry-run": inside(),
+    ".venv/bin/sieve train configs/smoke.yaml task.name=files task.train_files=[dots/train.csv] "
+    "task.heldout_files=[dots/heldout.csv] engine.kind=hf": really("steps=1 output_dir=runs/dots"),
     ".venv/bin/ray get-auth-token --generate": parsed,
     "RAY_AUTH_MODE=token .venv/bin/ray start --head --port=6379": parsed,
     "RAY_AUTH_MODE=token .venv/bin/ray start --address=HEAD:6379": parsed,

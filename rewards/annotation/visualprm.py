@@ -12,6 +12,15 @@ What published BIS trains on, and `sieve select` writes, is read, too; it has sc
     {"image": "images/7.png", "conversations": [
         {"from": "human", "value": "Question: Q\\nProcess: S1<prm>\\n\\nS2<prm>"},
         {"from": "gpt", "value": [1.0, 0.75]}]}
+
+So is what VisualPRM trains on (VisualPRM400K without "Raw"), a turn a step, perhaps after a system prompt:
+
+    {"image": "images/7.png", "conversations": [
+        {"from": "human", "value": "### Question:\\nQ\\n\\n### Solution Process:\\nS1"}, {"from": "gpt", "value": "+"},
+        {"from": "human", "value": "S2"}, {"from": "gpt", "value": "-"}]}
+
+and VL-PRM300K (arXiv 2509.23250), whose ``steps_with_score`` are as above; its judge's ``first_incorrect_step`` and its
+``conversations``, which rest on that, are left out.
 """
 
 from __future__ import annotations
@@ -32,6 +41,8 @@ from rewards.models.steps import step_texts
 from rewards.records import Annotated, Prompt, StepCounts
 
 STEP_MARKER = "<prm>"
+VERDICTS = {"+": 1.0, "-": 0.0}
+OPENING = re.compile(r"### Question:\n(.*?)\n\n### Solution Process:\n(.*)", re.DOTALL)
 CONVERSATION = re.compile(rf"Question: (.*?)\nProcess: (.*{STEP_MARKER})\s*", re.DOTALL)
 
 
@@ -122,7 +133,7 @@ def parse_record(line: bytes) -> Record:
             or no step with evidence.
     """
     content = json_object(line)
-    if "conversations" in content:
+    if "conversations" in content and "steps_with_score" not in content:
         content |= _of_conversation(content["conversations"])
     images = content.get("image")
     images = images if isinstance(images, list) else [images]
@@ -181,15 +192,27 @@ def as_annotated(
 def _of_conversation(turns: Any) -> dict[str, Any]:
     """Question, response and steps of a training record."""
     try:
-        process, labels = (turn["value"] for turn in turns)
-        question, steps = CONVERSATION.fullmatch(process).groups()  # type: ignore[union-attr]
-        texts = steps.split(STEP_MARKER)[:-1]
+        said = [turn["value"] for turn in turns if turn.get("from") != "system"]
+        question, texts, labels = _of_markers(*said) if isinstance(said[1], list) else _of_turns(said)
         scored = [{"step": text.strip(), "score": label} for text, label in zip(texts, labels, strict=True)]
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, LookupError, AttributeError):
         raise UnusableRecordError(
-            f"conversations is not a question with steps that end in {STEP_MARKER}, and a list of their scores"
+            f"conversations is neither a question with steps that end in {STEP_MARKER} and a list of their scores, nor "
+            "a turn for each step, answered with + or -"
         ) from None
     return {"question": question, "response": "\n\n".join(text.strip() for text in texts), "steps_with_score": scored}
+
+
+def _of_markers(process: str, labels: list[float]) -> tuple[str, list[str], list[float]]:
+    """Question, steps and scores of a training record of published BIS."""
+    question, steps = CONVERSATION.fullmatch(process).groups()  # type: ignore[union-attr]
+    return question, steps.split(STEP_MARKER)[:-1], labels
+
+
+def _of_turns(said: Sequence[str]) -> tuple[str, list[str], list[float]]:
+    """Question, steps and labels of one of VisualPRM's."""
+    question, first = OPENING.fullmatch(said[0]).groups()  # type: ignore[union-attr]
+    return question, [first, *said[2::2]], [VERDICTS[verdict] for verdict in said[1::2]]
 
 
 def _step(number: int, step: Any) -> ScoredStep:

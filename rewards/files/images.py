@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow knows more, some of which would start a program, as PostScript does."""
@@ -68,14 +68,20 @@ def load_images(paths: Iterable[Path]) -> tuple[Image.Image, ...]:
     return tuple(read_image(path) for path in paths)
 
 
-def check_image(file: Path | bytes) -> None:
-    """Look at an image as far as it takes to know its kind and size; its pixels may still turn out to be broken.
+def check_image(file: Path | bytes) -> tuple[int, int]:
+    """Look at an image as far as it takes to know its kind; its pixels may still turn out to be broken.
+
+    Returns:
+        Its width and height, upright.
 
     Raises:
         UnreadableImageError: It cannot be read.
     """
-    with _opened(file):
-        pass
+    with _opened(file) as image:
+        # Of a PNG that says nothing in its head, Pillow would read all pixels for what may follow.
+        silent = image.format == "PNG" and "exif" not in image.info
+        lies = not silent and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return (image.height, image.width) if lies else image.size
 
 
 def read_image(file: Path | bytes) -> Image.Image:
@@ -85,6 +91,10 @@ def read_image(file: Path | bytes) -> Image.Image:
         UnreadableImageError: It cannot be read.
     """
     with _opened(file) as image:
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, tuple) and any(";16" in str(part[3]) for part in getattr(image, "tile", ())):
+            # Pillow keeps the upper half of a pixel's 16 bits, and all of those of the colour that is transparent.
+            image.info["transparency"] = tuple(level >> 8 for level in transparent)
         return _rgb(ImageOps.exif_transpose(image))
 
 
@@ -139,7 +149,9 @@ def _too_large() -> str:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow would make everything above 255 white.
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+        levels = np.asarray(image)
+        shown = np.where(levels == image.info.get("transparency", -1), 255, levels // 257)
+        return Image.fromarray(shown.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         page = Image.new("RGBA", image.size, "white")
         page.alpha_composite(image.convert("RGBA"))

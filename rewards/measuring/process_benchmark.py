@@ -27,10 +27,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rewards.files.images import UnreadableImageError, image_path
+from rewards.files.plain_text import UnreadableTextError, named_kind, open_lines
 
 Bench = Literal["visualprocessbench", "processbench"]
 BENCHES: tuple[Bench, ...] = get_args(Bench)
-SUFFIXES: dict[Bench, tuple[str, ...]] = {"visualprocessbench": (".jsonl",), "processbench": (".jsonl", ".json")}
+SUFFIXES: dict[Bench, tuple[str, ...]] = {
+    "visualprocessbench": (".jsonl", ".parquet"),
+    "processbench": (".jsonl", ".json", ".parquet"),
+}
+"""Compression apart."""
 
 PLACEHOLDER = re.compile(r"<image\s*\d*>")
 """Where a question refers to its images; a model's chat template has its own way to."""
@@ -76,7 +81,7 @@ def benchmark_files(bench: Bench, path: Path) -> list[Path]:
         raise BenchmarkError(f"{path} does not exist; allowed is a folder with {kinds}")
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES[bench] and file.is_file())
+    files = sorted(file for file in path.iterdir() if named_kind(file) in SUFFIXES[bench] and file.is_file())
     if not files:
         raise BenchmarkError(f"{path} has no {kinds}")
     return files
@@ -100,26 +105,25 @@ def read_benchmark(bench: Bench, path: Path) -> list[Solution]:
 
 
 def read_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects of a file with their places, from JSON lines, where blank ones do not count, or from one list.
+    """The JSON objects of a file with their places: lines, or entries of one list, from 1 on; blank lines do not count.
+    See `rewards.files.plain_text.open_lines`.
 
     Raises:
         BenchmarkError: The file cannot be read, or something in it is no JSON object.
     """
     try:
-        content = file.read_bytes()
+        with open_lines(file) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    place = f"{file}:{number}"
+                    entry = _json(place, line)
+                    if not isinstance(entry, dict):
+                        raise BenchmarkError(f"{place}: {_short(entry)} is not a JSON object")
+                    yield place, entry
+    except UnreadableTextError as error:
+        raise BenchmarkError(f"{file} cannot be read: {error}") from None
     except OSError as error:
         raise BenchmarkError(f"{file} cannot be read: {error.strerror}") from None
-    if file.suffix == ".json" and content.lstrip().startswith(b"["):
-        entries: list[tuple[str, Any]] = [
-            (f"{file}: entry {number}", entry) for number, entry in enumerate(_json(f"{file}", content), start=1)
-        ]
-    else:
-        lines = [(f"{file}:{number}", line) for number, line in enumerate(content.split(b"\n"), start=1)]
-        entries = [(place, _json(place, line)) for place, line in lines if line.strip()]
-    for place, entry in entries:
-        if not isinstance(entry, dict):
-            raise BenchmarkError(f"{place}: {_short(entry)} is not a JSON object")
-        yield place, entry
 
 
 def text(content: dict[str, Any], key: str) -> str:

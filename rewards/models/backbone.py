@@ -174,6 +174,42 @@ def see_equal_images_once(model: Any) -> None:
     inner.get_image_features = once
 
 
+class BlankPicture:
+    """A picture that counts for nothing, for passes of a Transformers vision-language model over text alone.
+
+    Ranks that hold a part of the vision tower each wait for one another there, and would for ever where some of them
+    have pictures to look at and others have none.
+
+    Args:
+        body: The model without its language head, with Transformers' ``get_image_features``; changed in place.
+        images: What the processor makes of a picture.
+
+    Attributes:
+        is_shown: Whether passes over text alone see it. Where no rank has a picture they had better not: the tower
+            then has no gradient, and stays as it is.
+    """
+
+    def __init__(self, body: Any, images: Mapping[str, torch.Tensor]) -> None:
+        self.is_shown = False
+        self._body, self._images = body, images
+        self._plain, body.forward = body.forward, self._forward
+        self._nothing: torch.Tensor | None = None
+        body.get_input_embeddings().register_forward_hook(self._add_nothing)
+
+    def _forward(self, *given: Any, **named: Any) -> Any:
+        if self.is_shown and named.get("pixel_values") is None:
+            images = {name: tensor.to(self._body.device) for name, tensor in self._images.items()}
+            found = self._body.get_image_features(**images).pooler_output
+            parts = found if isinstance(found, list | tuple) else [found]
+            self._nothing = torch.stack([part.sum() for part in parts]).sum() * 0
+        return self._plain(*given, **named)
+
+    def _add_nothing(self, _module: torch.nn.Module, _given: Any, embeddings: torch.Tensor) -> torch.Tensor:
+        # Where features of pictures go, too: ranks meet in the same order, forward and backward.
+        nothing, self._nothing = self._nothing, None
+        return embeddings if nothing is None else embeddings + nothing.to(embeddings.dtype)
+
+
 def first_equals(images: Sequence[torch.Tensor], shapes: Sequence[tuple[int, ...]]) -> list[int]:
     """For each image the place of the first one that equals it, its own if there is none before it.
 

@@ -14,6 +14,7 @@ from math import nan
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import AutoProcessor
 
 from rewards.models.named_rules import LINE
@@ -86,6 +87,9 @@ class Encoder:
         placeholders = [getattr(owner, name, None) for owner in owners for name in names]
         # A completion with one of these would be read as having one more image: it is no answer, and is dropped.
         self.placeholders: set[int] = {token for token in placeholders if token is not None}
+        added = self.tokenizer.added_tokens_decoder.items()
+        # Words that a small vocabulary does not know are no harm.
+        self._special = {token for token, entry in added if entry.special and token != self.tokenizer.unk_token_id}
         self.markers, self.rule = markers, rule
         self.answer = answer
         # A separator may be a special token; the tokens that end or fill a sequence are no text anywhere.
@@ -99,7 +103,16 @@ class Encoder:
         self._remembered = 0
 
     def chat_text(self, prompt: Prompt) -> str:
-        """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image."""
+        """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
+
+        Raises:
+            PromptError: The question spells a special token, which would end the turn, or stand for a picture.
+        """
+        if special := self._special.intersection(self.tokens(prompt.question)):
+            spelled = self.tokenizer.convert_ids_to_tokens(min(special))
+            raise PromptError(
+                f"{prompt.id}: its question holds {spelled!r}, a special token of this checkpoint; allowed is none"
+            )
         return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
 
     def opening(self, turns: Sequence[tuple[str, str]], images: int = 0) -> str:
@@ -146,6 +159,10 @@ class Encoder:
         text = self.chat_text(prompt)
         return self.tokenizer(text, add_special_tokens=not self._has_begun(text))["input_ids"]
 
+    def image_tokens(self, width: int, height: int) -> int:
+        """Tokens that a picture of so many pixels becomes, without those that a processor writes around them."""
+        return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""
         return self._text(token_ids, special=False)
@@ -180,28 +197,39 @@ class Encoder:
         `rewards.process_model.reading`.
         """
         fields = [self._row(prompt, heads[i] if heads else None) for i, prompt in enumerate(prompts)]
-        token_names = [name for name in ("input_ids", *TOKEN_TYPES) if name in fields[0]]
-        tokens = {name: _pad([row[name][0] for row in fields], self.pad_token, left=True) for name in token_names}
-        prompt_ids = tokens.pop("input_ids")
-        prompt_mask = _pad([torch.ones_like(row["input_ids"][0]) for row in fields], 0, left=True)
+        # Some processors tell the types of tokens only where there is a picture.
+        types = [name for name in TOKEN_TYPES if any(name in row for row in fields)]
+        ids = [row["input_ids"][0] for row in fields]
+        none = [torch.zeros_like(row) for row in ids]
+        tokens = {
+            name: _pad([row[name][0] if name in row else none[i] for i, row in enumerate(fields)], 0, left=True)
+            for name in types
+        }
+        prompt_ids = _pad(ids, self.pad_token, left=True)
+        prompt_mask = _pad([torch.ones_like(row) for row in ids], 0, left=True)
         tokens = {name: tensor * prompt_mask for name, tensor in tokens.items()}
-        ids = [torch.tensor(list(completion), dtype=torch.long) for completion in completions]
-        completion_ids = _pad(ids, self.pad_token, left=False)
+        answers = [torch.tensor(list(completion), dtype=torch.long) for completion in completions]
+        completion_ids = _pad(answers, self.pad_token, left=False)
         return Batch(
             prompt_ids=prompt_ids,
             prompt_mask=prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=_pad([torch.ones_like(row) for row in ids], 0, left=False),
+            completion_mask=_pad([torch.ones_like(row) for row in answers], 0, left=False),
             images={
                 name: torch.cat([row[name] for row in fields if name in row])
                 for name in dict.fromkeys(name for row in fields for name in row)
-                if name not in (*token_names, "attention_mask")
+                if name not in ("input_ids", "attention_mask", *TOKEN_TYPES)
             },
             token_types={
                 name: torch.cat([tensor, torch.zeros_like(completion_ids)], dim=1) for name, tensor in tokens.items()
             },
             num_images=[len(prompt.images) for prompt in prompts],
         )
+
+    def blank_picture(self) -> dict[str, torch.Tensor]:
+        """What the processor makes of a small white picture, for `rewards.models.backbone.BlankPicture`."""
+        blank = Image.new("RGB", (64, 64), "white")
+        return self.batch([Prompt("a blank picture", "", "", (blank,), "")], [()]).images
 
     def head_length(self, prompt: Prompt, head: str | None = None) -> int:
         """Tokens before the body, image placeholders expanded."""

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
 from rewards.models.backbone import (
+    BlankPicture,
     add_lora,
     add_token,
     device,
@@ -96,6 +97,9 @@ class MPRM:
             freeze_vision_tower(backbone)
         self.scorer = StepScorer(backbone, settings.head, signs, settings.uses_likelihood, runtime.seed)
         layers = set(backbone._no_split_modules or ())
+        self._blank = None
+        if settings.sharding != "ddp" and self._accelerator.num_processes > 1:
+            self._blank = BlankPicture(backbone.model, encoder.blank_picture())
         self._wrapped = spread(self.scorer, layers, ["image_features"], self._accelerator, settings.sharding)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
         self.version = 0
@@ -274,9 +278,8 @@ class MPRM:
         other in every forward pass: those that are not ``mine`` fill up and count for nothing."""
         ranks, rank = self._accelerator.num_processes, self._accelerator.process_index
         lengths = [Length(self.encoder.head_length(r.prompt, r.head), len(r.token_ids)) for r in readings]
-        if ranks > 1 and self.settings.sharding == "fsdp2" and len({bool(r.prompt.images) for r in readings}) > 1:
-            # One rank would wait for the others at the vision tower for ever; this all of them see.
-            raise ValueError("fsdp2 cannot mix prompts with and without images; allowed is mprm.sharding ddp")
+        if self._blank is not None:
+            self._blank.is_shown = any(reading.prompt.images for reading in readings)
         packed = pack(lengths, self.settings.micro_batch_tokens, at_least=ranks)
         for start in range(0, len(packed), ranks):
             here = start + rank

@@ -117,7 +117,8 @@ def annotate(config: Config, order: AnnotationOrder, console: Console) -> Corpus
         UnreadableRolloutsError: The policy wrote nothing that could be read back.
         OSError: The output could not be written.
     """
-    task, encoder = make_task(config), make_encoder(config)
+    encoder = make_encoder(config)
+    task = make_task(config, encoder)
     verifier = make_verifier(config)
     if config.annotation.budget == "triage" and config.annotation.triage_by == "mprm":
         raise ConfigError("annotation.triage_by: 'mprm' is not allowed without a reward model; allowed here is counts")

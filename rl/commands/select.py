@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rewards.files.plain_text import record_files
 from rl.commands.ending import one_line
 from rl.commands.options import check, one_of
 from rl.errors import ConfigError
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 def select(
     annotations: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="ANNOTATIONS...", help="JSON-lines files; a folder stands for its *.jsonl."),
+        typer.Argument(
+            metavar="ANNOTATIONS...",
+            help="JSON lines, or a JSON list, plain or compressed (.gz, .zst); a folder stands for its *.jsonl.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="Where the records go.")] = None,
     selector: Annotated[str, typer.Option(help="What makes a rollout informative, or package.module:Name.")] = "bis",
@@ -47,7 +51,6 @@ def select(
 
     from selection.offline.choosing import Selection
     from selection.offline.choosing import select as choose
-    from selection.offline.corpus import split
     from selection.offline.output import FORMATS
     from selection.offline.parts import Scoring, SelectionError
     from selection.selectors import NEED_COUNTS
@@ -67,9 +70,7 @@ def select(
             keep_nan=selector == "bis" and not counts,
             seed=seed,
         )
-        processes = min(
-            workers or len(os.sched_getaffinity(0)), sum(len(split(file, place)) for place, file in enumerate(files))
-        )
+        processes = workers or len(os.sched_getaffinity(0))
         try:
             report = choose(Selection(files, scoring, ratio, output, format, plot, strict, processes))
         except BrokenProcessPool:
@@ -89,7 +90,7 @@ def _files(annotations: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    files = sorted(file for file in path.glob("*.jsonl") if file.is_file()) if path.is_dir() else [path]
+    files = record_files(path) if path.is_dir() else [path]
     check(bool(files), f"{path} has no *.jsonl files")
     for file in files:
         check(file.exists(), f"{file} does not exist")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +37,8 @@ def train(
         list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example learner.samples=16.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print every key with its value, who runs where, and what each GPU holds.")
+        bool,
+        typer.Option("--dry-run", help="Print every key, who runs where, what each GPU holds; look at all prompts."),
     ] = False,
     gpu_gb: Annotated[
         float | None, typer.Option("--gpu-gb", help="Of --dry-run: a GPU's memory, GB; this machine's, or else 80.")
@@ -106,14 +109,16 @@ def _train(config: Config, folder: Path, resume: bool) -> None:
 
 
 def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
-    """Print the resolved configuration, who runs where, and what each GPU will hold.
+    """Print the resolved configuration, who runs where, what each GPU will hold, and what is in the task's tables.
 
     Raises:
         ConfigError: An option is out of its range, a name stands for nothing, or the run does not fit the GPUs.
     """
     import yaml
 
+    from rl.files.named_checkpoint import make_encoder
     from rl.instruments.planning.launch_plan import plan_lines
+    from rl.tasks.survey import survey_lines
 
     if gpu_gb is not None:
         check(0 < gpu_gb < math.inf, f"--gpu-gb {gpu_gb:g}: allowed is a finite number above 0")
@@ -121,7 +126,7 @@ def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
     _find_own_parts(config)
     lines = list(plan_lines(config, gpu_gb or _visible_gpu_gb(), gpus_per_node))
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    for line in lines:
+    for line in chain(lines, survey_lines(config, partial(make_encoder, config))):
         print(line)
 
 

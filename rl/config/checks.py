@@ -9,7 +9,7 @@ from rewards.measuring.strategies import WITHOUT_JUDGE
 from rl.config.learner import LearnerConfig
 from rl.config.running import EvaluationConfig
 from rl.config.schedules import make_schedule
-from rl.config.sections import Sections
+from rl.config.sections import LEAST_ANSWER, Sections
 from rl.config.trl_arguments import Sharding, check_trl_arguments
 
 MOST_RANK = 512
@@ -24,6 +24,15 @@ def check_fit(config: Sections) -> None:
     """
     if config.task.name == "files" and not (config.task.train_files and config.task.heldout_files):
         raise ValueError("task.name is 'files': task.train_files and task.heldout_files must name files")
+    least, most = config.task.min_pixels, config.task.max_pixels
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"task.min_pixels is {least}: allowed is at most task.max_pixels, {most}")
+    longest = config.engine.max_model_len - LEAST_ANSWER
+    if (config.task.max_prompt_tokens or 0) > longest:
+        raise ValueError(
+            f"task.max_prompt_tokens is {config.task.max_prompt_tokens}: allowed with engine.max_model_len "
+            f"{config.engine.max_model_len} is at most {longest}"
+        )
     if config.judge.endpoint is not None and not config.judge.model:
         raise ValueError("judge.endpoint is set: judge.model must name the model that it serves")
     outcome = config.outcome_model

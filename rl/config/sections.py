@@ -19,6 +19,10 @@ from rl.config.running import EvaluationConfig, RecoveryConfig, ReplayConfig
 from rl.config.users_parts import names_a_function
 from selection.config import SelectionConfig
 
+LongPrompts = Literal["refuse", "drop", "shrink"]
+LEAST_ANSWER = 2
+"""Tokens that a prompt leaves: one of the answer, and one more to continue it by."""
+
 
 class TaskConfig(Section):
     """Where prompts come from, and how an answer is read and judged."""
@@ -31,15 +35,31 @@ class TaskConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Of `grid`: which world of pictures; train and held-out prompts never overlap within one."""
     train_files: tuple[str, ...] = ()
-    """Of `files`: training prompts, each a `.jsonl` or `.parquet` file, `FOLDER[:CONFIG]:SPLIT` or
-    `hub:OWNER/NAME[@REVISION][:CONFIG]:SPLIT`."""
+    """Of `files`: training prompts, each a file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`),
+    `FOLDER[:CONFIG]:SPLIT` or `hub:OWNER/NAME[@REVISION][:CONFIG]:SPLIT`."""
     heldout_files: tuple[str, ...] = ()
     """Of `files`: prompts for evaluation only."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ, and `choices`,
-    `unit`, `precision`, where there are such; `image_*` for several, `metadata.source` into a struct."""
+    """Of `files`: which column holds `question`, `answer`, `images`, `source`, where the names differ, and `id`,
+    `choices`, `unit`, `precision`, where there are such; `image_*` for several, `metadata.source` into a struct, empty
+    `images` for none."""
     image_root: str | None = None
     """Of `files`: the folder that image paths are relative to, and must not lead out of; null for each table's own."""
+    shuffle: bool = True
+    """Of `files`: whether training prompts come in an order by chance, another one each pass, that `seed` decides;
+    held-out ones stay as they stand."""
+    mixture: dict[str, Positive] = Field(default_factory=dict)
+    """Of `files`: the share of the training prompts of each source, on any scale; a source that is not named has none.
+    Empty to take every row once a pass."""
+    min_pixels: Count | None = None
+    """Of `files`: fewest pixels of a picture; a smaller one is made larger before any engine or model sees it."""
+    max_pixels: Count | None = None
+    """Of `files`: most pixels of a picture; a larger one is made smaller before any engine or model sees it."""
+    max_prompt_tokens: Count | None = None
+    """Of `files`: most tokens of a prompt, with its pictures; null for what `engine.max_model_len` has room for."""
+    long_prompts: LongPrompts = "refuse"
+    """Of `files`: what becomes of a longer prompt, or one with more pictures than `engine.images_per_prompt`: `refuse`
+    (nothing starts), `drop` (it is left out), or `shrink` (its pictures become smaller until it fits)."""
     instruction: str = ""
     """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"

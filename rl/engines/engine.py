@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from rewards.records import Completion, Prompt, PromptError, SamplingRequest
+from rl.config.sections import LEAST_ANSWER
 
 DEPLOYMENT = {
     *("count", "kv_cache_gib", "gpu_memory_utilization", "num_cpus", "num_gpus", "tensor_parallel"),
@@ -84,7 +85,7 @@ def check_prompt(prompt: Prompt, tokens: int, context: int, images: int) -> None
     Raises:
         PromptError: It does not.
     """
-    most = context - 2  # a token of the answer, and one more to continue it by
+    most = context - LEAST_ANSWER
     if tokens > most:
         raise PromptError(
             f"{prompt.id}: the prompt has {tokens:,} tokens, with its images; allowed with engine.max_model_len "

@@ -74,7 +74,8 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
         RuntimeError: The engine or a judge failed.
         OSError: The output could not be written.
     """
-    task, encoder = make_task(config), make_encoder(config)
+    encoder = make_encoder(config)
+    task = make_task(config, encoder)
     verifier = make_verifier(config)
     made_with = identity(config, order)
     file = ChunkedFile(order.output, made_with)

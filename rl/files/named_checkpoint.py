@@ -9,6 +9,9 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from rewards.files.cache_folder import check_cache
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rl.config import Config
@@ -141,6 +144,11 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     if (named := checkpoint or config.policy.checkpoint) != "grid_policy":
         refuse_absent(f"{key}:", named)
         refuse_damaged(key, Path(named))
+    if not Path(named).is_dir() and named != "grid_policy":
+        try:
+            check_cache(HF_HUB_CACHE)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {named!r} cannot be fetched: {error}") from None
     try:
         return Encoder(
             checkpoint or policy_checkpoint(config),

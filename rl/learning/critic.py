@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from transformers import AutoTokenizer
 
-from rewards.models.backbone import load_model
+from rewards.models.backbone import BlankPicture, load_model
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
 from rewards.models.sharding import spread
@@ -102,6 +102,7 @@ class Critic:
 
     Attributes:
         optimizer: Of the head, and of a model of its own.
+        blank: What a model of its own that ranks share sees where there is no picture; None for any other.
 
     Raises:
         ValueError: A checkpoint of its own has another vocabulary than the policy.
@@ -115,12 +116,14 @@ class Critic:
         self._encoder, self._accelerator = encoder, accelerator
         self._policy_states = LastStates(policy) if settings.backbone == "policy" else None
         # The head is in no wrapper, which would make its number format that of the backbone.
-        self._model = torch.nn.ModuleDict()
+        self._model, self.blank = torch.nn.ModuleDict(), None
         shape = policy.config
         if settings.backbone == "own":
             own = self._own_backbone(settings.checkpoint or checkpoint)
             shape = own.config
             layers = set(own._no_split_modules or ())
+            if config.learner.sharding != "ddp" and accelerator.num_processes > 1:
+                self.blank = BlankPicture(own, encoder.blank_picture())
             self._model["backbone"] = spread(own, layers, [], accelerator, config.learner.sharding)  # type: ignore[arg-type]
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)

@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from rewards.models.backbone import BlankPicture
 from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
@@ -68,6 +69,9 @@ class PolicyLearner:
         self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
+        self._blank = None
+        if settings.sharding != "ddp" and self._ranks > 1:
+            self._blank = BlankPicture(self._model.model, encoder.blank_picture())
         if settings.sharding == "deepspeed":
             self._store: Any = zero_files
             self._wrapped, self._optimizer = self._accelerator.prepare(self._model, self._trainer.create_optimizer())
@@ -333,12 +337,9 @@ class PolicyLearner:
 
     def _shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
         """The micro-batches that this rank computes; see `rl.learning.micro_batches.shares`."""
-        with_images = {bool(experience.prompt.images) for experience in experiences}
-        if self._ranks > 1 and self._settings.sharding != "ddp" and len(with_images) > 1:
-            # One rank would wait for the others at the vision tower for ever; this all of them see.
-            raise ValueError(
-                f"{self._settings.sharding} cannot mix prompts with and without images; allowed is learner.sharding ddp"
-            )
+        for blank in (self._blank, self._critic.blank if self._critic is not None else None):
+            if blank is not None:
+                blank.is_shown = any(experience.prompt.images for experience in experiences)
         lengths = [self._encoder.head_length(e.prompt) + len(e.token_ids) for e in experiences]
         return shares(micro_batches(lengths, self._settings.micro_batch, self._ranks), self.rank, self._ranks)
 

@@ -296,6 +296,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "the lines in the terminal say what was lost; lower `checkpoint_every`",
     ),
     "perf/prompts_asked": ("training prompts handed out so far", "grows evenly", "nothing"),
+    "perf/epochs": (
+        "passes over the training rows of `files` so far; with `task.mixture` the mean over the sources, by share",
+        "a few",
+        "many: more prompts, or fewer steps",
+    ),
 }
 
 

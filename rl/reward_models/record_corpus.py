@@ -14,6 +14,7 @@ import numpy as np
 
 from rewards.files.images import UnreadableImageError, check_images
 from rewards.files.json_records import UnusableRecordError
+from rewards.files.plain_text import UnreadableTextError, open_lines, record_files
 from rewards.seeds import derive_seed
 from rl.errors import ConfigError
 from rl.monitoring.terminal import progress_bar
@@ -39,7 +40,7 @@ class Corpus:
         files: The files, in order.
         file: The place of each record's file (N,).
         line: Its line, from 1 on (N,).
-        offset: Where that begins, in bytes (N,).
+        offset: Where that begins in the file's plain lines, in bytes (N,).
         useless: The places (below N) of those that turned out to be of no use when they were read in full.
         left_out: Records that are of no use, as ``file:line: reason``, the first few of them.
         left_out_count: All of them.
@@ -70,7 +71,8 @@ class Corpus:
 
 
 def index_corpus(key: str, names: Sequence[str], images: ImagePaths) -> Corpus:
-    """Look through files; a folder stands for its ``*.jsonl``. Images are found, but not yet read in full.
+    """Look through files, see `rewards.files.plain_text.open_lines`; a folder stands for its ``*.jsonl``. Images are
+    found, but not yet read in full.
 
     Raises:
         ConfigError: A file is missing or has no usable record.
@@ -168,7 +170,7 @@ def learn(
 
 
 def _files(key: str, path: Path) -> list[Path]:
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    files = record_files(path) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"{key}: {path} has no *.jsonl files")
     return files
@@ -176,6 +178,8 @@ def _files(key: str, path: Path) -> list[Path]:
 
 def _open(key: str, file: Path) -> BinaryIO:
     try:
-        return file.open("rb")
+        return open_lines(file)
+    except UnreadableTextError as error:
+        raise ConfigError(f"{key}: {file} cannot be read: {error}") from None
     except OSError as error:
         raise ConfigError(f"{key}: {file} cannot be read: {error.strerror}") from None

@@ -116,6 +116,7 @@ class RolloutStream:
         engines: Answer in the order in which they are asked.
         prompt: Training prompts by number; always the same one for the same number.
         make_group: Makes a finished group's records.
+        passes: How often the training prompts were gone through in so many of them; None where they never end.
 
     Attributes:
         step: The policy step that `take` delivers next.
@@ -123,11 +124,16 @@ class RolloutStream:
     """
 
     def __init__(
-        self, config: Config, engines: Engines, prompt: Callable[[int], Prompt], make_group: MakeGroup
+        self,
+        config: Config,
+        engines: Engines,
+        prompt: Callable[[int], Prompt],
+        make_group: MakeGroup,
+        passes: Callable[[int], float] | None = None,
     ) -> None:
         self._config, self._learner, self._segment_tokens = config, config.learner, config.engine.segment_tokens
         self._gate = StalenessGate(config.max_staleness)
-        self._engines, self._prompt, self._make_group = engines, prompt, make_group
+        self._engines, self._prompt, self._make_group, self._passes = engines, prompt, make_group, passes
         self.step = self.cursor = self._asked = self._version = 0
         self._under_way: deque[Round] = deque()
         self._open: list[Group] = []
@@ -287,5 +293,7 @@ class RolloutStream:
             "reward/stale_groups": float(tally.stale),
             "reward/no_signal": 1 - tally.informative / tally.finished if tally.finished else float("nan"),
         }
+        if self._passes is not None:
+            metrics["perf/epochs"] = self._passes(self.cursor)
         self.step += 1
         return Delivery([group.prompt for group in chosen for _ in group.rollouts], rollouts, metrics, tally.tokens)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from string import ascii_uppercase as LETTERS  # noqa: N812
 from typing import Any
 
+from rl.tasks.values import WrittenNumber, as_text
+
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 
 
@@ -21,17 +23,23 @@ def read_choices(value: Any) -> list[str]:
 
     >>> read_choices("['3 cm', 'one foot']"), read_choices(["Yes", "No"]), read_choices("[]"), read_choices(None)
     (['3 cm', 'one foot'], ['Yes', 'No'], [], [])
+    >>> read_choices("[3.0, 2.50, -1e3]"), read_choices([3.0, 2.5, 10**22])
+    (['3.0', '2.50', '-1e3'], ['3', '2.5', '10000000000000000000000'])
     """
-    choices = (_literal(value) if value.strip() else []) if isinstance(value, str) else value
-    if choices is None:
+    choices = read_list(value) if isinstance(value, str) else value
+    if choices is None or choices != choices:  # NaN, which a table may have in place of null
         return []
-    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str | int | float) for choice in choices):
+    try:
+        texts = [_choice(choice) for choice in choices] if isinstance(choices, list | tuple) else None
+    except ValueError:
+        texts = None
+    if texts is None:
         raise ValueError(
             f"{reprlib.repr(value)} is no list of choices; allowed is a list, or its text as Python writes it"
         )
-    if len(choices) > len(LETTERS):
-        raise ValueError(f"{len(choices)} choices; allowed are {len(LETTERS)}")
-    return [str(choice).strip() for choice in choices]
+    if len(texts) > len(LETTERS):
+        raise ValueError(f"{len(texts)} choices; allowed are {len(LETTERS)}")
+    return texts
 
 
 def letter_choices(choices: Sequence[str]) -> str:
@@ -90,20 +98,48 @@ def first_of_several(answer: str) -> str:
     >>> first_of_several("['6.5', '6.50']"), first_of_several("[0, 2]"), first_of_several("6.5")
     ('6.5', '[0, 2]', '6.5')
     """
-    wordings = _literal(answer) if answer.startswith("[") else None
-    several = isinstance(wordings, list) and wordings and all(isinstance(wording, str) for wording in wordings)
+    wordings = read_list(answer) if answer.startswith("[") else None
+    several = isinstance(wordings, list) and wordings and all(type(wording) is str for wording in wordings)
     return str(wordings[0]) if several and wordings else answer
+
+
+def read_list(text: str) -> Any:
+    """The list that a text writes as Python, or JSON, does, with its numbers as they are written; an empty one for
+    blank text, and the text itself for any other.
+
+    >>> read_list("['a', 0.50]"), read_list(" "), read_list("[x]"), read_list("3")
+    (['a', '0.50'], [], '[x]', '3')
+    """
+    text = text.strip()
+    if not text:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # backslashes of LaTeX
+        try:
+            written = ast.parse(text, mode="eval").body
+            if not isinstance(written, ast.List | ast.Tuple):
+                return text
+            values = [ast.literal_eval(entry) for entry in written.elts]
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text
+    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in values]
+    return [
+        WrittenNumber(ast.get_source_segment(text, entry) or value) if is_number else value
+        for entry, value, is_number in zip(written.elts, values, numbers, strict=True)
+    ]
 
 
 def _lettered(choices: Sequence[str]) -> list[str]:
     return [f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
 
 
-def _literal(text: str) -> Any:
-    """What a Python literal says; the text itself if it is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # backslashes of LaTeX
-        try:
-            return ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return text
+def _choice(value: Any) -> str:
+    """A choice as it stands in the file.
+
+    Raises:
+        ValueError: It is none.
+    """
+    text = value if isinstance(value, str) else as_text(value)
+    if text is None:
+        raise ValueError("nothing")
+    return str(text).strip()

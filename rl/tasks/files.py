@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, combinations, islice, product
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, combinations, product
 from pathlib import Path
-from typing import Any, TypeVar
 
-from rewards.files.images import (
-    OutsideFolderError,
-    UnreadableImageError,
-    check_image,
-    read_image,
-)
-from rewards.records import Prompt
-from rl.tasks.choices import answer_letter, first_of_several, letter_choices, read_choices, stated_letter
+from rewards.records import Prompt, PromptError
 from rl.tasks.columns import Columns, check_fields
-from rl.tasks.images import image_file, refer_to_images
+from rl.tasks.fitting import NO_BOUNDS, Bounds, Room
+from rl.tasks.looking import Look, added, look_through
+from rl.tasks.order import Order
+from rl.tasks.questions import Questions, Reading
 from rl.tasks.tables import Table, open_table
 from rl.tasks.task import Split
 
-Used = TypeVar("Used")
 
-LOOKED_AT = 10_000
-"""Rows of a table whose images are looked at beforehand, as far as their kind and size; a second for each thousand or
-so. Further ones, and pixels that are broken, are found when their prompt is asked for."""
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a split, the number of each one's first row, what was seen of them, and their order."""
+
+    questions: list[Questions]
+    starts: list[int]
+    looks: list[Look]
+    order: Order
 
 
 class FileTask:
-    """Questions from the user's own files, or from published datasets as they are.
+    r"""Questions from the user's own files, or from published datasets as they are.
 
-    A row holds a question, a reference answer, and one image or a list of them: paths relative to the file that stay
-    within its folder, or the bytes of an image file, plain or as tables of the `datasets` library carry them. Which
-    images are allowed, and what becomes of them, `rewards.files.images` says. Images may be spread over several
-    columns (``images: image_*``), and placeholders in the question say where they belong; see
+    A row holds a question, a reference answer, and perhaps one image or a list of them: paths relative to the file that
+    stay within its folder, or the bytes of an image file, plain or as tables of the `datasets` library carry them.
+    Values are what stands in the file; see `rl.tasks.values.as_text`. An answer that is one ``\boxed{…}`` is what is in
+    it. Which images are allowed, and what becomes of them, `rewards.files.images` says. Images may be spread over
+    several columns (``images: image_*``), and placeholders in the question say where they belong; see
     `rl.tasks.images.refer_to_images`. Fields that are only read where ``columns`` names a column:
 
+        id         names the prompt, in place of the row's number
         source     the kind of question; without a column of that name, the file's, the config's or the dataset's name
         choices    options, which follow the question as lines ``(A) …``, unless they stand in it already. The
                    reference answer is then the letter of the right one, whatever the verifier, and whether the table
@@ -43,18 +46,24 @@ class FileTask:
         unit       of the answer; added to the question, as ``(Unit: cm)``
         precision  decimal places of the answer; added likewise
 
-    Rows stay on the disk, and images are read when a prompt is asked for; see `LOOKED_AT` for what is found before.
+    Rows stay on the disk, and images are read when a prompt is asked for; see `rl.tasks.looking` for what is found
+    before.
 
     Args:
         train_files, heldout_files: Tables; see `rl.tasks.tables.open_table` for how they are named.
         columns: Which column holds a field, where the names differ, for example ``{"question": "problem"}``.
         instruction: Added to every question, on a line of its own.
         image_root: The folder that image paths are relative to, and stay within; None for each table's own.
+        bounds: On the pixels of a picture.
+        room: What the model has room for; None to leave that to the engine.
+        shuffle: Whether training prompts come in an order by chance.
+        mixture: Share of the training prompts of each source; empty for every row once a pass.
+        seed: Of the order.
 
     Raises:
         ValueError: A table or a column is missing or of an unknown kind, a question, an answer or its choice is
-            missing, rows are in both splits, or twice in one, or an image cannot be read; names the table, and what is
-            allowed.
+            missing, rows are in both splits, or twice in one, an image cannot be read, a prompt does not fit, or
+            ``mixture`` names a source that is not there; names the table, and what is allowed.
     """
 
     def __init__(
@@ -64,123 +73,87 @@ class FileTask:
         columns: Mapping[str, str] | None = None,
         instruction: str = "",
         image_root: str | None = None,
+        bounds: Bounds = NO_BOUNDS,
+        room: Room | None = None,
+        shuffle: bool = False,
+        mixture: Mapping[str, float] | None = None,
+        seed: int = 0,
     ) -> None:
-        self._instruction = instruction
+        reading = Reading(instruction, image_folder(image_root), bounds, room)
         check_fields(columns or {})
-        root = _image_root(image_root)
-        train, heldout = [[open_table(entry) for entry in entries] for entries in (train_files, heldout_files)]
-        _check_apart(train, heldout)
-        self._splits: dict[Split, list[_Questions]] = {
-            "train": [_Questions(Columns(table, columns or {}), root) for table in train],
-            "heldout": [_Questions(Columns(table, columns or {}), root) for table in heldout],
+        train, heldout = open_tables(train_files, heldout_files)
+
+        def looked_through(tables: Sequence[Table], mixture: Mapping[str, float], shuffle: bool) -> _Tables:
+            questions = [Questions(Columns(table, columns or {}), reading) for table in tables]
+            return _looked_through(questions, reading, mixture, shuffle, seed)
+
+        self._splits: dict[Split, _Tables] = {
+            "train": looked_through(train, mixture or {}, shuffle),
+            "heldout": looked_through(heldout, {}, False),
         }
-        named = {source for each in self._splits.values() for questions in each for source in questions.rows.sources()}
+        named = {source for split in self._splits.values() for look in split.looks for source in look.places}
         self.sources = tuple(sorted(named))
 
     def prompt(self, split: Split, index: int) -> Prompt:
-        """Row ``index`` of the split's tables, in order, from the first again after the last."""
+        """The prompt of a number in the split's order, from the first row again after the last."""
         tables = self._splits[split]
-        position = index % sum(len(questions.rows) for questions in tables)
-        for questions in tables:
-            if position < len(questions.rows):
-                return questions.prompt(position, self._instruction)
-            position -= len(questions.rows)
-        raise AssertionError("the position lies within the tables")
+        row = tables.order.row(index)
+        table = bisect_right(tables.starts, row) - 1
+        return tables.questions[table].prompt(row - tables.starts[table])
+
+    def passes(self, count: int) -> float:
+        """Passes over the training rows in the first ``count`` prompts; see `rl.tasks.order.Order.passes`."""
+        return self._splits["train"].order.passes(count)
 
     def references(self, split: Split) -> Iterator[tuple[str, str]]:
         """Every reference answer of a split, with where it stands; no image is opened."""
-        for questions in self._splits[split]:
-            yield from questions.references()
+        tables = self._splits[split]
+        for questions, look in zip(tables.questions, tables.looks, strict=True):
+            for source, places in look.places.items():
+                for position, answer in zip(places, look.answers[source], strict=True):
+                    yield f"{questions.columns.table.name}: row {position}", answer
 
 
-class _Questions:
-    """The prompts of one table."""
+def open_tables(
+    train_files: Sequence[str], heldout_files: Sequence[str], sample: int | None = None
+) -> tuple[list[Table], list[Table]]:
+    """The tables of both splits; see `FileTask`, and for ``sample`` `rl.tasks.tables.open_table`.
 
-    def __init__(self, rows: Columns, image_root: Path | None) -> None:
-        self.rows = rows
-        self._image_folder = image_root or rows.table.folder
-        self._letter_first = False
-        if rows.has("choices"):
-            self._letter_first = self._check_choices()
-        self._look_at_images()
+    Raises:
+        ValueError: A table is missing or of an unknown kind, or rows are in both splits, or twice in one.
+    """
+    train, heldout = [[open_table(entry, sample) for entry in entries] for entries in (train_files, heldout_files)]
+    _check_apart(train, heldout)
+    return train, heldout
 
-    def prompt(self, position: int, instruction: str) -> Prompt:
-        row, table = self.rows.row(position), self.rows.table
-        choices = self._choices(position, row)
-        question, options, order = self._texts(position, row, choices)
-        extras = [*_notes(row), letter_choices(options)]
-        lines = [question, *(extra for extra in extras if extra not in question), instruction]
-        return Prompt(
-            id=f"{table.name}:{position}",
-            source=self.rows.source(row.get("source")),
-            question="\n".join(filter(None, lines)),
-            images=tuple(self._image(position, row["images"], index, read_image) for index in order),
-            answer=self._answer(position, row, choices),
-            columns=self.rows.everything(position),
+
+def _looked_through(
+    tables: list[Questions], reading: Reading, mixture: Mapping[str, float], shuffle: bool, seed: int
+) -> _Tables:
+    drop = reading.room is not None and reading.room.policy == "drop"
+    looks = [look_through(questions, _refuse, whole=drop, drop=drop) for questions in tables]
+    starts = list(accumulate((len(questions) for questions in tables[:-1]), initial=0))
+    rows = added(looks, starts)
+    if not rows:
+        first = next((name for look in looks for report in look.reports.values() for name in report.named), "")
+        raise ValueError(f"{tables[0].columns.table.name}: every row is dropped; the first: {first}")
+    if unknown := [source for source in mixture if source not in rows]:
+        raise ValueError(
+            f"task.mixture: no source {unknown[0]!r} among the training prompts; there are {', '.join(rows)}"
         )
-
-    def references(self) -> Iterator[tuple[str, str]]:
-        fields = [field for field in ("choices", "answer") if self.rows.has(field)]
-        for position, row in enumerate(self.rows.walk(*fields)):
-            answer = self._answer(position, row, self._choices(position, row))
-            yield f"{self.rows.table.name}: row {position}", answer
-
-    def _look_at_images(self) -> None:
-        fields = [field for field in ("question", "choices", "images") if self.rows.has(field)]
-        for position, row in enumerate(islice(self.rows.walk(*fields), LOOKED_AT)):
-            if any(image is not None for image in row["images"]):
-                _, _, order = self._texts(position, row, self._choices(position, row))
-                for index in order:
-                    self._image(position, row["images"], index, check_image)
-
-    def _texts(self, position: int, row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, list[str], list[int]]:
-        """See `rl.tasks.images.refer_to_images`."""
-        try:
-            return refer_to_images(str(row["question"]), choices, row["images"])
-        except ValueError as error:
-            raise self.rows.problem(position, "question", error) from None
-
-    def _check_choices(self) -> bool:
-        """Read all answers to questions with choices once; whether each of them is a letter."""
-        letters = True
-        for position, row in enumerate(self.rows.walk("choices", "answer")):
-            if choices := self._choices(position, row):
-                self._answer(position, row, choices)
-                letters = letters and bool(stated_letter(str(row["answer"]), len(choices)))
-        return letters
-
-    def _choices(self, position: int, row: Mapping[str, Any]) -> list[str]:
-        try:
-            return read_choices(row.get("choices"))
-        except ValueError as error:
-            raise self.rows.problem(position, "choices", error) from None
-
-    def _answer(self, position: int, row: Mapping[str, Any], choices: Sequence[str]) -> str:
-        answer = str(row["answer"])
-        if not choices:
-            return first_of_several(answer) if self.rows.has("choices") else answer
-        try:
-            return answer_letter(answer, choices, self._letter_first)
-        except ValueError as error:
-            raise self.rows.problem(position, "answer", error) from None
-
-    def _image(self, position: int, images: Sequence[Any], index: int, use: Callable[[Path | bytes], Used]) -> Used:
-        try:
-            return use(image_file(images[index], self._image_folder))
-        except UnreadableImageError as error:
-            which = f"{index + 1} of {len(images)}: " if len(images) > 1 else ""
-            hint = "; task.image_root names another folder" if isinstance(error, OutsideFolderError) else ""
-            raise self.rows.problem(position, "images", f"{which}{error}{hint}") from None
+    return _Tables(tables, starts, looks, Order(rows, mixture, shuffle, seed))
 
 
-def _notes(row: Mapping[str, Any]) -> list[str]:
-    """What a question adds on how its answer is to be written."""
-    unit, precision = row.get("unit"), row.get("precision")
-    notes = [f"(Unit: {unit})"] if unit not in (None, "") else []
-    return [*notes, f"(Decimal places: {precision:g})"] if isinstance(precision, int | float) else notes
+def _refuse(error: PromptError) -> None:
+    raise error
 
 
-def _image_root(named: str | None) -> Path | None:
+def image_folder(named: str | None) -> Path | None:
+    """The folder of ``task.image_root``.
+
+    Raises:
+        ValueError: It is none.
+    """
     if named is not None and not Path(named).is_dir():
         raise ValueError(f"task.image_root: {named!r} is no folder; allowed is one, or null for each table's own")
     return None if named is None else Path(named)

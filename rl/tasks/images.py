@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.files.images import UnreadableImageError, image_path
+from rl.tasks.values import WrittenNumber
 
 _PLACEHOLDER = re.compile(r"<image(?:[ _]?(\d+))?>")
 _RUN = r"<image \d+>(?:\s*<image \d+>)*"
@@ -29,11 +30,10 @@ def image_file(image: Any, folder: Path) -> Path | bytes:
     if isinstance(data, bytes):
         return data
     path = image.get("path") if isinstance(image, Mapping) else image
-    if isinstance(path, str):
+    if isinstance(path, str) and not isinstance(path, WrittenNumber):
         return image_path(folder, path)
-    raise UnreadableImageError(
-        f"image cannot be read: it is of type {type(image).__name__}; allowed is a path, or what an image file holds"
-    )
+    kind = "a number" if isinstance(image, WrittenNumber) else f"of type {type(image).__name__}"
+    raise UnreadableImageError(f"image cannot be read: it is {kind}; allowed is a path, or what an image file holds")
 
 
 def refer_to_images(question: str, choices: Sequence[str], images: Sequence[Any]) -> tuple[str, list[str], list[int]]:

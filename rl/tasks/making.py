@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from rewards.verification.added_rewards import AddedReward, formatted, overlong, repetition, users_reward
 from rewards.verification.checked import CheckedVerifier
@@ -13,18 +13,28 @@ from rewards.verification.references import unreadable_line
 from rewards.verification.verdict import Answer
 from rewards.verification.verifiers import VERIFIERS, Verifier, numeric
 from rl.config import Config
+from rl.config.sections import LEAST_ANSWER
 from rl.config.users_parts import make_part, resolve
 from rl.errors import ConfigError
 from rl.tasks.task import Split, Task, checked_task
 
+if TYPE_CHECKING:
+    from rewards.models.encoding import Encoder
+    from rl.tasks.fitting import Room
 
-def make_task(config: Config) -> Task:
+
+def make_task(config: Config, encoder: Encoder | None = None) -> Task:
     """The task that the configuration names; a user's own raises nothing but `UsersCodeError` and `PromptError`.
+
+    Args:
+        config: The experiment.
+        encoder: The policy's, so that prompts of `files` are known to fit before anything starts; None to leave that to
+            the engine.
 
     Raises:
         ConfigError: There is no such task, its files are not as they should be, or one of the user's cannot be made.
     """
-    builtin = {"grid": _grid_task, "files": _file_task}
+    builtin: dict[str, Callable[[Config], Task]] = {"grid": _grid_task, "files": partial(_file_task, encoder)}
     name = config.task.name
     make = resolve("task.name", name, builtin)
     if name not in builtin:
@@ -38,14 +48,37 @@ def _grid_task(config: Config) -> Task:
     return GridTask(config.task.difficulty, config.task.seed)
 
 
-def _file_task(config: Config) -> Task:
+def _file_task(encoder: Encoder | None, config: Config) -> Task:
     from rl.tasks.files import FileTask
+    from rl.tasks.fitting import Bounds
 
     task = config.task
     try:
-        return FileTask(task.train_files, task.heldout_files, task.columns, task.instruction, task.image_root)
+        return FileTask(
+            task.train_files,
+            task.heldout_files,
+            task.columns,
+            task.instruction,
+            task.image_root,
+            bounds=Bounds(task.min_pixels, task.max_pixels),
+            room=None if encoder is None else make_room(config, encoder),
+            shuffle=task.shuffle,
+            mixture=task.mixture,
+            seed=config.seed,
+        )
     except ValueError as error:  # it names the file
         raise ConfigError(str(error)) from None
+
+
+def make_room(config: Config, encoder: Encoder) -> Room:
+    """What the configuration has room for; of engines, `vllm` alone has bounds of its own."""
+    from rl.tasks.fitting import Room
+
+    task, engine = config.task, config.engine
+    bounded = engine.kind == "vllm"
+    most = task.max_prompt_tokens or (engine.max_model_len - LEAST_ANSWER if bounded else None)
+    key = "task.max_prompt_tokens" if task.max_prompt_tokens else f"engine.max_model_len {engine.max_model_len:,}"
+    return Room(encoder, most, engine.images_per_prompt if bounded else None, task.long_prompts, key)
 
 
 def _own_task(make: Callable[[Config], Task], config: Config) -> Task:

@@ -1,31 +1,54 @@
-"""Tables of prompts: JSON lines and Parquet files, folders of the `datasets` library, and the Hugging Face hub."""
+"""Tables of prompts: JSON, CSV and Parquet files, folders of the `datasets` library, and the Hugging Face hub."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import datasets
-from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, DownloadManager, concatenate_datasets, load_dataset_builder, load_from_disk
 from datasets.arrow_reader import ReadInstruction
 from datasets.config import HF_CACHE_HOME
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from pyarrow.parquet import read_metadata
 
-# Not `load_dataset`, which wants a folder or a pattern, while a file's name may look like one.
-LOADERS: dict[str, Callable[[str], Dataset]] = {
-    ".jsonl": Dataset.from_json,
-    ".json": Dataset.from_json,
-    ".parquet": Dataset.from_parquet,
+from rewards.files.cache_folder import check_cache
+from rewards.files.plain_text import named_kind
+from rewards.records import PromptError
+from rl.tasks.arrow_rows import ArrowRows
+from rl.tasks.rows import CsvRows, JoinedRows, JsonRows, Rows
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
+
+
+def _parquet_rows(name: str, file: Path) -> Rows:
+    if read_metadata(file).num_rows == 0:  # the library would refuse it in its own words
+        return JoinedRows([])
+    # Not `load_dataset`, which wants a folder or a pattern, while a file's name may look like one.
+    return ArrowRows(name, Dataset.from_parquet(escape(str(file))))
+
+
+KINDS: dict[str, Callable[[str, Path], Rows]] = {
+    ".jsonl": JsonRows,
+    ".json": JsonRows,
+    ".csv": CsvRows,
+    ".tsv": CsvRows,
+    ".parquet": _parquet_rows,
 }
+
+TEXT_BUILDERS = {"json": ".json", "csv": ".csv"}
+"""What the library calls its readers of text, and the kind of file that each reads."""
 HUB = "hub:"
-ALLOWED = f"{', '.join(LOADERS)} files, FOLDER[:CONFIG]:SPLIT, {HUB}OWNER/NAME[@REVISION][:CONFIG]:SPLIT"
+ALLOWED = f"{', '.join(KINDS)} files, FOLDER[:CONFIG]:SPLIT, {HUB}OWNER/NAME[@REVISION][:CONFIG]:SPLIT"
+
+PICTURES = re.compile(r"(?:.*_)?(?:image|img|picture|photo|figure)s?(?:_?\d+|_paths?|_files?)?", re.IGNORECASE)
 
 _COLON = re.compile(r":(?![^\[]*\])")  # not the one of `test[:100]`
 _HUB_NAME = re.compile(r"[^/@\s]+/[^/@\s]+(@\S+)?")
@@ -65,15 +88,22 @@ class Table:
     name: str
     source: str
     folder: Path
-    rows: Dataset
+    rows: Rows
     parts: tuple[Part, ...]
 
+    @property
+    def pictures(self) -> list[str]:
+        """Columns that hold pictures by their type, or by the names that most people give them."""
+        typed = self.rows.pictures() if isinstance(self.rows, ArrowRows) else []
+        return typed or [name for name in self.rows.names if PICTURES.fullmatch(name)]
 
-def open_table(entry: str) -> Table:
+
+def open_table(entry: str, sample: int | None = None) -> Table:
     """The table that an entry of ``task.train_files`` names.
 
     It is one of:
-        FILE.jsonl, FILE.parquet
+        FILE.jsonl, FILE.json, FILE.csv, FILE.tsv   text, perhaps compressed: FILE.jsonl.gz; see `rl.tasks.rows`
+        FILE.parquet
         FOLDER[:CONFIG]:SPLIT                       a dataset repository on the disk; without config, what
                                                     `save_to_disk` left
         hub:OWNER/NAME[@REVISION][:CONFIG]:SPLIT    a dataset of the hub, for example ``hub:MMMU/MMMU:Art:validation``
@@ -81,18 +111,23 @@ def open_table(entry: str) -> Table:
     A split may be sliced and added to others as in `datasets.load_dataset`: ``test[:100]``, ``train[80%:]+validation``.
     It may be left out where there is only one. No code that comes with a dataset runs.
 
+    Args:
+        entry: The entry.
+        sample: Rows of a split of the hub that are enough; they are its first, without a download of the others. None
+            for all that the entry names.
+
     Raises:
         ValueError: It cannot be read, or holds no rows; one line that begins with the entry, and all that is said.
     """
     with quiet_loading():
-        return _open(entry)
+        return _open(entry, sample)
 
 
-def _open(entry: str) -> Table:
+def _open(entry: str, sample: int | None) -> Table:
     if entry.startswith(HUB):
-        return _open_dataset(entry, entry.removeprefix(HUB), None)
+        return _open_dataset(entry, entry.removeprefix(HUB), None, sample)
     path = Path(entry)
-    if path.suffix in LOADERS:
+    if named_kind(path) in KINDS:
         return _open_file(path)
     folder = Path(_COLON.split(entry)[0])
     if folder.is_dir():
@@ -105,33 +140,24 @@ def _open(entry: str) -> Table:
 def _open_file(path: Path) -> Table:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    kind = named_kind(path)
+    if kind == ".parquet":
+        check_cache(datasets.config.HF_DATASETS_CACHE)
     try:
-        empty = path.stat().st_size == 0 or (path.suffix == ".parquet" and read_metadata(path).num_rows == 0)
-        rows = None if empty else LOADERS[path.suffix](escape(str(path)))
+        rows = KINDS[kind](str(path), path)
+    except PromptError:  # it names the row
+        raise
     except Exception as error:  # datasets raises many kinds; each means that the file is not what its name says
-        reason = _broken_line(path) or _reason(error)
-        raise ValueError(f"{path}: not readable as {path.suffix[1:]}: {reason}") from None
-    if rows is None or len(rows) == 0:
+        raise ValueError(f"{path}: not readable as {kind[1:]}: {_reason(error)}") from None
+    if len(rows) == 0:
         raise ValueError(f"{path}: holds no rows")
-    return Table(str(path), path.stem, path.parent, rows, (Part(str(path.resolve()), 0, len(rows)),))
+    source = path.name[: path.name.lower().rindex(kind)]
+    return Table(str(path), source, path.parent, rows, (Part(str(path.resolve()), 0, len(rows)),))
 
 
-def _broken_line(path: Path) -> str:
-    """The first line of JSON lines that is no object; empty if there is none, or the file is no such file."""
-    if path.suffix != ".jsonl":
-        return ""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                if line.strip() and not isinstance(json.loads(line), dict):
-                    return f"line {number}: not an object; allowed is one a line"
-            except (ValueError, RecursionError) as error:
-                return f"line {number}: not JSON: {' '.join(str(error).split())}"
-    return ""
-
-
-def _open_dataset(entry: str, spelled: str, folder: Path | None) -> Table:
+def _open_dataset(entry: str, spelled: str, folder: Path | None, sample: int | None = None) -> Table:
     """A dataset in a folder, or, where that is None, of the hub."""
+    check_cache(datasets.config.HF_DATASETS_CACHE)
     name, *selected = _COLON.split(spelled)
     saved = folder is not None and _is_saved(folder)
     misnamed = not _HUB_NAME.fullmatch(name) if folder is None else not name
@@ -141,26 +167,67 @@ def _open_dataset(entry: str, spelled: str, folder: Path | None) -> Table:
     repository, _, revision = name.partition("@") if folder is None else (str(folder.resolve()), "", "")
     try:
         if folder is not None and saved:
-            rows, parts = _saved_rows(folder, split)
+            rows, parts = _saved_rows(entry, folder, split)
         else:
-            loaded = load_dataset(repository, config, split=split, revision=revision or None)
-            rows = _only(loaded) if isinstance(loaded, DatasetDict) else loaded
-            lengths = {key: info.num_examples for key, info in rows.info.splits.items()}
-            parts = _parts(split or str(rows.split), lengths)
+            builder = load_dataset_builder(repository, config, revision=revision or None)
+            rows, parts = _sampled_rows(entry, builder, split, sample) if sample else _built_rows(entry, builder, split)
+    except PromptError:  # it names the row
+        raise
     except Exception as error:  # no such dataset, config or split, no network, damaged files: many kinds
         raise ValueError(f"{entry}: cannot be loaded: {_reason(error)}") from None
     if len(rows) == 0:
         raise ValueError(f"{entry}: holds no rows")
     origin = f"{HUB if folder is None else ''}{repository}:{config or ''}"
     named = tuple(Part(f"{origin}:{part.origin}", part.start, part.end) for part in parts)
-    return Table(entry, config or Path(repository).name, folder or Path(HF_CACHE_HOME), rows, named)
+    source, place = config or Path(repository).name, folder or Path(HF_CACHE_HOME)
+    return Table(entry, source, place, rows, named)
 
 
 def _is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
-def _saved_rows(folder: Path, split: str | None) -> tuple[Dataset, list[Part]]:
+def _built_rows(entry: str, builder: DatasetBuilder, split: str | None) -> tuple[Rows, list[Part]]:
+    """The rows of a split. Those of text files are read as they stand there, and not by what types the library finds
+    in them, unless only the library can read them."""
+    kind = TEXT_BUILDERS.get(type(builder).__module__.rpartition(".")[2])
+    if kind is not None:
+        with suppress(ValueError, OSError):
+            return _text_rows(entry, builder, KINDS[kind], split)
+    builder.download_and_prepare()
+    loaded = builder.as_dataset(split=split)
+    table = _only(loaded) if isinstance(loaded, DatasetDict) else loaded
+    lengths = {key: info.num_examples for key, info in table.info.splits.items()}
+    return ArrowRows(entry, table), _parts(split or str(table.split), lengths)
+
+
+def _text_rows(
+    entry: str, builder: DatasetBuilder, read: Callable[[str, Path], Rows], split: str | None
+) -> tuple[Rows, list[Part]]:
+    files = {str(name): [str(file) for file in each] for name, each in builder.config.data_files.items()}
+    if split is None:
+        _only(files)
+        (split,) = files
+    wanted = {name for name in files if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", split)}
+    downloads = DownloadManager(dataset_name=builder.dataset_name)
+    rows: dict[str, Rows] = {}
+    for name in wanted:
+        tables = [read(entry, Path(file)) for file in downloads.download(files[name])]
+        rows[name] = JoinedRows([(table, range(len(table))) for table in tables])
+    parts = _parts(split, {name: len(each) for name, each in rows.items()})
+    return JoinedRows([(rows[part.origin], range(part.start, part.end)) for part in parts]), parts
+
+
+def _sampled_rows(entry: str, builder: DatasetBuilder, split: str | None, count: int) -> tuple[Rows, list[Part]]:
+    streams = builder.as_streaming_dataset()
+    if split is None:
+        _only(streams)
+    stream = streams[re.split(r"[\[+]", split)[0]] if split else next(iter(streams.values()))
+    rows = Dataset.from_list(list(stream.take(count)), features=stream.features)
+    return ArrowRows(entry, rows), [Part(f"the first rows of {entry}", 0, len(rows))]
+
+
+def _saved_rows(entry: str, folder: Path, split: str | None) -> tuple[Rows, list[Part]]:
     """What `save_to_disk` wrote: several splits, or one, which goes by the name that it had, else ``train``."""
     saved = load_from_disk(str(folder))
     splits = saved if isinstance(saved, DatasetDict) else {re.split(r"\W", str(saved.split or "train"))[0]: saved}
@@ -169,10 +236,11 @@ def _saved_rows(folder: Path, split: str | None) -> tuple[Dataset, list[Part]]:
         (split,) = splits
     parts = _parts(split, {name: len(rows) for name, rows in splits.items()})
     # A range of neighbours is a view of the table; it costs no list of row numbers.
-    return concatenate_datasets([splits[part.origin].select(range(part.start, part.end)) for part in parts]), parts
+    rows = concatenate_datasets([splits[part.origin].select(range(part.start, part.end)) for part in parts])
+    return ArrowRows(entry, rows), parts
 
 
-def _only(splits: Mapping[str, Dataset]) -> Dataset:
+def _only(splits: Mapping[str, Any]) -> Any:
     if len(splits) != 1:
         raise ValueError(f"no split is named; there are {', '.join(splits)}")
     return next(iter(splits.values()))
@@ -184,7 +252,7 @@ def _parts(split: str, lengths: Mapping[str, int]) -> list[Part]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error.__cause__ or error).split())
+    return " ".join(str(error.__cause__ or error).split()) or type(error).__name__
 
 
 @contextmanager

@@ -52,6 +52,15 @@ class KnowsSteps(Task, Protocol):
     def step_truth(self, prompt: Prompt, steps: Sequence[str]) -> list[StepTruth]: ...
 
 
+@runtime_checkable
+class HasPasses(Task, Protocol):
+    """A task of so many rows, which are asked again after the last one."""
+
+    def passes(self, count: int) -> float:
+        """Passes over the training rows in the first ``count`` prompts."""
+        ...
+
+
 @dataclass(frozen=True)
 class CheckedTask:
     """A task that gives prompts, or stops everything with a `UsersCodeError`, or a `PromptError` of its own.

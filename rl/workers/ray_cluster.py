@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from tempfile import TemporaryFile, gettempdir
 
 import ray
 from ray._private import ray_constants
@@ -12,6 +13,8 @@ from ray._private import ray_constants
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
 
+LONGEST_SOCKET_PATH = 107
+"""In bytes, on Linux."""
 SECONDS_TO_REACH = 5
 """What the head of a cluster gets to answer."""
 
@@ -22,11 +25,12 @@ def join_ray() -> None:
     Without that variable no other Ray is joined that happens to run here: it may be gone in the middle of the run.
 
     Raises:
-        ConfigError: Nobody answers at that address.
+        ConfigError: Nobody answers at that address, or Ray's own folder is too far down or cannot be written to.
         LostWorkerError: Ray does not start.
     """
     address = os.environ.get("RAY_ADDRESS", "local")
     if address == "local":
+        _check_temporary_folder()
         _keep_to_loopback()
     _reach(address)
     # Ray would else hide all GPUs from workers that reserve none.
@@ -69,6 +73,26 @@ def _reach(address: str) -> None:
     except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"nobody answers at RAY_ADDRESS, {address}: {error}; allowed is HOST:PORT of a running cluster"
+        ) from None
+
+
+def _check_temporary_folder() -> None:
+    """Whether Ray can have its sockets in its temporary folder: the system bounds the length of their paths."""
+    named = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
+    folder = os.environ.get(named, gettempdir())
+    most = LONGEST_SOCKET_PATH - len(f"/ray/session_2026-11-29_01-26-48_123456_{os.getpid()}/sockets/plasma_store")
+    if len(os.fsencode(folder)) > most:
+        raise ConfigError(
+            f"{named} is {folder!r}, of {len(folder)} characters: allowed for Ray's sockets are at most {most}; "
+            "RAY_TMPDIR names a folder for Ray alone"
+        )
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        where = f"{named} is {folder!r}, which" if named else folder
+        raise ConfigError(
+            f"{where} cannot be written to: {error.strerror or error}; RAY_TMPDIR names a folder for Ray alone"
         ) from None
 
 

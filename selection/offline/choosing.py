@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from rewards.files.plain_text import UnreadableTextError, plain_lines
 from rewards.files.whole_file import replacing
 from selection.offline.corpus import REMEMBERED, split
 from selection.offline.output import FORMATS
@@ -51,7 +53,7 @@ class Selection:
         format: One of `selection.offline.output.FORMATS`.
         plot: A PNG to draw.
         strict: Stop at the first broken line.
-        workers: Processes; 1 is this process alone.
+        workers: Most processes; 1 is this process alone.
     """
 
     files: tuple[Path, ...]
@@ -68,7 +70,8 @@ def select(selection: Selection) -> Report:
     """Choose and write; if this raises, there is no new output.
 
     Raises:
-        SelectionError: A broken line in strict mode, a selector that fails, or a file that changed while it was read.
+        SelectionError: A file that holds no annotation records, or none at all that could be written, a broken line in
+            strict mode, a selector that fails, or a file that changed while it was read.
         BrokenProcessPool: A worker process died.
         OSError: A file cannot be read or written.
     """
@@ -76,9 +79,11 @@ def select(selection: Selection) -> Report:
     score = partial(score_part, selection.scoring, selection.plot is not None)
     convert = partial(convert_chosen, output.convert, output.pack)
     report = Report()
-    with replacing(selection.output) as temporary:
-        with output.open(temporary) as write, workers(selection.workers, (score, convert)) as run:
-            parts = (part for place, file in enumerate(selection.files) for part in split(file, place))
+    with TemporaryDirectory(prefix="sieve-") as plain, replacing(selection.output) as temporary:
+        contents = [_content(file, Path(plain, str(place))) for place, file in enumerate(selection.files)]
+        parts = [part for place, content in enumerate(contents) for part in split(content, place)]
+        processes = min(selection.workers, len(parts))
+        with output.open(temporary) as write, workers(processes, (score, convert)) as run:
             results = groupby(run(score, parts), key=lambda scored: scored.part.place)
             choices = [_choose(selection, list(_accepted(selection, scored, report)), report) for _, scored in results]
             tasks = (part for choice in choices for part in _portions(choice.chosen))
@@ -87,11 +92,19 @@ def select(selection: Selection) -> Report:
                 file = report.files[converted.chosen.place]
                 file.written += converted.written
                 file.left_out.update(converted.left_out)
+        report.check_written()
         if selection.plot is not None:
             shown = [choice.rollouts for choice in choices if choice.rollouts is not None]
             with replacing(selection.plot) as picture:
                 plot_selection(picture, shown, selection.scoring.name, selection.ratio)
     return report
+
+
+def _content(file: Path, target: Path) -> Path:
+    try:
+        return plain_lines(file, target)
+    except UnreadableTextError as error:
+        raise SelectionError(f"{file}: {error}") from None
 
 
 def top(scores: np.ndarray, ratio: float) -> np.ndarray:
@@ -126,6 +139,7 @@ def _accepted(selection: Selection, parts: Iterable[Scored], report: Report) -> 
         file.not_scorable.update(part.not_scorable)
         line_count += part.line_count
         yield part
+    file.check_records(report.broken)
 
 
 def _choose(selection: Selection, parts: list[Scored], report: Report) -> _Choice:
@@ -136,7 +150,9 @@ def _choose(selection: Selection, parts: list[Scored], report: Report) -> _Choic
     scores = np.concatenate([part.scores for part in parts])
     places = top(scores, selection.ratio) if len(scores) else np.zeros(0, dtype=np.int64)
     file.scorable, file.chosen = len(scores), len(places)
-    chosen = Chosen(file.file, len(report.files) - 1, offsets[places], lines[places], scores[places])
+    chosen = Chosen(
+        file.file, parts[0].part.content, len(report.files) - 1, offsets[places], lines[places], scores[places]
+    )
     if selection.plot is None:
         return _Choice(chosen, None)
     is_chosen = np.zeros(len(scores), dtype=bool)
@@ -150,7 +166,8 @@ def _choose(selection: Selection, parts: list[Scored], report: Report) -> _Choic
 def _portions(chosen: Chosen) -> Iterator[Chosen]:
     for start in range(0, len(chosen.offsets), CHOSEN_AT_A_TIME):
         part = slice(start, start + CHOSEN_AT_A_TIME)
-        yield Chosen(chosen.file, chosen.place, chosen.offsets[part], chosen.lines[part], chosen.scores[part])
+        rollouts = chosen.offsets[part], chosen.lines[part], chosen.scores[part]
+        yield Chosen(chosen.file, chosen.content, chosen.place, *rollouts)
 
 
 @dataclass
@@ -182,6 +199,16 @@ class FileReport:
         """The values under `HEADINGS`."""
         return self.read, self.scorable, self.chosen, self.written, self.left_out.total(), self.broken
 
+    def check_records(self, broken: Sequence[tuple[Path, int, str]]) -> None:
+        """Whether all lines are broken, given the first broken ones of all files.
+
+        Raises:
+            SelectionError: They are.
+        """
+        if self.broken == self.read > 0:
+            first = next((f"; line {line}: {reason}" for file, line, reason in broken if file == self.file), "")
+            raise SelectionError(f"{self.file}: no line is an annotation record, of {self.read:,}{first}")
+
 
 @dataclass
 class Report:
@@ -194,6 +221,18 @@ class Report:
     def totals(self) -> tuple[int, ...]:
         """The sums over all files, under `HEADINGS`."""
         return tuple(map(sum, zip(*(file.numbers for file in self.files), strict=True)))
+
+    def check_written(self) -> None:
+        """Whether anything was written.
+
+        Raises:
+            SelectionError: Nothing was; with the reasons.
+        """
+        if not any(file.written for file in self.files):
+            reasons = sum((file.not_scorable + file.left_out for file in self.files), Counter[str]())
+            told = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common())
+            empty = f"{self.files[0].file}: " if len(self.files) == 1 else ""
+            raise SelectionError(f"{empty}there is no record to train on: {told or 'nothing is in it'}")
 
     def summary(self) -> str:
         """An aligned table with one row a file if there are few, the totals, and the reasons with their numbers."""

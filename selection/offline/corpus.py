@@ -79,13 +79,13 @@ class Part:
     """The lines of a file that begin at a byte in ``start <= byte < end``: what one worker reads at a time.
 
     Attributes:
-        file: The annotation file.
-        place: Its place among the files of the corpus.
+        content: The file's lines in plain text; see `rewards.files.plain_text.plain_lines`.
+        place: The file's place among the files of the corpus.
         number: The part's place in the file.
         start, end: Bytes.
     """
 
-    file: Path
+    content: Path
     place: int
     number: int
     start: int
@@ -121,12 +121,12 @@ class RecordedEvidence:
     broken_count: int = 0
 
 
-def split(file: Path, place: int) -> list[Part]:
+def split(content: Path, place: int) -> list[Part]:
     """The parts of a file, in order; at least one. They depend on the file's size alone, not on who reads them."""
-    size = file.stat().st_size
+    size = content.stat().st_size
     number = max(1, -(-size // PART_BYTES))
     edges = [*range(0, number * PART_BYTES, PART_BYTES), size]
-    return [Part(file, place, i, edges[i], edges[i + 1]) for i in range(number)]
+    return [Part(content, place, i, edges[i], edges[i + 1]) for i in range(number)]
 
 
 def read_evidence(part: Part, counts: bool) -> RecordedEvidence:
@@ -196,7 +196,7 @@ def number(value: Any) -> float | None:
 
 def _blocks(part: Part) -> Iterator[tuple[int, list[bytes]]]:
     """The part's lines, as far as ``\n`` parts them, some at a time, and where in the file they begin."""
-    with part.file.open("rb", buffering=BUFFER_BYTES) as file:
+    with part.content.open("rb", buffering=BUFFER_BYTES) as file:
         offset = part.start
         if offset > 0:
             file.seek(offset - 1)

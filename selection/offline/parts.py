@@ -81,9 +81,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Chosen rollouts of a file (C,): its place in the corpus, where their lines begin, line numbers from 1, scores."""
+    """Chosen rollouts of a file (C,): its plain lines and its place in the corpus, where their lines begin, numbers of
+    those lines from 1, scores."""
 
     file: Path
+    content: Path
     place: int
     offsets: np.ndarray
     lines: np.ndarray
@@ -151,7 +153,7 @@ def convert_chosen(
     """
     pieces: list[Any] = []
     left_out: Counter[str] = Counter()
-    with chosen.file.open("rb") as file:
+    with chosen.content.open("rb") as file:
         for index, offset in enumerate(chosen.offsets.tolist()):
             try:
                 file.seek(offset)

@@ -265,5 +265,5 @@ def test_what_select_writes_is_read(scored: list[tuple[str, float]]) -> None:
     ],
 )
 def test_conversations_that_are_no_training_record_are_refused(conversations: object) -> None:
-    with pytest.raises(UnusableRecordError, match="conversations is not a question with steps that end in <prm>"):
+    with pytest.raises(UnusableRecordError, match="conversations is neither a question with steps that end in <prm>"):
         parse_record(json.dumps({"image": "7.png", "conversations": conversations}).encode())

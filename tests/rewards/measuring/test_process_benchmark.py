@@ -62,7 +62,7 @@ def test_processbench_as_published(tmp_path: Path) -> None:
     assert [solution.source for solution in solutions] == ["gsm8k", "gsm8k", "gsm8k", "math"]
     assert [solution.labels for solution in solutions] == [(1, -1, 0), (1, 1, 1), (-1, 0, 0), (1, 1, -1)]
     assert [len(solution.images) for solution in solutions] == [0, 1, 0, 0]
-    assert solutions[3].place == f"{tmp_path}/math.json: entry 1"
+    assert solutions[3].place == f"{tmp_path}/math.json:1"
     assert solutions[0].question == "1 + 1?"
 
 

@@ -17,10 +17,12 @@ from tests.fixtures.ranks import run_alone, run_in_two_ranks
 from tests.fixtures.rounding import assert_same_training
 
 SCRIPT = Path(__file__).parents[2] / "fixtures" / "one_rank.py"
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     f"{head}-{sharding}": {"head": head, "sharding": sharding}
     for head, sharding in (("token", "ddp"), ("beta", "fsdp2"))
 }
+CASES |= {f"{case['sharding']}-mixed": {**case, "text_alone": 5} for case in [*CASES.values()]}
+CASES["fsdp2-text"] = {"head": "token", "sharding": "fsdp2", "text_alone": 11}
 STATE = "optimizer/state.safetensors"
 
 

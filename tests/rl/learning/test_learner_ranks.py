@@ -34,6 +34,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "freeze_vision": True,
     },
     "fsdp2 with adapters": {"sharding": "fsdp2", "lora_rank": 4, "learning_rate": 1e-3, "kl": 0.1},
+    "fsdp2 with text alone": {"sharding": "fsdp2", "text_alone": 11},
+    "fsdp2 with pictures alone": {"sharding": "fsdp2", "text_alone": 0},
+    "ddp with text alone": {"sharding": "ddp", "text_alone": 11},
 }
 if find_spec("deepspeed"):  # whose installation wants a compiler, and PyTorch first: none of Sieve's requirements
     SETTINGS["deepspeed"] = {"sharding": "deepspeed"}
@@ -95,8 +98,9 @@ def test_two_ranks_equal_one(name: str, learned: Path) -> None:
         assert largest_difference(load_file(folder / "weights.safetensors"), kept) < 1e-6, "what the engines get"
 
     # What two ranks saved, one goes on from as they did.
+    text_alone = whole.pop("text_alone", 5)
     settings = learner_config(micro_batch=2, **whole)
     learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT), settings)
     learner.load(two / "saved")
-    metrics = learner.step(learned_rollouts(with_text_alone=settings.learner.sharding == "ddp"))
+    metrics = learner.step(learned_rollouts(text_alone))
     assert values_of(metrics) == pytest.approx(values_of(first["metrics"][1]), rel=1e-4, abs=1e-5)

@@ -178,14 +178,16 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 def test_other_kinds_of_files_and_files_that_are_not_there(tmp_path: Path) -> None:
     good = lines(tmp_path / "good.jsonl", a_row())
-    table = tmp_path / "rows.csv"
+    table = tmp_path / "rows.xlsx"
     table.write_text("question,answer,images\n")
-    assert refused([str(table)], [good]).startswith(f"{table}: unknown kind of file; allowed: .jsonl, .json, .parquet ")
+    assert refused([str(table)], [good]).startswith(
+        f"{table}: unknown kind of file; allowed: .jsonl, .json, .csv, .tsv, .parquet "
+    )
     assert refused([str(tmp_path / "gone")], [good]).startswith(f"{tmp_path / 'gone'}: no such file or folder; allowed")
     assert refused([good], [str(tmp_path / "gone.jsonl")]) == f"{tmp_path / 'gone.jsonl'}: no such file"
 
 
-@pytest.mark.parametrize("field", ["question", "answer", "images"])
+@pytest.mark.parametrize("field", ["question", "answer"])
 def test_a_missing_column_is_named_with_those_there_are(field: str, tmp_path: Path) -> None:
     row = {name: value for name, value in a_row().items() if name != field}
     bad, good = lines(tmp_path / "bad.jsonl", row), lines(tmp_path / "good.jsonl", a_row())
@@ -197,7 +199,7 @@ def test_a_missing_column_is_named_with_those_there_are(field: str, tmp_path: Pa
 def test_wrong_column_names_are_refused(tmp_path: Path) -> None:
     good, other = lines(tmp_path / "good.jsonl", a_row()), lines(tmp_path / "other.jsonl", a_row())
     assert refused([good], [other], {"quesion": "question"}) == (
-        "task.columns: no field 'quesion'; allowed: question, answer, images, source, choices, unit, precision"
+        "task.columns: no field 'quesion'; allowed: question, answer, images, source, id, choices, unit, precision"
     )
     assert "no column 'problem' for question" in refused([good], [other], {"question": "problem"})
     assert "no column 'topic' for source" in refused([good], [other], {"source": "topic"})

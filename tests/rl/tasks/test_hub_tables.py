@@ -113,7 +113,10 @@ def refused(train: str, heldout: str) -> str:
         ("test", "cannot be loaded: Config name is missing. Please pick one among the available configs: ['Art', "),
         ("Art:test[x:]", "cannot be loaded: Unrecognized instruction format: test[x:]"),
         ("Art:test[20:]", 'cannot be loaded: Instruction "test[20:]" corresponds to no data!'),
-        ("Art:test:0", "not the name of a table; allowed: .jsonl, .json, .parquet files, FOLDER[:CONFIG]:SPLIT, hub:"),
+        (
+            "Art:test:0",
+            "not the name of a table; allowed: .jsonl, .json, .csv, .tsv, .parquet files, FOLDER[:CONFIG]:SPLIT, hub:",
+        ),
         ("Art:", "not the name of a table; allowed: "),
     ],
 )
@@ -183,7 +186,7 @@ def test_a_hub_that_does_not_answer_is_missed_in_one_line(
 
 def test_nothing_is_said_while_tables_load(repository: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rows("file", 3).to_parquet(tmp_path / "file.parquet")
-    rows("file", 3).remove_columns("images").to_json(tmp_path / "file.jsonl")
+    rows("file", 3).remove_columns(["answer", "images"]).to_json(tmp_path / "file.jsonl")
     (tmp_path / "damaged.jsonl").write_text('{"question": 1}\n{"question"')
     capfd.readouterr()
     asked([f"{repository}:Art:test", str(tmp_path / "file.parquet")], [f"{repository}:Music:test"], 2)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
@@ -193,7 +197,11 @@ def test_the_output_is_the_published_one(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "PART_BYTES", part)
         patch.setattr(corpus, "BLOCK_BYTES", 1 + part // 2)
-        report = select(Selection((file,), scoring(alpha=alpha), ratio, output))
+        try:
+            report = select(Selection((file,), scoring(alpha=alpha), ratio, output))
+        except SelectionError:
+            assert not output.exists() and not published(file, ratio, alpha)
+            return
     assert output.read_bytes() == b"".join(published(file, ratio, alpha))
     (numbers,) = report.files
     assert numbers.read == numbers.scorable + numbers.not_scorable.total() + numbers.broken
@@ -298,15 +306,78 @@ def test_parquet_holds_the_same_records(tmp_path: Path) -> None:
         assert row["score"] == pytest.approx((p * (1 - p) + 0.2) * reliability)
 
 
-def test_nothing_chosen_is_an_empty_file(tmp_path: Path) -> None:
-    file = some_file(tmp_path / "a.jsonl", [])
+def without_answers(**more: Any) -> bytes:
+    return json.dumps(some_record(None) | more).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "nothing is in it"),
+        (b"\n \n", "nothing is in it"),
+        (b"[]", "nothing is in it"),
+        (gzip.compress(b""), "nothing is in it"),
+        (json.dumps(some_record(1, 0)).encode("utf-16"), "UTF-16; allowed is text in UTF-8"),
+        (json.dumps(some_record(1, 0)).encode().decode().encode("utf-16-le"), "holds zero bytes, as UTF-16 does"),
+        (gzip.compress(json.dumps(some_record(1, 0)).encode())[:-9], "its compression is damaged"),
+        (b"PK\x03\x04", "zip archive"),
+        (b"PAR1", "not readable as Parquet"),
+        (b"id,steps\n1,none\n", "no line is an annotation record, of 2; line 1: not JSON"),
+        (json.dumps(some_record(1, 0), indent=1).encode(), "no line is an annotation record, of 14; line 1: not JSON"),
+        (b"[1, 2]", "no line is an annotation record, of 2; line 1: not a JSON object"),
+        (without_answers(), "no step with a numeric score (1)"),
+        (json.dumps(some_record(1, 0, image="")).encode(), "no image (1)"),
+    ],
+)
+def test_where_nothing_can_be_read_nothing_is_written(content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
     for format in ("jsonl", "parquet"):
-        report = select(Selection((file,), scoring(), 0.5, tmp_path / format, format=format, plot=tmp_path / "p.png"))
-        assert report.totals == (0,) * 6
-        assert "nothing in them is scorable" in report.summary()
-    assert (tmp_path / "jsonl").read_bytes() == b""
-    assert pq.read_table(tmp_path / "parquet").num_rows == 0
-    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+        with pytest.raises(SelectionError, match=re.escape(told)) as caught:
+            select(Selection((tmp_path / "a.jsonl",), scoring(), 0.5, tmp_path / "out", format=format))
+        assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def zstandard(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as stream:
+        stream.write(content)
+    return packed.getvalue().to_pybytes()
+
+
+def parquet(records: list[dict[str, Any]]) -> bytes:
+    packed = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(records), packed)
+    return packed.getvalue().to_pybytes()
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "mark": lambda lines: b"\xef\xbb\xbf" + lines,
+    "gzip": gzip.compress,
+    "gzip in two members": lambda lines: gzip.compress(lines[:99]) + gzip.compress(lines[99:]),
+    "zstandard": zstandard,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "gzip with a mark": lambda lines: gzip.compress(b"\xef\xbb\xbf" + lines),
+    "parquet": lambda lines: parquet([json.loads(line) for line in lines.splitlines()]),
+    "list": lambda lines: b"[" + b",".join(lines.splitlines()) + b"]",
+    "list over lines": lambda lines: json.dumps([json.loads(line) for line in lines.splitlines()], indent=2).encode(),
+    "list in gzip": lambda lines: gzip.compress(b"[\r\n" + b",\r\n".join(lines.splitlines()) + b"\r\n]\r\n"),
+}
+
+
+@pytest.mark.parametrize("packing", PACKINGS.values(), ids=PACKINGS)
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_files_as_people_keep_them_give_what_plain_lines_give(
+    packing: Callable[[bytes], bytes], format: str, tmp_path: Path
+) -> None:
+    plain = some_file(tmp_path / "a.jsonl", varied(30))
+    select(Selection((plain,), scoring(), 0.4, tmp_path / "expected", format=format))
+    plain.write_bytes(packing(plain.read_bytes()))
+    for workers in (1, 2):
+        report = select(Selection((plain,), scoring(), 0.4, tmp_path / "out", format=format, workers=workers))
+        assert report.totals == (30, 30, 12, 12, 0, 0)
+        assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
 def test_a_plot_is_drawn(tmp_path: Path) -> None:
