@@ -15,7 +15,7 @@ from math import nan
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoProcessor
+from transformers import AutoProcessor, GenerationConfig
 
 from rewards.models.named_rules import LINE
 from rewards.models.step_rule import StepRule
@@ -68,6 +68,11 @@ class Encoder:
         answer: Regular expression that begins the segment with the final answer, which is no step; None without one.
         trust_remote_code: Whether code shipped with the checkpoint may run.
         markers: What tells steps of perception from steps of reasoning.
+
+    Attributes:
+        end_token: What ends an answer in the chat template.
+        end_tokens: All that end one: this, the tokenizer's end of sequence, and what the checkpoint's generation
+            configuration names. Both engines stop at each of them.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Encoder:
         self.processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
         self.tokenizer = self.processor.tokenizer
         self.end_token = self._end_of_turn()
+        self.end_tokens = frozenset({self.end_token, *self._ends_of_sequence(checkpoint)})
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
         # Gemma 3 has one token for a picture in text, the processor's, and one for each part of it, the tokenizer's.
         owners, names = (self.processor, self.tokenizer), ("image_token_id", "video_token_id")
@@ -93,7 +99,7 @@ class Encoder:
         self.markers, self.rule = markers, rule
         self.answer = answer
         # A separator may be a special token; the tokens that end or fill a sequence are no text anywhere.
-        silent = {self.end_token, self.pad_token, self.tokenizer.eos_token_id}
+        silent = {*self.end_tokens, self.pad_token}
         context = self.tokens("1")[-1:]
         self._plain = TokenReader(self.decode, context)
         self._with_special = TokenReader(
@@ -269,6 +275,16 @@ class Encoder:
         _, _, after = self.render([("user", "<<question>>"), ("assistant", "<<answer>>")]).partition("<<answer>>")
         tokens = self.tokens(after)
         return tokens[0] if tokens and not self.decode(tokens[:1]) else self.tokenizer.eos_token_id
+
+    def _ends_of_sequence(self, checkpoint: str) -> list[int]:
+        """What else ends an answer, by the tokenizer's and the checkpoint's files, which often name another token than
+        the chat template does."""
+        try:
+            named = GenerationConfig.from_pretrained(checkpoint).eos_token_id
+        except OSError:  # it has no such file
+            named = None
+        listed = named if isinstance(named, list) else [named]
+        return [token for token in (self.tokenizer.eos_token_id, *listed) if token is not None]
 
 
 def _bytes(row: dict[str, torch.Tensor]) -> int:

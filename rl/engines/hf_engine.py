@@ -106,7 +106,7 @@ class HfEngine:
             generation_config=GenerationConfig(
                 **(sampling if temperature else {"do_sample": False}),
                 max_new_tokens=max(allowed),
-                eos_token_id=self._encoder.end_token,
+                eos_token_id=sorted(self._encoder.end_tokens),
                 pad_token_id=self._encoder.pad_token,
                 return_dict_in_generate=True,
                 output_scores=True,
@@ -122,9 +122,9 @@ class HfEngine:
 
     def _completion(self, request: SamplingRequest, tokens: list[int], logprobs: list[float]) -> Completion:
         """Cut one row of a batch, no longer than its own limit, at its end token or where it wrote ``until``."""
-        ended = self._encoder.end_token in tokens
-        length = tokens.index(self._encoder.end_token) + 1 if ended else len(tokens)
-        finish_reason = "stop" if ended else cut_off(request, length, self._max_tokens)
+        ends = [place for place, token in enumerate(tokens, start=1) if token in self._encoder.end_tokens]
+        length = ends[0] if ends else len(tokens)
+        finish_reason = "stop" if ends else cut_off(request, length, self._max_tokens)
         until = request.until
         read = self._encoder.read(tokens[:length])
         if until and until in read.text:

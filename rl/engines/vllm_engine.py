@@ -138,6 +138,7 @@ class VllmEngine:
                 temperature=self._temperature if request.temperature is None else request.temperature,
                 max_tokens=room_left(request, self._longest(request.prompt)),
                 logprobs=0,
+                stop_token_ids=sorted(self._encoder.end_tokens),
                 stop=request.until,
                 include_stop_str_in_output=True,
                 detokenize=request.until is not None,

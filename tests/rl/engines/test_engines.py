@@ -291,3 +291,29 @@ def test_an_image_of_one_colour_is_told_from_another(engine: RenewableEngine, pr
         blank = Prompt(f"blank{grey}", "total", question.question, (Image.new("RGB", (84, 84), (grey,) * 3),), "0")
         answers.append(engine.sample([SamplingRequest(blank, n=1, seed=5)])[0][0])
     assert answers[0].logprobs != answers[1].logprobs
+
+
+@pytest.mark.parametrize("kind", [VllmEngine, HfEngine])
+def test_an_answer_ends_with_its_turn_whatever_the_files_call_the_end(
+    kind: type[RenewableEngine], prompts: list[Prompt], encoder: Encoder, tmp_path: Path
+) -> None:
+    """As in files of a base model beside a chat template: each names another token, and all of them end an answer."""
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(CHECKPOINT, checkpoint)
+    other, third = encoder.tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|video_pad|>"])
+    for name, key, value in (
+        ("tokenizer_config.json", "eos_token", "<|endoftext|>"),
+        ("generation_config.json", "eos_token_id", [third]),
+        ("config.json", "eos_token_id", third),
+    ):
+        content = json.loads((checkpoint / name).read_text())
+        (checkpoint / name).write_text(json.dumps(content | {key: value}))
+    found = Encoder(str(checkpoint))
+    assert found.end_token == encoder.end_token and found.end_tokens == {encoder.end_token, other, third}
+    engine = kind(str(checkpoint), max_completion_tokens=48)
+    samples = engine.sample([SamplingRequest(prompt, n=2, seed=3) for prompt in prompts])
+    engine.close()
+    assert any(sample.finish_reason == "stop" for group in samples for sample in group)
+    for sample in (sample for group in samples for sample in group):
+        assert (sample.token_ids[-1] in found.end_tokens) == (sample.finish_reason == "stop")
+        assert found.end_tokens.isdisjoint(sample.token_ids[:-1])
