@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rewards.verification.decoration import undecorated
+from rewards.verification.decoration import LONGEST, undecorated
 
 _FULL_WIDTH = (
     {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
@@ -36,7 +36,7 @@ _VALUE = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|\[([^\[\]]*)\]|
 _NAMES = "eq?|abla|u|ot|otin|i|mid|leq|geq|exists|parallel|subseteq|earrow|warrow"  # of LaTeX, behind its n
 _ESCAPE = re.compile(rf'\\(?:(["\\/])|u([0-9a-fA-F]{{4}})|n(?!(?:{_NAMES})(?![a-zA-Z])))')
 _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])\s*")
-_BESIDE = re.compile(r"\s*\}(?:[ \t,;&$]|\\[()]|\\q?quad|\\[,;: ]|(?:\\text\{)?\s*(?:and|or)\s*\}?)*")
+_BESIDE = re.compile(r"\s*\}(?:[ \t,;&$]|\\[()]|\\q?quad|\\[,;: ]|\\text\{ {0,3}(?:and|or) {0,3}\}|and|or)*")
 _MARKER = re.compile(
     r"""
     (?: \b(?: answer (?:\s+(?:to|of|for)\s+[^.:!?\n]{1,80}?)? (?:\s+choice|\s+option)?
@@ -177,7 +177,7 @@ def _boxed(text: str) -> str | None:
     stated = [last]
     for box, following in pairwise(reversed(boxes)):
         before = text[following.start() : box.start()]
-        inner = boxed_text(before)
+        inner = boxed_text(before) if len(before) <= LONGEST else None
         if inner is None or not _BESIDE.fullmatch(before[before.rindex(inner) + len(inner) :]):
             break
         stated.insert(0, inner)

@@ -10,11 +10,9 @@ _BRACKETED = rf"[(\[{{<\u3010]{{1,2}}\s*({_ONE})\s*[)\]}}>\u3011]{{1,2}}"
 _IS_RIGHT = (
     r"\s+is\s+(?:therefore\s+)?(?:the\s+)?(?:correct|right|best|answer)(?:\s+(?:one|option|choice|answer))?(?=[.!\s]*$)"
 )
-_BEHIND = (
-    r"\s*$|\s+(?=\()|\s*[-=|\u2013\u2014]\s|\s*[:)\]\u3001]|[.,;!](?=\s|$|\d|[A-Z]{2})"
-    rf"|\s+(?=(?:because|since|as(?!\s+well))\s)|{_IS_RIGHT}"
-)
+_BEHIND = r"\s*$|\s+(?=\()|\s*[-|\u2013\u2014]\s|\s*[:)\]\u3001]|[.,;!](?=\s|$|\d|[A-Z]{2})"
 _OPTION = re.compile(rf"(?:{_NAME})?(?:{_BRACKETED}(?:{_IS_RIGHT})?|({_ONE})(?:{_BEHIND}))", re.IGNORECASE)
+_RIGHT = re.compile(rf"^({_NAME}{_ONE}){_IS_RIGHT}", re.IGNORECASE)
 _LAST = re.compile(rf"\s{_BRACKETED}\s*$")
 _LETTER = rf"(?:option\s+|choice\s+)?[(\[]?{_ONE}[)\].:,;!]*"
 _OTHERWISE = re.compile(r"\b(?:not|but|or|nor|neither|except|wrong|incorrect)\b|n't\b", re.IGNORECASE)
@@ -50,7 +48,7 @@ def option_of(text: str) -> tuple[str, str]:
     >>> option_of("(B)12 cm"), option_of("E - text"), option_of("A cat"), option_of("D, not B"), option_of("A or B")
     (('B', '12 cm'), ('E', 'text'), ('', 'A cat'), ('', ''), ('', 'A or B'))
     """
-    text = text.strip().strip("|").strip()  # a row of a table
+    text = _RIGHT.sub(r"\1", text.strip().strip("|").strip())  # a row of a table, `Option B is correct`
     match = _OPTION.match(text)
     if match is None:
         last = _LAST.search(text)
@@ -60,4 +58,4 @@ def option_of(text: str) -> tuple[str, str]:
         return last[1].upper(), before.strip()
     if _ANOTHER.match(text, match.end(1) if match[1] else match.end(2)):
         return "", ""
-    return (match[1] or match[2]).upper(), text[match.end() :].strip(" .:)|=-\u2013\u2014")
+    return (match[1] or match[2]).upper(), text[match.end() :].strip(" .:)|-\u2013\u2014")
