@@ -15,7 +15,7 @@ class UsersCodeError(RuntimeError):
 def in_one_line(
     what: str, kind: Callable[[str], Exception] = UsersCodeError, let_through: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn what the block raises into an error of another kind.
+    """Turn what the block raises, but for Ctrl-C, into an error of another kind.
 
     Args:
         what: Begins the message, as ``task.verifier mine:verify failed``; the error's own kind and words follow.
@@ -26,5 +26,7 @@ def in_one_line(
         yield
     except let_through:
         raise
-    except Exception as error:  # it can fail in any way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it can fail in any way, and `sys.exit` is one of them
         raise kind(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error

@@ -75,11 +75,11 @@ def users_reward(name: str, function: Callable[..., object]) -> Callable[[Answer
     judge, _ = judge_of(function)
 
     def value(answer: Answer) -> float | None:
-        with in_one_line(f"{name} failed"):
+        with in_one_line(f"{name} failed", let_through=(UsersCodeError,)):
             said = judge(answer)
-        try:
-            return None if said is None else read_verdict(said, bounded=False).score
-        except ValueError as error:
-            raise UsersCodeError(f"{name} gave {reprlib.repr(said)} for an answer; {error}") from None
+            try:
+                return None if said is None else read_verdict(said, bounded=False).score
+            except ValueError as error:
+                raise UsersCodeError(f"{name} gave {reprlib.repr(said)} for an answer; {error}") from None
 
     return value

@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from rewards.records import Prompt
 from rewards.verification.extraction import final_answer
 from rewards.verification.reading import OTHERWISE, normal_form, read_answer
+from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import Verifier
 
 AnswerReader = Callable[[str], str | None]
@@ -69,7 +71,8 @@ def _read(name: str, completion: str) -> str | None:
 
 
 def _same(verifier: Verifier, answer: str, candidate: str) -> bool:
-    return bool(verifier(f"<answer>{answer}</answer>", candidate))
+    stated = Answer(f"<answer>{answer}</answer>", Prompt("", "", "", (), candidate))
+    return verdict_of(verifier, stated).correct
 
 
 def _candidates(

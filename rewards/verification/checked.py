@@ -34,13 +34,12 @@ class CheckedVerifier:
     def verdict(self, answer: Answer) -> Verdict:
         """What it says of an answer."""
         judge, bounded = self._judge
-        with in_one_line(f"{self.name} failed"):
+        with in_one_line(f"{self.name} failed", let_through=(UsersCodeError,)):
             said = judge(answer)
-            is_right_or_wrong = said in (True, False)
-        try:
-            return read_verdict(bool(said) if is_right_or_wrong else said, self.weights, bounded)
-        except ValueError as error:
-            raise UsersCodeError(f"{self.name} gave {reprlib.repr(said)} for an answer; {error}") from None
+            try:
+                return read_verdict(said, self.weights, bounded)
+            except ValueError as error:
+                raise UsersCodeError(f"{self.name} gave {reprlib.repr(said)} for an answer; {error}") from None
 
     @cached_property
     def _judge(self) -> tuple[Judge, bool]:

@@ -19,10 +19,12 @@ _PAIRS = (
         ("«", "»"),
         ("「", "」"),
         ("<b>", "</b>"),
+        ("<strong>", "</strong>"),
+        ("==", "=="),
     ),
 )
 _COMMAND = re.compile(
-    r"(?:\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:bf|rm|it|sf|tt)|boldsymbol|bm|mbox|f?box(?:ed)?|displaystyle)\s*)?(\{.*\})",
+    r"(?:\\(?:text(?:bf|it|rm|normal|sf|tt)?|(?:text)?color\s*\{[^{}]*\}|under(?:line|bar)|math(?:bf|rm|it|sf|tt)|boldsymbol|bm|mbox|f?box(?:ed)?|displaystyle)\s*)?(\{.*\})",
     re.DOTALL,
 )
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)\n?[ \t]*```", re.DOTALL)
@@ -30,9 +32,12 @@ _ENVIRONMENT = re.compile(
     r"\\begin\{(equation|align(?:ed)?|gather(?:ed)?|split|displaymath|math)(\*?)\}(.*)\\end\{\1\2\}", re.DOTALL
 )
 _SPACE = r"[\s\u200b\u2060\ufeff~]|\\(?:[,;:! ]|q?quad(?![a-zA-Z])|displaystyle(?![a-zA-Z])|\\)"
-_BEFORE = re.compile(rf"(?:{_SPACE}|[:=](?!=)|[\u2714\u2705])+")
+_BEFORE = re.compile(
+    rf"(?:{_SPACE}|[:=](?!=)|[\u2714\u2705\u2192\u27a1\U0001f449]\ufe0f?|\\color\s*\{{[^{{}}]*\}}(?!\s*\{{)|</b>|</strong>)+"
+)
 _AFTER = re.compile(
-    rf"(?:{_SPACE}|(?<!\\)[,;:。、，；：]|(?<![.\\])\.(?!\.)|(?<=[$*`])!|(?<=\\[)\]])!|[\u2713\u2714\u2705\U0001f389]\ufe0f?)$"  # noqa: RUF001
+    rf"(?:{_SPACE}|(?<!\\)[,;:。、，；：،؛۔।]|(?<![.\\])\.(?!\.)|(?<=[$*`])!|(?<=\\[)\]])!|[\u2713\u2714\u2705\U0001f389]\ufe0f?"  # noqa: RUF001
+    r"|<\|[\w ]+\|>|</s>)$"
 )
 _SPELLINGS = [
     (re.compile(pattern), replacement)
@@ -41,7 +46,11 @@ _SPELLINGS = [
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\(?:left|right|displaystyle|[Bb]igg?[lr]?)(?![a-zA-Z])", ""),
-        (r"\\[()\[\],;:! ]|\\q?quad(?![a-zA-Z])|\{,\}|[$~\s\u200b]|\*\*", ""),
+        (r"(?<!\\)\\[()\[\],;:! ]|\\q?quad(?![a-zA-Z])|\{,\}|[$~\u200b]|\*\*", ""),
+        (r"(?<!\d)\s+|\s+(?!\d)|(?<=\d)\s(?=\d{3}(?!\d))", ""),
+        (r"([_^])\{(\w)\}", r"\1\2"),
+        (r"\(?\\pmod(?![a-zA-Z])\{?(\w+)\}?\)?|\(\\?b?mod(\w+)\)", r"(mod\1\2)"),
+        (r"\\equiv(?![a-zA-Z])", "≡"),
         (r"\\(?:ldots|cdots|dots)(?![a-zA-Z])|\.\.\.", "…"),
         (r"\\%", "%"),
         (r"[\u2212\u2013]", "-"),

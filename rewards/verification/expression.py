@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rewards.verification.quantity import repeating_as_fraction
+
 LONGEST = 1000
 """Characters of a text that may be an expression."""
 
@@ -45,7 +47,7 @@ _SPELLINGS = [
     ]
 ]
 _UNREADABLE = re.compile(
-    r"\\[lcdv]?dots(?![a-zA-Z])|…|\.\.\.|(?<![_^])\d\s+\d|\d\.\d+\."
+    r"\\[lcdv]?dots(?![a-zA-Z])|…|\.\.\.|(?<![_^])\d\s+\d|(?<![\w{])\d+\s*_|\d\.\d+\."
     r"|(?:°|\\circ)\}?\s*\d|\d\s*:\s*\d+\s*:|\\underline|_{2,}"
     r"|\\(?:text|math)(?:rm|bf|it|normal)?\s*\{(?!\s*(?:and|or)\s*\})[^{}]*[^\W\d_]{2}"
 )
@@ -70,7 +72,7 @@ _UNITS = re.compile(
 )
 _THIN_SPACES = [
     (re.compile(r"(?<=\d)\\,(?=\d{3})|\\!"), ""),
-    (re.compile(r"\\[,;: ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2009\u202f]"), " "),
+    (re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2009\u202f]"), " "),
 ]
 
 
@@ -98,7 +100,7 @@ def parse_expression(text: str) -> Expression | None:
     for pattern, space in _THIN_SPACES:
         text = pattern.sub(space, text)
     latex, unit = _without_unit(text)
-    latex = latex.translate(_SIGNS)
+    latex = repeating_as_fraction(latex).translate(_SIGNS)
     for pattern, replacement in _SPELLINGS:
         latex = pattern.sub(replacement, latex)
     latex = latex.strip()

@@ -3,7 +3,7 @@ r"""Where a completion states its final answer: one order, the same for every ve
 1. What stands up to the last ``</think>`` is thought, and no answer; a thought that does not end has none.
 2. What is in the last ``<answer>…</answer>``.
 3. The value of the last JSON key ``"answer"``, unless something is boxed behind it.
-4. What is in the last ``\boxed{…}``.
+4. What is in the last ``\boxed{…}``, and in those beside it: ``\boxed{1}, \boxed{2}`` states two.
 5. What follows the last marker: ``Answer:``, ``the answer is``, ``Final Answer:``, ``the correct option is``, a heading
    ``Answer``, the last line after ``####``, or the like in another language (`_MARKER`). It is the line, or the display
    maths or code block that begins there.
@@ -18,35 +18,47 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
-from rewards.verification.decoration import undecorated
+from rewards.verification.decoration import LONGEST, undecorated
 
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+_FULL_WIDTH = (
+    {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+    | {0x3000: 0x20}
+    | {0x066B: ".", 0x066C: ","}  # the Arabic separators
+    | {0x24B6 + place: 0x41 + place for place in range(26)}  # a letter in a circle
+)
+_QUOTED = re.compile(r"^[ \t]*(?:>[ \t]+)+", re.MULTILINE)
 _THINK = re.compile(r"<(/?)think(?:ing)?>|◁(/?)think▷", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>|<\|(?:begin|(end))_of_box\|>", re.IGNORECASE)
 _KEY = re.compile(r"""(["'])(?:(?:final|correct|right|predicted)[\s_-]*)?answer\1\s*:\s*""", re.IGNORECASE)
 _VALUE = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|\[([^\[\]]*)\]|([^\s"\'\[{][^,}\]\n]*)', re.DOTALL)
-_ESCAPE = re.compile(r'\\(?:(["\\/])|u([0-9a-fA-F]{4})|n(?![a-zA-Z]))')
+_NAMES = "eq?|abla|u|ot|otin|i|mid|leq|geq|exists|parallel|subseteq|earrow|warrow"  # of LaTeX, behind its n
+_ESCAPE = re.compile(rf'\\(?:(["\\/])|u([0-9a-fA-F]{{4}})|n(?!(?:{_NAMES})(?![a-zA-Z])))')
 _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])\s*")
+_BESIDE = re.compile(r"\s*\}(?:[ \t,;&$]|\\[()]|\\q?quad|\\[,;: ]|\\text\{ {0,3}(?:and|or) {0,3}\}|and|or)*")
 _MARKER = re.compile(
     r"""
     (?: \b(?: answer (?:\s+(?:to|of|for)\s+[^.:!?\n]{1,80}?)? (?:\s+choice|\s+option)?
           | (?:final|correct|right|best)\s+(?:option|choice|result) )
-        ["'*_`]* (?: \s*(?:is|(?:should|would|must|will)\s+be)\b
+        ["'*_`}]* (?: \s*(?:is|(?:should|would|must|will)\s+be)\b
                      (?:\s+(?:therefore|thus|hence|then|clearly|simply|indeed|given\s+by)\b)?\s*:? | \s*[:=] )
-      | \b(?:ответ|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|정답|답|الإجابة|الجواب|उत्तर)
-        ["'*_`]* (?: \s*(?:[:=—]|(?:es|est|ist|è|é|هي|هو)\b) | (?<=정답)은 )
-      | (?:答案|答え|正解|故选|应选|故選) ["'*_`]* (?:\s*(?:应该)?[是为為选選はが])?\s*:?
+      | \b(?:ответ|відповідь|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|antwoord|svaret?|odpověď
+          |jawaban|đáp\s+án|câu\s+trả\s+lời|απάντηση|정답|답|الإجابة|الجواب|پاسخ|جواب|תשובה|उत्तर|উত্তর|คำตอบ)
+        (?:\s+(?:correct[aeo]|final[e]?|الصحيحة|النهائية|ถูก))? ["'*_`]*
+        (?: \s*(?:[:=—]|(?:es|est|ist|è|é|is|är|adalah|là|هي|هو|है|คือ)(?!\w)) | (?<=답)은 )
+      | (?:答案|答え|正解|(?:故|应|所以|因此)选|故選) ["'*_`]* (?:\s*(?:应该)?[是为為选選はが])?\s*:?
       | ^[ \t#>*_]*(?:the\s+)?(?:final\s+|correct\s+)?answer[ \t*_]*$
       | ^[ \t]*\#{4}[ \t]+(?=[^\n]*\s*\Z|[-+$]?\d[\d,./]*[ \t]*$)
-    ) [*_`]*
+      | \bans\.?\s*[:=]
+    ) (?:\s*\})? [*_`]*
     """,
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _BLOCKS = (("```", "```"), ("~~~", "~~~"), ("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), (r"\begin{", r"\end{"))
 _WORDS = re.compile(r"[^\W\d_]{2}[^\d$\\]*")
 _DISPLAY = re.compile(r"\s*(?:\\\[|\$\$)")
-_HOPE = re.compile(r"I hope (?:it|this) is correct\W*$")
+_CLOSE = re.compile(r"(?:I hope (?:it|this) is correct|번?입니다|번|이다|です|である)\W*$")
 _DEEPEST = 4
 
 
@@ -75,7 +87,7 @@ def final_answer(completion: str, otherwise: Callable[[str], str | None] | None 
     >>> final_answer("4"), final_answer("4", lambda text: text), final_answer(r"Answer: \boxed{4")
     (None, FinalAnswer(text='4', prose=True), None)
     """
-    text = _after_thought(completion.translate(_FULL_WIDTH))
+    text = _after_thought(_QUOTED.sub("", "\n".join(completion.translate(_FULL_WIDTH).splitlines())))
     found = _stated(text)
     if found is None and otherwise is not None:
         found = FinalAnswer(otherwise(text) or "", prose=True)
@@ -124,7 +136,7 @@ def _stated(text: str, depth: int = 0) -> FinalAnswer | None:
         if inner is not None:
             return (_stated(inner, depth + 1) if depth < _DEEPEST else None) or FinalAnswer(inner)
     *_, last = (None, *_MARKER.finditer(text))
-    return None if last is None else FinalAnswer(_HOPE.sub("", _statement(text[last.end() :])), prose=True)
+    return None if last is None else FinalAnswer(_CLOSE.sub("", _statement(text[last.end() :])), prose=True)
 
 
 def _tagged(text: str) -> str | None:
@@ -158,7 +170,18 @@ def _unescaped(escape: re.Match[str]) -> str:
 
 
 def _boxed(text: str) -> str | None:
-    return (boxed_text(text) or "") if _BOX.search(text) else None
+    """What is in the last box, and in those beside it: ``\\boxed{1}, \\boxed{2}`` states two."""
+    boxes = list(_BOX.finditer(text))
+    if not boxes or (last := boxed_text(text)) is None:
+        return "" if boxes else None
+    stated = [last]
+    for box, following in pairwise(reversed(boxes)):
+        before = text[following.start() : box.start()]
+        inner = boxed_text(before) if len(before) <= LONGEST else None
+        if inner is None or not _BESIDE.fullmatch(before[before.rindex(inner) + len(inner) :]):
+            break
+        stated.insert(0, inner)
+    return ", ".join(dict.fromkeys(stated))
 
 
 def _statement(rest: str) -> str:

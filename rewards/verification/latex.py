@@ -126,7 +126,11 @@ def _compare(answer: str, reference: str) -> Comparison:
     found = right if answer == reference else _read(answer)
     if found is None:
         return "unreadable answer"
-    return "equal" if found is right or verify(right, found, timeout_seconds=0) else "different"
+    return (
+        "equal"
+        if found is right or verify(right, found, timeout_seconds=0, allow_set_relation_comp=True)
+        else "different"
+    )
 
 
 @lru_cache(maxsize=2**10)
@@ -140,15 +144,23 @@ def _read(latex: str) -> Basic | None:
     try:
         normal = normalize_latex(latex, spelling)
         found = latex2sympy(normal, is_real=not should_treat_as_complex(normal), normalization_config=None)
-        return None if found in (nan, zoo) else found
+        return None if found in (nan, zoo) else _complex(found)
     except Exception:  # the parser raises as many kinds as there are ways to be no expression
         return None
+
+
+def _complex(found: Basic) -> Basic:
+    """With the letter i as the imaginary unit, where nothing counts with it."""
+    from sympy import I
+
+    unit = next((letter for letter in found.free_symbols if str(letter) == "i"), None)
+    return found if unit is None else found.subs(unit, I)
 
 
 def _equal_numbers(left: Basic, right: Basic) -> bool:
     """Whether two expressions are equal as numbers: in all digits, or within `TOLERANCE` where one has decimals; with
     decimals and variables, wherever that is tried."""
-    from sympy import Float, N, Rational, nan, oo, zoo
+    from sympy import Float, N, Rational, S, nan, oo, zoo
 
     try:
         decimals = left.has(Float) or right.has(Float)
@@ -162,6 +174,8 @@ def _equal_numbers(left: Basic, right: Basic) -> bool:
             return bool(left == right)
         tolerance = TOLERANCE * (1 + 1e-9) if decimals else 10.0 ** (10 - _DIGITS)
         one, other = N(left, _DIGITS), N(right, _DIGITS)
+        if {one, other} & {S.Infinity, S.NegativeInfinity, S.ComplexInfinity}:
+            return bool(one == other)
         return bool(abs(one - other) <= tolerance * max(abs(one), abs(other)))
     except (TypeError, AttributeError, ValueError):  # sets, relations, and what has no value
         return False

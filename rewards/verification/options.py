@@ -5,17 +5,37 @@ from __future__ import annotations
 import re
 
 _NAME = r"(?:the\s+)?(?:(?:correct|right|best)\s+)?(?:option|choice|answer)\s+"
-_BRACKETED = r"[(\[{<]{1,2}\s*([A-Z])\s*[)\]}>]{1,2}"
-_BEHIND = r"\s*$|\s+(?=\()|\s*[-\u2013\u2014]\s|\s*[:)\]\u3001]|[.,;!](?=\s|$|\d|[A-Z]{2})"
-_OPTION = re.compile(rf"(?:{_NAME})?(?:{_BRACKETED}|([A-Z])(?:{_BEHIND}))", re.IGNORECASE)
+_ONE = r"[^\W\d_]"
+_BRACKETED = rf"[(\[{{<\u3010]{{1,2}}\s*({_ONE})\s*[)\]}}>\u3011]{{1,2}}"
+_IS_RIGHT = (
+    r"\s+is\s+(?:therefore\s+)?(?:the\s+)?(?:correct|right|best|answer)(?:\s+(?:one|option|choice|answer))?(?=[.!\s]*$)"
+)
+_BEHIND = r"\s*$|\s+(?=\()|\s*[-|\u2013\u2014]\s|\s*[:)\]\u3001]|[.,;!](?=\s|$|\d|[A-Z]{2})"
+_OPTION = re.compile(rf"(?:{_NAME})?(?:{_BRACKETED}(?:{_IS_RIGHT})?|({_ONE})(?:{_BEHIND}))", re.IGNORECASE)
+_RIGHT = re.compile(rf"^({_NAME}{_ONE}){_IS_RIGHT}", re.IGNORECASE)
 _LAST = re.compile(rf"\s{_BRACKETED}\s*$")
-_LETTER = r"(?:option\s+|choice\s+)?[(\[]?[A-Z][)\].:,;!]*"
+_LETTER = rf"(?:option\s+|choice\s+)?[(\[]?{_ONE}[)\].:,;!]*"
+_OTHERWISE = re.compile(r"\b(?:not|but|or|nor|neither|except|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 _ANOTHER = re.compile(
     rf"[)\]}}>.:;,\s-]*{_LETTER}\s*$"
-    rf"|[)\]}}>.]*\s*(?:[,/&+;]\s*(?:and\b|or\b)?|and\b|or\b)\s*{_LETTER}\s*(?:$|[,/&]|and\b|or\b)"
+    rf"|[)\]}}>.]*\s*(?:[,/&+;|]\s*(?:and\b|or\b)?|and\b|or\b)\s*{_LETTER}\s*(?:$|[,/&|]|and\b|or\b)"
     r"|[)\]}>.,;\s(]*(?:or|nor|but|not|rather\s+than|instead\s+of)\b",
     re.IGNORECASE,
 )
+
+_NUMERAL = r"(\d{1,2}|[ivx]{1,5})"
+_NUMBERED = re.compile(rf"(?:[(\[]{_NUMERAL}[)\]]|{_NUMERAL}(?:[).:]+|$))(?=\s|$)", re.IGNORECASE)
+
+
+def numeral_of(text: str, alone: bool = False) -> str:
+    """The number of the option that a text names, where options are numbered: ``(2)``, ``2. 12 cm``, ``iv``.
+
+    Args:
+        text: That.
+        alone: Whether nothing may follow.
+    """
+    match = (_NUMBERED.fullmatch if alone else _NUMBERED.match)(text.strip())
+    return "" if match is None else (match[1] or match[2]).casefold()
 
 
 def option_of(text: str) -> tuple[str, str]:
@@ -28,13 +48,14 @@ def option_of(text: str) -> tuple[str, str]:
     >>> option_of("(B)12 cm"), option_of("E - text"), option_of("A cat"), option_of("D, not B"), option_of("A or B")
     (('B', '12 cm'), ('E', 'text'), ('', 'A cat'), ('', ''), ('', 'A or B'))
     """
-    text = text.strip()
+    text = _RIGHT.sub(r"\1", text.strip().strip("|").strip())  # a row of a table, `Option B is correct`
     match = _OPTION.match(text)
     if match is None:
         last = _LAST.search(text)
-        if last is None or re.search(_BRACKETED, text[: last.start()]):
+        before = "" if last is None else text[: last.start()]
+        if last is None or re.search(_BRACKETED, before) or _OTHERWISE.search(before):
             return "", text
-        return last[1].upper(), text[: last.start()].strip()
+        return last[1].upper(), before.strip()
     if _ANOTHER.match(text, match.end(1) if match[1] else match.end(2)):
         return "", ""
-    return (match[1] or match[2]).upper(), text[match.end() :].strip(" .:)-\u2013\u2014")
+    return (match[1] or match[2]).upper(), text[match.end() :].strip(" .:)|-\u2013\u2014")

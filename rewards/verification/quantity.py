@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
+from functools import partial
 from math import factorial, isfinite
+from unicodedata import normalize
 
 _PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+_NFKC = partial(normalize, "NFKC")
 _SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _NUMBER = re.compile(
     rf"(?<![\w.^-])(?P<sign>[-+]?)(?:(?P<whole>\d+)\s+(?P<part>\d+)\s*/\s*(?P<parts>\d+)"
@@ -31,6 +33,7 @@ _GOES_ON = re.compile(
     r"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|squared|cubed|factorial|or|and\s+an?)\b",
     re.IGNORECASE,
 )
+_REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,30})\s*\}?")
 _SPELLINGS = [  # what is written in several ways is brought to one of them, in this order
     (re.compile(pattern), replacement)
     for pattern, replacement in [
@@ -41,16 +44,24 @@ _SPELLINGS = [  # what is written in several ways is brought to one of them, in 
         (r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
         (r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed)\s*\{([^{}]*)\}", r" \1"),
         (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]|\\(?:left|right)(?![a-zA-Z])", ""),
-        (r"\s*(?:\\times|\\cdot|[*\u00d7])\s*10\s*\^\s*([-+]?\d)", r"e\1"),
+        (r"\b10([\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)", lambda power: f"10^{_NFKC(power[1])}"),
+        (r"\s*(?:\\times|\\cdot|(?<=\d)\s*x|[*\u00d7\u22c5\u00b7])\s*10\s*(?:\^|\*\*)\s*([-+\u2212]?\d+)", r"e\1"),
+        (r"(?<=\d)\s*[\u00f7\u2215\u2044]\s*(?=\d)", "/"),
+        (r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])", lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
+        (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])", lambda found: found[0].replace(".", "")),
+        (r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,)", lambda found: found[0].replace(",", "")),
+        (r"(?<=\d)['\u2019](?=\d{3}(?!\d))", ""),
+        (r"(?<=\d),?\s*\(?(?:approximately|approx\.?|roughly|about|exactly)\)?\s*$", ""),
+        (r"\bper\s*cent\b|\bpct\b", "percent"),
         (r"(?<![\w.])10\s*\^\s*([-+]?\d)", r"1e\1"),
         (r"\\(?:approx|simeq)|\u2248", "="),
         (r"[\u2212\u2013]", "-"),
         (r"\\([%$])", r"\1"),
-        (r"\\[()\[\];: ]|[{}$~]|\*\*", " "),
+        (r"(?<!\\)\\[()\[\];: ]|[{}$~]|\*\*", " "),
         (r"\b(?:minus|negative)\s+(?=[.\d])", "-"),
-        (r"(?<![\w.])([-+])\s+(?=[.\d])", r"\1"),
     ]
 ]
+_APART = re.compile(r"(?<![\w.])([-+])\s+(?=[.\d])")
 _SYMBOLS = [
     (re.compile(pattern, re.IGNORECASE), symbol)
     for pattern, symbol in [
@@ -74,6 +85,7 @@ _SYMBOLS = [
             (r"\bpercent\b", "%"),
         ),
         (r"\b(?:degrees?|deg)\b", "°"),
+        (r"\s+per\s+", "/"),
     ]
 ]
 _VULGAR = re.compile(r"[\u00bc-\u00be\u2150-\u215e]")
@@ -117,10 +129,7 @@ def parse_quantity(text: str) -> Quantity | None:
     """
     if len(text) > LONGEST:
         return None
-    text = _VULGAR.sub(lambda sign: f" {unicodedata.normalize('NFKC', sign[0]).replace(chr(0x2044), '/')}", text)
-    for pattern, replacement in _SPELLINGS:
-        text = pattern.sub(replacement, text)
-    left, _, stated = text.rpartition("=")
+    left, _, stated = _APART.sub(r"\1", in_one_spelling(text)).rpartition("=")
     found = _NUMBER.search(stated)
     if found is None or _says_more(left, stated[: found.start()], found["sign"]):
         return None
@@ -128,6 +137,33 @@ def parse_quantity(text: str) -> Quantity | None:
     if value is None or not _UNIT.fullmatch(rest) or _GOES_ON.match(rest):  # a unit has no room for a second number
         return None
     return Quantity(value, " ".join(rest.split()).strip(" .").casefold())
+
+
+def in_one_spelling(text: str) -> str:
+    r"""A text whose numbers are written in digits: fractions with a slash, powers of ten with an e.
+
+    >>> in_one_spelling(r"1\frac{1}{2}"), in_one_spelling(r"3 \cdot 10^8"), in_one_spelling("1.234,5")
+    ('1 1/2', '3e8', '1234.5')
+    """
+    text = _VULGAR.sub(lambda sign: f" {_NFKC(sign[0]).replace(chr(0x2044), '/')}", repeating_as_fraction(text))
+    for pattern, replacement in _SPELLINGS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def repeating_as_fraction(text: str) -> str:
+    r"""A text whose repeating decimals are fractions.
+
+    >>> repeating_as_fraction(r"0.\overline{3}"), repeating_as_fraction(r"0.1\overline{6}")
+    ('\\frac{3}{9}', '\\frac{15}{90}')
+    """
+    return _REPEATING.sub(_as_fraction, text)
+
+
+def _as_fraction(found: re.Match[str]) -> str:
+    before, after, repeated = found.groups()
+    top = int(before + after + repeated) - int(before + after or "0")
+    return rf"\frac{{{top}}}{{{'9' * len(repeated)}{'0' * len(after)}}}"
 
 
 def agree(answer: Quantity, reference: Quantity, tolerance: float, absolute_tolerance: float) -> bool:

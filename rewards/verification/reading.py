@@ -9,9 +9,14 @@ from rewards.verification.decoration import LONGEST, normal_text, undecorated
 from rewards.verification.expression import Expression, parse_expression
 from rewards.verification.extraction import FinalAnswer, final_answer
 from rewards.verification.options import option_of
-from rewards.verification.quantity import EXACT, Quantity, parse_quantity
+from rewards.verification.quantity import EXACT, Quantity, in_one_spelling, parse_quantity
+from rewards.verification.quantity import LONGEST as LONGEST_NUMBER
 
-_LAST_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s*\\?%)?")
+_LAST_NUMBER = re.compile(
+    r"(?<![\w.])-?(?:\d+ {1,2}\d+/\d+(?![\d/])|\d{1,3}(?: \d{3}){2,}(?!\d)"
+    r"|\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+|/\d+)?)(?:\s*%)?"
+)
+_DIGIT = re.compile(r"[\d\u00bc-\u00be\u2150-\u215e\u00b2\u00b3\u00b9\u2070-\u2079]")
 _BARE_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _SPAN = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)\$|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]", re.DOTALL
@@ -24,8 +29,12 @@ _SEVERAL = re.compile(r"\d|[=<>^_+*/]|\\|\b(?:and|or|nor|not|either|minus|times|
 
 
 def last_number(text: str) -> str | None:
-    """The last number of a text, with its percent sign or denominator."""
-    numbers = _LAST_NUMBER.findall(text)
+    """The last number of a text in one spelling, with its percent sign, denominator, or power of ten."""
+    *_, last = (None, *_DIGIT.finditer(text))
+    if last is None:
+        return None
+    near = text[max(0, last.end() - LONGEST_NUMBER) : last.end() + 10]
+    numbers = _LAST_NUMBER.findall(in_one_spelling(near))
     return numbers[-1] if numbers else None
 
 

@@ -72,7 +72,7 @@ def _trl(function: Callable[..., Any], parameters: Mapping[str, Parameter], answ
     except (TypeError, IndexError, AttributeError) as error:
         try:
             found = function(**_accepted(columns | chats, parameters))
-        except Exception:
+        except (Exception, SystemExit):
             raise error from None
     if isinstance(found, str | Mapping) or not isinstance(found, Sequence) or len(found) != 1:
         raise ValueError(f"gave {found!r} for one completion; allowed is a list of one number")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
+import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -36,7 +37,7 @@ class Answer:
         """The prompt's row: all columns of its table, but for images that are no field of the prompt, and ``id``,
         ``source``, ``question``, ``answer`` and ``images`` as the prompt has them."""
         names = ("id", "source", "question", "answer", "images")
-        return {**self.prompt.columns, **{name: getattr(self.prompt, name) for name in names}}
+        return {**deepcopy(dict(self.prompt.columns)), **{name: getattr(self.prompt, name) for name in names}}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def verdict_of(verifier: Verifier, answer: Answer) -> Verdict:
     judge = getattr(verifier, "verdict", None)
     if judge is not None:
         return judge(answer)
-    return Verdict(bool(verifier(answer.text, answer.prompt.answer)))
+    said = verifier(answer.text, answer.prompt.answer)
+    return Verdict(said) if isinstance(said, bool) else read_verdict(said)
 
 
 def read_verdict(said: object, weights: Mapping[str, float] | None = None, bounded: bool = True) -> Verdict:
@@ -90,6 +92,8 @@ def read_verdict(said: object, weights: Mapping[str, float] | None = None, bound
         ValueError: It is none; says what is allowed.
     """
     if isinstance(said, Verdict):
+        if not isinstance(said.correct, bool) or not (said.score is None or _may_be(said.score, bounded)):
+            raise ValueError(f"allowed is a Verdict of true or false, with {NUMBER} or none")
         return said
     if not isinstance(said, Mapping):
         if weights or not _may_be(said, bounded):
@@ -135,9 +139,12 @@ def _allowed(bounded: bool, by_name: bool) -> str:
 def _may_be(value: object, bounded: bool) -> bool:
     """Whether it is a number that is allowed."""
     plain = _plain(value)
-    return isinstance(plain, Real) and math.isfinite(plain) and (not bounded or 0 <= float(plain) <= 1)
+    if not isinstance(plain, Real):
+        return False
+    return 0 <= plain <= 1 if bounded else abs(plain) <= sys.float_info.max
 
 
 def _plain(value: Any) -> Any:
     """A single number of NumPy or PyTorch as Python's own."""
-    return value.item() if getattr(value, "ndim", None) == 0 else value
+    dimensions = getattr(value, "ndim", None)
+    return value.item() if dimensions == 0 or (dimensions == 1 and len(value) == 1) else value

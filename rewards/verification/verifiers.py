@@ -14,6 +14,7 @@ from rewards.verification.decoration import same_text
 from rewards.verification.expression import Expression, parse_expression
 from rewards.verification.extraction import FinalAnswer, reference_answer
 from rewards.verification.latex import compare_expressions
+from rewards.verification.options import numeral_of
 from rewards.verification.quantity import agree, units_agree
 from rewards.verification.reading import read_answer, read_expressions, read_numbers, read_option
 
@@ -84,6 +85,8 @@ def multiple_choice(completion: str, reference: str) -> bool:
     right_option, right_text = read_option(right)
     if option and right_option:
         return option == right_option
+    if numeral := numeral_of(right, alone=True):
+        return numeral == numeral_of(answer.text)
     return same_text(text, right_text)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rewards.records import Prompt
 from rewards.users_code import UsersCodeError
 from rewards.verification.answers import answer_reader
 from rewards.verification.checked import CheckedVerifier
+from rewards.verification.verdict import Answer, Verdict
 from rl.config import Config
 from rl.tasks.making import make_verifier
 
@@ -41,7 +44,7 @@ def test_what_it_raises_is_one_line() -> None:
 
     with pytest.raises(UsersCodeError, match=r"^mine failed: KeyError: 'no\\nsuch answer'$"):
         CheckedVerifier("mine", failing)("", "")
-    with pytest.raises(UsersCodeError, match=r"^mine failed: ValueError: "):
+    with pytest.raises(UsersCodeError, match=r"^mine gave array.* allowed is true or false"):
         CheckedVerifier("mine", lambda completion, reference: np.zeros(2))("", "")  # type: ignore[arg-type, return-value]
 
 
@@ -77,3 +80,48 @@ def test_an_answer_is_text_or_none(answer: Any) -> None:
 
 
 SHOUTING = Shouting()
+
+
+class _Odd(BaseException):
+    pass
+
+
+def _exits(*_: object) -> bool:
+    raise SystemExit(0)
+
+
+def _raises_its_own_kind(*_: object) -> bool:
+    raise _Odd("so it is")
+
+
+@pytest.mark.parametrize(
+    ("verify", "told"),
+    [
+        (_exits, "SystemExit"),
+        (_raises_its_own_kind, "_Odd: so it is"),
+        *((lambda *_, said=said: said, "allowed is") for said in (10**400, -(10**400), -0.5, float("nan"), None)),
+        *((lambda *_, said=said: said, "allowed is") for said in ({"a": 10**400}, np.array([1, 0]))),
+        (lambda *_: Verdict(True, float("nan")), "allowed is a Verdict"),
+    ],
+)
+def test_whatever_it_does_there_is_a_line(verify: Callable[..., object], told: str) -> None:
+    with pytest.raises(UsersCodeError, match=told):
+        CheckedVerifier("task.verifier mine", verify)("text", "reference")
+
+
+def test_ctrl_c_is_not_the_users_failure() -> None:
+    def interrupted(completion: str, reference: str) -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        CheckedVerifier("task.verifier mine", interrupted)("text", "reference")
+
+
+def test_what_it_does_to_its_row_changes_no_prompt() -> None:
+    def changes(completion: str, reference: str, row: dict[str, Any]) -> bool:
+        row["boxes"].append(3)
+        return True
+
+    prompt = Prompt("p", "sums", "?", (), "4", columns={"boxes": [1, 2]})
+    assert CheckedVerifier("task.verifier mine", changes).verdict(Answer("4", prompt)).correct
+    assert prompt.columns == {"boxes": [1, 2]}

@@ -209,7 +209,9 @@ def test_an_answer_that_is_none_or_cannot_be_read_is_wrong(name: str, completion
         ("#### 1. Look\nAnswer: 2", "2"),
         ("#### Look\nit is 2\nAnswer: 3", "3"),
         ("Answer: 1</think>Answer: 2", "2"),
-        (r"\boxed{1}, or \boxed{2}", "2"),
+        (r"\boxed{1}, or \boxed{2}", "1, 2"),
+        (r"\boxed{1}, so it is \boxed{2}", "2"),
+        (r"$\boxed{2}, \boxed{2}$", "2"),
         ("Answer: 3, so \\boxed{\\frac{1}{2}} of it", r"\frac{1}{2}"),
         ("answers: 4", None),
         (r"\boxed4", None),
@@ -314,7 +316,13 @@ def test_a_text_of_nothing_else_stays(text: str, kept: str) -> None:
             ("n", "N", False),
             ("", "", False),
         ),
-        *((r"\Delta", r"\delta", False), ("listen", "silent", False), ("-1", "1", False), ("1 2", "12", True)),
+        *(
+            (r"\Delta", r"\delta", False),
+            ("listen", "silent", False),
+            ("-1", "1", False),
+            ("1 2", "12", False),
+            ("1 234", "1234", True),
+        ),
     ],
 )
 def test_what_is_the_same_text(left: str, right: str, same: bool) -> None:

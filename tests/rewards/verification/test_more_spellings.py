@@ -1,0 +1,89 @@
+"""Answers in the spellings of more people and languages, beside those that look alike and are wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from rewards.verification.verifiers import VERIFIERS
+
+RIGHT = [
+    *(
+        ("numeric", text, "71/6")
+        for text in ("11 5/6", "so it is 11 5/6", r"it is 11\frac{5}{6}", r"so $11\frac{5}{6}$")
+    ),
+    *(("numeric", text, "300000000") for text in ("Answer: 3×10⁸", "3 x 10^8", "so 3×10^8", "it is about 3e8")),  # noqa: RUF001
+    *(("numeric", f"Answer: {text}", "1234567") for text in ("1.234.567", "1'234'567", "12,34,567", "1 234 567")),
+    ("numeric", "Answer: 1.234,56", "1234.56"),
+    ("numeric", "Answer: ٣٫٥", "3.5"),
+    *(
+        ("numeric", f"Answer: 7{text}", "7")
+        for text in (", approximately", " (approximately)", ", roughly", ", exactly")
+    ),
+    *(
+        ("numeric", text, "42")
+        for text in ("Answer:\n\n> 42", "The answer is:\n> **42**", "**Answer**\n> 42", "Ans: 42")
+    ),
+    *(
+        ("numeric", text, "42")
+        for text in ("정답은 42입니다.", "答えは42です。", "Đáp án: 42", "উত্তর: 42", "उत्तर: 42।")
+    ),
+    *(("numeric", f"Answer: 42{text}", "42") for text in ("</s>", "<|im_end|>", " 🎉")),
+    ("numeric", "Answer: 5 kilometers per hour", "5 km/h"),
+    *((name, r"Answer: $0.\overline{3}$", "1/3") for name in ("numeric", "latex")),
+    *((name, "Answer: 1/6", r"0.1\overline{6}") for name in ("numeric", "latex")),
+    *(
+        ("latex", rf"\boxed{{{text}}}", "1/2")
+        for text in (r"\textcolor{red}{1/2}", r"\color{blue} 1/2", r"\underline{1/2}")
+    ),
+    ("latex", r"\boxed{x \equiv 3 \pmod{5}}", r"x \equiv 3 \pmod 5"),
+    ("latex", r"\boxed{x \equiv 3 \pmod{5}}", r"x \equiv 3 (\text{mod } 5)"),
+    ("latex", r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}", r"\begin{bmatrix}1&2\\3&4\end{bmatrix}"),
+    *(("latex", rf"\boxed{{{text}}}", "-1") for text in (r"e^{i\pi}", "i^2")),
+    *(("latex", rf"\boxed{{{text}}}", r"(3, \infty)") for text in ("x > 3", r"(3,\infty)")),
+    ("latex", r"\boxed{+\infty}", r"\infty"),
+    ("latex", r"$\boxed{1}, \boxed{2}$", "1, 2"),
+    *(
+        ("multiple_choice", text, "B")
+        for text in ("Answer: B | 12", "| B |", "Answer: 【B】", "Option B is correct.", "Ⓑ")
+    ),
+    *(("multiple_choice", text, "Б") for text in ("Ответ: (б)", "Ответ: Б) 12 см")),
+    *(("multiple_choice", f"Answer: {text}", "2") for text in ("2", "(2)", "2. a cat", "(2) 12 cm")),
+    ("multiple_choice", "정답: ②번", "②"),
+    ("exact", '{"answer": "one\\nby one"}', "one\nby one"),
+    ("exact", "<answer>one\r\ntwo</answer>", "one\ntwo"),
+]
+WRONG = [
+    *(("numeric", f"Answer: {text}", "71/6") for text in ("11", "5/6", "11-5/6")),
+    ("numeric", "Answer: 12 34", "1234"),
+    ("numeric", "Answer: 1.234", "1234"),
+    ("numeric", "Answer: 7, about 8", "7"),
+    ("numeric", "Answer: > 42", "42"),
+    ("numeric", r"$\boxed{1}, \boxed{2}$", "2"),
+    ("numeric", "we computed 10 - 3", "-3"),
+    *((name, "Answer: 0.3", r"0.\overline{3}") for name in ("numeric", "latex")),
+    *(("latex", rf"\boxed{{{text}}}", r"\infty") for text in ("5", "0.5", r"-\infty")),
+    ("latex", r"\boxed{(1, 5)}", r"(1, \infty)"),
+    ("latex", r"\boxed{(0, \infty)}", r"(-\infty, \infty)"),
+    *(("latex", rf"\boxed{{{text}}}", "101_2") for text in ("101", "101_3", "5")),
+    *(
+        ("latex", rf"\boxed{{{text}}}", r"x \equiv 3 \pmod{5}")
+        for text in (r"x \equiv 3 \pmod{7}", r"x \equiv 2 \pmod 5", "3")
+    ),
+    ("latex", r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 5 \end{pmatrix}}", r"\begin{bmatrix}1&2\\3&4\end{bmatrix}"),
+    ("latex", r"\boxed{1 - 2i}", "1 + 2i"),
+    *(("latex", rf"\boxed{{{text}}}", r"(3, \infty)") for text in ("x < 3", r"x \geq 3")),
+    *(("multiple_choice", text, "B") for text in ("Answer: not (B)", "Answer: B | C", r"\boxed{A} or \boxed{B}")),
+    *(("multiple_choice", f"Answer: {text}", "2") for text in ("2 or 3", "(2), (3)", "2.5", "23", "2 cm")),
+    ("multiple_choice", "Option B is correct, but C is better", "B"),
+    ("multiple_choice", "Ответ: А или Б", "Б"),
+]
+
+
+@pytest.mark.parametrize(("verifier", "completion", "reference"), RIGHT)
+def test_right(verifier: str, completion: str, reference: str) -> None:
+    assert VERIFIERS[verifier](completion, reference)
+
+
+@pytest.mark.parametrize(("verifier", "completion", "reference"), WRONG)
+def test_wrong(verifier: str, completion: str, reference: str) -> None:
+    assert not VERIFIERS[verifier](completion, reference)
