@@ -169,4 +169,5 @@ def _check_apart(train: Sequence[Table], heldout: Sequence[Table]) -> None:
             if any(mine.overlaps(theirs) for mine in table.parts for theirs in other.parts):
                 where = "in both task.train_files and task.heldout_files" if both else "named twice"
                 also = "" if other.name == table.name else f", as {other.name}"
-                raise ValueError(f"{table.name}: is {where}{also}")
+                split = "; FOLDER:train[:90%] and FOLDER:train[90%:] split one" if both else ""
+                raise ValueError(f"{table.name}: is {where}{also}{split}")
