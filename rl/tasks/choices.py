@@ -17,7 +17,8 @@ _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 
 
 def read_choices(value: Any) -> list[str]:
-    """The choices of a question: a list, or one as Python writes it (MMMU); None, empty text or ``[]`` for none.
+    """The choices of a question: a list, or one as Python (MMMU) or JSON writes it; None, empty text or ``[]`` for
+    none.
 
     Raises:
         ValueError: It is something else, or more than there are letters.
@@ -36,7 +37,7 @@ def read_choices(value: Any) -> list[str]:
         texts = None
     if texts is None:
         raise ValueError(
-            f"{reprlib.repr(value)} is no list of choices; allowed is a list, or its text as Python writes it"
+            f"{reprlib.repr(value)} is no list of choices; allowed is a list, or its text as Python or JSON writes it"
         )
     if len(texts) > len(LETTERS):
         raise ValueError(f"{len(texts)} choices; allowed are {len(LETTERS)}")

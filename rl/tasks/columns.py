@@ -138,15 +138,8 @@ def _listed(images: Any) -> list[Any]:
     """What one column holds, as a list: one image, several, or a list written as a text, as CSV has it."""
     if isinstance(images, str) and images.startswith("["):
         images = read_list(images)
-    return [None if _is_nothing(image) else image for image in (images if isinstance(images, list) else [images])]
-
-
-def _is_nothing(image: Any) -> bool:
-    """Whether no image stands there, as text-only rows of a table with pictures have it: NaN (of a data frame), a blank
-    text, or a struct of nothing but null."""
-    if isinstance(image, dict):
-        return not any(value is not None for value in image.values())
-    return image != image or (isinstance(image, str) and not image.strip())
+    # NaN stands for nothing where a table was made of a data frame.
+    return [None if image != image else image for image in (images if isinstance(images, list) else [images])]
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

@@ -184,13 +184,15 @@ def _paths(values: dict[str, Any], before: str = "") -> Iterable[str]:
 
 
 def _delimiter(text: str) -> str:
-    """What parts the cells of a table: that of comma, semicolon and tab which finds most names in its first row."""
+    """What parts the cells of a table: comma, semicolon or tab, whichever finds as many cells, and most, in its first
+    two rows."""
 
-    def names(delimiter: str) -> int:
+    def found(delimiter: str) -> tuple[bool, int]:
+        rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
         try:
-            rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-            return len(next(filter(None, rows), []))
+            names, cells = len(next(rows, [])), len(next(rows, []))
         except csv.Error:
-            return 0
+            return False, 0
+        return names == cells > 1, names
 
-    return max(",;\t", key=names)
+    return max(",;\t", key=found)
