@@ -12,6 +12,7 @@ import json
 import lzma
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -50,7 +51,7 @@ def open_text(file: Path) -> BinaryIO:
             _refuse_other_kinds(begin)
             plain.write(begin.removeprefix(MARK))
             shutil.copyfileobj(content, plain)
-    except (EOFError, OSError, lzma.LZMAError) as error:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         plain.close()
         if opener is None:
             raise

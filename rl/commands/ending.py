@@ -9,6 +9,7 @@ from typing import NoReturn
 import typer
 
 from rl.errors import ConfigError
+from rl.monitoring.terminal import printable
 
 USER_ERROR, FAILURE = 2, 1
 
@@ -39,7 +40,7 @@ def one_line(
     except typer.Exit:  # a RuntimeError, and said already
         raise
     except refused as error:
-        fail(str(error), USER_ERROR)
+        fail(printable(str(error)), USER_ERROR)
     except failed as error:
         fail(_followed(" ".join(str(error).split()), again), FAILURE)
     except KeyboardInterrupt:
@@ -48,7 +49,7 @@ def one_line(
 
 def fail(message: str, code: int) -> NoReturn:
     """Say it on stderr and exit."""
-    typer.echo(f"sieve: {message}", err=True)
+    typer.echo("\n".join(map(printable, f"sieve: {message}".split("\n"))), err=True)
     raise typer.Exit(code)
 
 

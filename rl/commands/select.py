@@ -16,6 +16,7 @@ from rewards.files.plain_text import record_files
 from rl.commands.ending import one_line
 from rl.commands.options import check, one_of
 from rl.errors import ConfigError
+from rl.monitoring.terminal import printable
 
 if TYPE_CHECKING:
     from selection.offline.choosing import Report
@@ -76,7 +77,7 @@ def select(
         except BrokenProcessPool:
             raise RuntimeError("a worker process died, perhaps for want of memory") from None
         _name_broken_lines(report)
-        print(f"{report.summary()}\n\nwritten  {output}")
+        print("\n".join(map(printable, report.summary().split("\n"))), f"written  {output}", sep="\n\n")
         if plot is not None:
             print(f"plot     {plot}")
 
@@ -143,7 +144,7 @@ def _selector(name: str, alpha: float) -> Selector:
 
 def _name_broken_lines(report: Report) -> None:
     for file, line, reason in report.broken:
-        print(f"sieve: {file}:{line}: {reason}", file=sys.stderr)
+        print(f"sieve: {printable(f'{file}:{line}: {reason}')}", file=sys.stderr)
     more = sum(file.broken for file in report.files) - len(report.broken)
     if more > 0:
         print(f"sieve: and {more:,} more broken lines", file=sys.stderr)

@@ -21,7 +21,7 @@ from rl.errors import (
     UnreadableRolloutsError,
     WorkerError,
 )
-from rl.monitoring.terminal import typed_command
+from rl.monitoring.terminal import printable, typed_command
 
 if TYPE_CHECKING:
     from rl.config import Config
@@ -127,7 +127,7 @@ def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
     lines = list(plan_lines(config, gpu_gb or _visible_gpu_gb(), gpus_per_node))
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     for line in chain(lines, survey_lines(config, partial(make_encoder, config))):
-        print(line)
+        print(printable(line))
 
 
 def _find_own_parts(config: Config) -> None:

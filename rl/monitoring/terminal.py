@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -15,6 +16,18 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 5.0
+
+# Control characters, line ends of Unicode, marks that turn the order of writing, halves of characters.
+_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""A text in one line, with what would steer a terminal, or cannot be written to one, as Python writes it.
+
+    >>> print(printable("a\x1b[31m\nb é 😀"))
+    a\x1b[31m\nb é 😀
+    """
+    return _STEERS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 @contextmanager

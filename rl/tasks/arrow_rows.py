@@ -84,8 +84,9 @@ def _replaced(kind: pa.DataType, wanted: pa.DataType) -> pa.DataType:
     """A kind of column with ``wanted`` in place of numbers of 32 bits."""
     if pa.types.is_float32(kind):
         return wanted
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_replaced(kind.value_type, wanted)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        item = _replaced(kind.value_type, wanted)
+        return kind if item == kind.value_type else pa.list_(kind.value_field.with_type(item))
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_replaced(field.type, wanted)) for field in kind])
     return kind

@@ -7,16 +7,18 @@ import re
 import reprlib
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from string import ascii_uppercase as LETTERS  # noqa: N812
 from typing import Any
 
-from rl.tasks.values import WrittenNumber, as_text
+from rl.tasks.values import WrittenNumber, as_text, parse_json
 
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 
 
 def read_choices(value: Any) -> list[str]:
-    """The choices of a question: a list, or one as Python writes it (MMMU); None, empty text or ``[]`` for none.
+    """The choices of a question: a list, or one as Python (MMMU) or JSON writes it; None, empty text or ``[]`` for
+    none.
 
     Raises:
         ValueError: It is something else, or more than there are letters.
@@ -35,7 +37,7 @@ def read_choices(value: Any) -> list[str]:
         texts = None
     if texts is None:
         raise ValueError(
-            f"{reprlib.repr(value)} is no list of choices; allowed is a list, or its text as Python writes it"
+            f"{reprlib.repr(value)} is no list of choices; allowed is a list, or its text as Python or JSON writes it"
         )
     if len(texts) > len(LETTERS):
         raise ValueError(f"{len(texts)} choices; allowed are {len(LETTERS)}")
@@ -104,15 +106,20 @@ def first_of_several(answer: str) -> str:
 
 
 def read_list(text: str) -> Any:
-    """The list that a text writes as Python, or JSON, does, with its numbers as they are written; an empty one for
+    r"""The list that a text writes as JSON, or Python, does, with its numbers as they are written; an empty one for
     blank text, and the text itself for any other.
 
-    >>> read_list("['a', 0.50]"), read_list(" "), read_list("[x]"), read_list("3")
-    (['a', '0.50'], [], '[x]', '3')
+    >>> read_list("['a', 0.50, True]"), read_list(" "), read_list("[x]"), read_list("3")
+    (['a', '0.50', 'True'], [], '[x]', '3')
+    >>> read_list(r'["\ud83d\ude00", 0.50, true]')
+    ['😀', '0.50', True]
     """
     text = text.strip()
     if not text:
         return []
+    with suppress(ValueError):
+        if isinstance(listed := parse_json(text), list):
+            return listed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # backslashes of LaTeX
         try:
@@ -122,11 +129,15 @@ def read_list(text: str) -> Any:
             values = [ast.literal_eval(entry) for entry in written.elts]
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return text
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in values]
-    return [
-        WrittenNumber(ast.get_source_segment(text, entry) or value) if is_number else value
-        for entry, value, is_number in zip(written.elts, values, numbers, strict=True)
-    ]
+    lines = text.encode().splitlines()
+    return [_as_written(entry, value, lines) for entry, value in zip(written.elts, values, strict=True)]
+
+
+def _as_written(entry: ast.expr, value: Any, lines: Sequence[bytes]) -> Any:
+    """A number or a truth value as it stands in the lines; any other value itself."""
+    if not isinstance(value, int | float) or entry.lineno != entry.end_lineno:
+        return value
+    return WrittenNumber(lines[entry.lineno - 1][entry.col_offset : entry.end_col_offset].decode())
 
 
 def _lettered(choices: Sequence[str]) -> list[str]:
@@ -139,7 +150,7 @@ def _choice(value: Any) -> str:
     Raises:
         ValueError: It is none.
     """
-    text = value if isinstance(value, str) else as_text(value)
-    if text is None:
+    text = as_text(value)
+    if text is None and not isinstance(value, str):
         raise ValueError("nothing")
-    return str(text).strip()
+    return (text or "").strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, combinations, product
 from pathlib import Path
@@ -137,11 +137,17 @@ def _looked_through(
     if not rows:
         first = next((name for look in looks for report in look.reports.values() for name in report.named), "")
         raise ValueError(f"{tables[0].columns.table.name}: every row is dropped; the first: {first}")
-    if unknown := [source for source in mixture if source not in rows]:
-        raise ValueError(
-            f"task.mixture: no source {unknown[0]!r} among the training prompts; there are {', '.join(rows)}"
-        )
+    check_mixture(mixture, rows)
     return _Tables(tables, starts, looks, Order(rows, mixture, shuffle, seed))
+
+
+def check_mixture(mixture: Mapping[str, float], sources: Iterable[str]) -> None:
+    """Raises ValueError if ``task.mixture`` names a source that no training prompt is of."""
+    there = sorted(sources)
+    if unknown := [source for source in mixture if source not in there]:
+        raise ValueError(
+            f"task.mixture: no source {unknown[0]!r} among the training prompts; there are {', '.join(there)}"
+        )
 
 
 def _refuse(error: PromptError) -> None:

@@ -15,7 +15,7 @@ _RUN = r"<image \d+>(?:\s*<image \d+>)*"
 # Before the first sentence, or after the last one, a placeholder says only that there is an image.
 _LEADING = re.compile(rf"^\s*{_RUN}(?:(?=\w)|\s+(?=[^\sa-z])|\s*$)")
 _TRAILING = re.compile(rf"(?<=[.?!])\s*{_RUN}\s*$")
-_ALONE = re.compile(r"(?m)^[ \t]*<image>[ \t]*\n?|[ \t]*<image>")
+_ALONE = re.compile(r"(?m)^[ \t]*<image>[ \t]*\n?|(?<![ \t])[ \t]*<image>")
 
 
 def image_file(image: Any, folder: Path) -> Path | bytes:

@@ -120,7 +120,7 @@ class Questions:
         """
         choices = self._choices(position, row)
         question, options, order = self._texts(position, row, choices)
-        extras = [*_notes(row), letter_choices(options)]
+        extras = [*self._notes(position, row), letter_choices(options)]
         lines = [question, *(extra for extra in extras if extra not in question), self._reading.instruction]
         name = self.columns.text(row, "id", position) if self.columns.has("id") else str(position)
         if name is None:
@@ -177,6 +177,12 @@ class Questions:
         except ValueError as error:
             raise self.columns.problem(position, "choices", error) from None
 
+    def _notes(self, position: int, row: Mapping[str, Any]) -> list[str]:
+        """What a question adds on how its answer is to be written."""
+        unit, precision = self.columns.text(row, "unit", position), as_number(row.get("precision"))
+        notes = [f"(Unit: {unit})"] if unit is not None else []
+        return notes if precision is None else [*notes, f"(Decimal places: {precision:g})"]
+
     def _answer(self, position: int, row: Mapping[str, Any], choices: Sequence[str]) -> str:
         answer = self.columns.text(row, "answer", position)
         if answer is None:
@@ -215,10 +221,3 @@ def _size_of_pixels(file: Path | bytes) -> Size:
 
 def _sized(picture: PIL.Image.Image, size: Size) -> PIL.Image.Image:
     return picture if picture.size == size else picture.resize(size, PIL.Image.Resampling.BICUBIC)
-
-
-def _notes(row: Mapping[str, Any]) -> list[str]:
-    """What a question adds on how its answer is to be written."""
-    unit, precision = as_text(row.get("unit")), as_number(row.get("precision"))
-    notes = [f"(Unit: {unit})"] if unit is not None else []
-    return notes if precision is None else [*notes, f"(Decimal places: {precision:g})"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +12,7 @@ from weakref import finalize
 
 from rewards.files.plain_text import open_lines, open_text
 from rewards.records import PromptError
-from rl.tasks.values import WrittenNumber
-
-NULLS = {"NaN": None}
+from rl.tasks.values import parse_json
 
 
 class Rows(Protocol):
@@ -54,14 +51,17 @@ class JsonRows:
         finalize(self, self._lines.close)
         self._offsets = array("q")
         found: dict[str, None] = {}
+        names: dict[str, None] = {}
         offset = 0
         for number, line in enumerate(self._lines, start=1):
             if line.strip():
                 self._offsets.append(offset)
-                found |= dict.fromkeys(_paths(self._parsed(line, len(self) - 1, f"line {number}: ")))
+                content = self._parsed(line, len(self) - 1, f"line {number}: ")
+                names |= dict.fromkeys(content)
+                found |= dict.fromkeys(_paths(content))
             offset += len(line)
         self._known = found.keys()
-        self.names = [name for name in found if "." not in name]
+        self.names = list(names)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -76,11 +76,11 @@ class JsonRows:
 
     def _parsed(self, line: bytes, position: int, where: str) -> dict[str, Any]:
         try:
-            content = _decoder.decode(line.decode().strip())
+            content = parse_json(line.decode().strip())
         except UnicodeDecodeError as error:
             what = f"a text that is not UTF-8: {error.reason}; allowed is UTF-8"
             raise PromptError(f"{self._name}: row {position}: {what}") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ValueError(f"{where}not JSON: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise ValueError(f"{where}not an object; allowed is one a line")
@@ -107,9 +107,8 @@ class CsvRows:
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             raise ValueError(f"line {line}: not UTF-8: {error.reason}; allowed is UTF-8") from None
-        head = text.lstrip("\r\n").partition("\n")[0]
         csv.field_size_limit(len(text) + 1)  # for all readers of this process, and never in anybody's way
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
         self._rows: list[list[str]] = []
         self.names: list[str] = []
         try:
@@ -184,6 +183,16 @@ def _paths(values: dict[str, Any], before: str = "") -> Iterable[str]:
             yield from _paths(value, f"{before}{name}.")
 
 
-_decoder = json.JSONDecoder(
-    parse_int=WrittenNumber, parse_float=WrittenNumber, parse_constant=lambda name: NULLS.get(name, name)
-)
+def _delimiter(text: str) -> str:
+    """What parts the cells of a table: comma, semicolon or tab, whichever finds as many cells, and most, in its first
+    two rows."""
+
+    def found(delimiter: str) -> tuple[bool, int]:
+        rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        try:
+            names, cells = len(next(rows, [])), len(next(rows, []))
+        except csv.Error:
+            return False, 0
+        return names == cells > 1, names
+
+    return max(",;\t", key=found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.tasks.columns import Columns
-from rl.tasks.files import image_folder, open_tables
+from rl.tasks.files import check_mixture, image_folder, open_tables
 from rl.tasks.fitting import Bounds
 from rl.tasks.looking import SourceReport, look_through
 from rl.tasks.making import make_room
@@ -58,15 +58,21 @@ def _table_lines(config: Config, splits: dict[str, list[Table]], make_encoder: C
     no_room = "dropped" if task.long_prompts == "drop" else "refused"
     rows: list[tuple[str, ...]] = [("tables", "rows", "pictures", "resized", no_room, "unreadable", "longest, tokens")]
     named: list[str] = []
+    training: set[str] = set()
     for split, tables in splits.items():
         for table in tables:
             questions = Questions(Columns(table, task.columns), reading)
             look = look_through(questions, lambda _: None, whole=True, drop=True, pixels=True)
+            training |= look.places.keys() if split == "train" else set()
             for source, report in look.reports.items():
                 rows.append((f"  {split}, {table.name}: {source}", *_cells(report)))
                 named += report.named
     yield from _aligned(rows)
     yield from (f"  {problem}" for problem in named)
+    try:
+        check_mixture(task.mixture, training)
+    except ValueError as error:
+        yield f"  {error}"
     if uncounted:
         yield uncounted
     if any(table.name.startswith(HUB) for tables in splits.values() for table in tables):

@@ -139,7 +139,7 @@ def _open(entry: str, sample: int | None) -> Table:
 
 def _open_file(path: Path) -> Table:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     kind = named_kind(path)
     if kind == ".parquet":
         check_cache(datasets.config.HF_DATASETS_CACHE)

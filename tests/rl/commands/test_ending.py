@@ -21,6 +21,7 @@ class AskedError(Exception):
     [
         (ConfigError("seed: -1"), 2, "seed: -1"),
         (AskedError("--ratio 2"), 2, "--ratio 2"),
+        (ConfigError("row 1: id a\x1b[31m\n\x9b\u202eb\ud800 é😀"), 2, r"row 1: id a\x1b[31m\n\x9b\u202eb\ud800 é😀"),
         (WorkerError("the engine\n  died"), 1, "the engine died; it goes on"),
         (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device; it goes on"),
         (KeyboardInterrupt(), 1, "stopped; it goes on"),

@@ -95,5 +95,12 @@ def test_what_cannot_be_opened_is_said(task: dict[str, Any], said: str, folder: 
     assert len(lines) == 2 and lines[1].startswith(said)
 
 
+@pytest.mark.parametrize("mixture", [{"gone": 1.0}, {"a": 1.0, "gone": 2.0}, {"heldout": 1.0}])
+def test_a_share_of_a_source_that_is_not_there_is_said(mixture: Any, folder: Path, encoder: Encoder) -> None:
+    _, further = survey(encoder, mixture=mixture)
+    assert f"  task.mixture: no source {[*mixture][-1]!r} among the training prompts; there are a, b, text" in further
+    assert not any("task.mixture" in line for line in survey(encoder, mixture={"a": 1.0, "text": 3.0})[1])
+
+
 def test_other_tasks_have_no_tables(encoder: Encoder) -> None:
     assert list(survey_lines(Config(), lambda: encoder)) == []
