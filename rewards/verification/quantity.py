@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import factorial, isfinite
@@ -34,33 +35,32 @@ _GOES_ON = re.compile(
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,30})\s*\}?")
-_SPELLINGS = [  # what is written in several ways is brought to one of them, in this order
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        (r"\^\s*\{?\s*\\circ\s*\}?|\\degree", "°"),
-        (r"\^\s*\{\s*([-+]?\d+)\s*\}", r"^\1"),
-        (r"\\[dtc]frac", r"\\frac"),
-        (r"\\frac\s*(\d)\s*(\d)", r" \1/\2"),
-        (r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
-        (r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed)\s*\{([^{}]*)\}", r" \1"),
-        (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]|\\(?:left|right)(?![a-zA-Z])", ""),
-        (r"\b10([\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)", lambda power: f"10^{_NFKC(power[1])}"),
-        (r"\s*(?:\\times|\\cdot|(?<=\d)\s*x|[*\u00d7\u22c5\u00b7])\s*10\s*(?:\^|\*\*)\s*([-+\u2212]?\d+)", r"e\1"),
-        (r"(?<=\d)\s*[\u00f7\u2215\u2044]\s*(?=\d)", "/"),
-        (r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])", lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
-        (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])", lambda found: found[0].replace(".", "")),
-        (r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,)", lambda found: found[0].replace(",", "")),
-        (r"(?<=\d)['\u2019](?=\d{3}(?!\d))", ""),
-        (r"(?<=\d),?\s*\(?(?:approximately|approx\.?|roughly|about|exactly)\)?\s*$", ""),
-        (r"\bper\s*cent\b|\bpct\b", "percent"),
-        (r"(?<![\w.])10\s*\^\s*([-+]?\d)", r"1e\1"),
-        (r"\\(?:approx|simeq)|\u2248", "="),
-        (r"[\u2212\u2013]", "-"),
-        (r"\\([%$])", r"\1"),
-        (r"(?<!\\)\\[()\[\];: ]|[{}$~]|\*\*", " "),
-        (r"\b(?:minus|negative)\s+(?=[.\d])", "-"),
-    ]
+# What is written in several ways is brought to one of them, in this order.
+_SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"\^\s*\{?\s*\\circ\s*\}?|\\degree", "°"),
+    (r"\^\s*\{\s*([-+]?\d+)\s*\}", r"^\1"),
+    (r"\\[dtc]frac", r"\\frac"),
+    (r"\\frac\s*(\d)\s*(\d)", r" \1/\2"),
+    (r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
+    (r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed)\s*\{([^{}]*)\}", r" \1"),
+    (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]|\\(?:left|right)(?![a-zA-Z])", ""),
+    (r"\b10([\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)", lambda power: f"10^{_NFKC(power[1])}"),
+    (r"\s*(?:\\times|\\cdot|(?<=\d)\s*x|[*\u00d7\u22c5\u00b7])\s*10\s*(?:\^|\*\*)\s*([-+\u2212]?\d+)", r"e\1"),
+    (r"(?<=\d)\s*[\u00f7\u2215\u2044]\s*(?=\d)", "/"),
+    (r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])", lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
+    (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])", lambda found: found[0].replace(".", "")),
+    (r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,)", lambda found: found[0].replace(",", "")),
+    (r"(?<=\d)['\u2019](?=\d{3}(?!\d))", ""),
+    (r"(?<=\d),?\s*\(?(?:approximately|approx\.?|roughly|about|exactly)\)?\s*$", ""),
+    (r"\bper\s*cent\b|\bpct\b", "percent"),
+    (r"(?<![\w.])10\s*\^\s*([-+]?\d)", r"1e\1"),
+    (r"\\(?:approx|simeq)|\u2248", "="),
+    (r"[\u2212\u2013]", "-"),
+    (r"\\([%$])", r"\1"),
+    (r"(?<!\\)\\[()\[\];: ]|[{}$~]|\*\*", " "),
+    (r"\b(?:minus|negative)\s+(?=[.\d])", "-"),
 ]
+_IN_ONE_SPELLING = [(re.compile(pattern), replacement) for pattern, replacement in _SPELLINGS]
 _APART = re.compile(r"(?<![\w.])([-+])\s+(?=[.\d])")
 _SYMBOLS = [
     (re.compile(pattern, re.IGNORECASE), symbol)
@@ -146,7 +146,7 @@ def in_one_spelling(text: str) -> str:
     ('1 1/2', '3e8', '1234.5')
     """
     text = _VULGAR.sub(lambda sign: f" {_NFKC(sign[0]).replace(chr(0x2044), '/')}", repeating_as_fraction(text))
-    for pattern, replacement in _SPELLINGS:
+    for pattern, replacement in _IN_ONE_SPELLING:
         text = pattern.sub(replacement, text)
     return text
 

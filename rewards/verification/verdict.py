@@ -141,7 +141,8 @@ def _may_be(value: object, bounded: bool) -> bool:
     plain = _plain(value)
     if not isinstance(plain, Real):
         return False
-    return 0 <= plain <= 1 if bounded else abs(plain) <= sys.float_info.max
+    least, most = (0.0, 1.0) if bounded else (-sys.float_info.max, sys.float_info.max)
+    return bool(least <= plain <= most)  # type: ignore[operator]  # a real number compares, which its class does not say
 
 
 def _plain(value: Any) -> Any:

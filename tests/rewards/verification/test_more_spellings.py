@@ -1,5 +1,7 @@
 """Answers in the spellings of more people and languages, beside those that look alike and are wrong."""
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import pytest
@@ -11,7 +13,7 @@ RIGHT = [
         ("numeric", text, "71/6")
         for text in ("11 5/6", "so it is 11 5/6", r"it is 11\frac{5}{6}", r"so $11\frac{5}{6}$")
     ),
-    *(("numeric", text, "300000000") for text in ("Answer: 3×10⁸", "3 x 10^8", "so 3×10^8", "it is about 3e8")),  # noqa: RUF001
+    *(("numeric", text, "300000000") for text in ("Answer: 3×10⁸", "3 x 10^8", "so 3×10^8", "it is about 3e8")),
     *(("numeric", f"Answer: {text}", "1234567") for text in ("1.234.567", "1'234'567", "12,34,567", "1 234 567")),
     ("numeric", "Answer: 1.234,56", "1234.56"),
     ("numeric", "Answer: ٣٫٥", "3.5"),
