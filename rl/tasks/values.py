@@ -61,7 +61,7 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, float):
         return np.format_float_positional(value + 0.0, trim="-")
     if isinstance(value, datetime.datetime):
-        return str(value.date() if value.time() == datetime.time() else value)
+        return str(value).removesuffix(" 00:00:00")
     if isinstance(value, Decimal):
         return f"{value:f}"  # a small one would have an exponent
     if not isinstance(value, str | int | datetime.date | datetime.time | datetime.timedelta):

@@ -100,7 +100,6 @@ MIDNIGHT = datetime.datetime(2021, 1, 2)
         (pa.array([MIDNIGHT, datetime.datetime(2021, 1, 2, 10, 30)]), ["2021-01-02", "2021-01-02 10:30:00"]),
         (pa.array([MIDNIGHT, MIDNIGHT], pa.timestamp("ns")), ["2021-01-02", "2021-01-02"]),
         (pa.array([MIDNIGHT, MIDNIGHT], pa.date32()), ["2021-01-02", "2021-01-02"]),
-        (pa.array([MIDNIGHT], pa.timestamp("ns", "UTC")), ["2021-01-02"]),
         (pa.array([datetime.time(10, 30), datetime.time(0, 0)]), ["10:30:00", "00:00:00"]),
         (pa.array([True, False]), ["true", "false"]),
         (pa.array(["3", "3.0"]).dictionary_encode(), ["3", "3.0"]),
