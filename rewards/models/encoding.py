@@ -142,9 +142,11 @@ class Encoder:
             ValueError: It writes them elsewhere.
         """
         bare, shown = (self.render([("user", "<<text>>")], count).partition("<<text>>")[0] for count in (0, images))
-        if not shown.startswith(bare):
+        # Idefics' template has a blank before a text alone.
+        begun = next((begin for begin in (bare, bare.rstrip()) if shown.startswith(begin)), None)
+        if begun is None or (images and shown == begun):
             raise ValueError("the checkpoint's chat template does not write images right before a user's text")
-        return shown.removeprefix(bare)
+        return shown.removeprefix(begun)
 
     def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
         """A conversation of (role, text) in the checkpoint's chat template; images come first in the first
