@@ -104,8 +104,10 @@ def train(*arguments: object, stop: bool = False) -> int:
     """Run to the end, or to a SIGTERM after the first step; how many workers were there when it first told of one."""
     process = Running("train", *arguments)
     process.wait_for("  pace s/step ")
+    if stop:  # at once: on a loaded machine, looking at the workers takes as long as a step
+        process.stop()
     titles = [worker.cmdline()[0] for worker in process.workers()]
-    code, said = process.stop() if stop else process.end()
+    code, said = process.end()
     assert code == 0, said
     assert ("stopping after this step" in said) == stop
     # One that does nothing bears its class's name, one at work its own and the call's, as ``mprm.score``.
