@@ -6,6 +6,7 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
+import regex
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from rewards.annotation.judge_config import JudgeConfig
@@ -81,7 +82,8 @@ class TaskConfig(Section):
     """Of `overlong`: tokens before `engine.max_completion_tokens` at which it begins; null for a fifth of these, as
     published."""
     format: str = r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*"
-    """Of `format`: regular expression that the whole completion is to match; a dot stands for a line break, too."""
+    """Of `format`: regular expression that the whole completion is to match; a dot stands for a line break, too.
+    A completion that takes longer than 3 seconds to compare does not match."""
     repetition_tokens: Count = 3
     """Of `repetition`: tokens of what counts as repeated."""
     tolerance: Weight = 1e-6
@@ -118,8 +120,8 @@ class TaskConfig(Section):
     @classmethod
     def _is_form(cls, value: str) -> str:
         try:
-            re.compile(value)
-        except re.error as error:
+            regex.compile(value)
+        except (regex.error, OverflowError, RecursionError) as error:
             raise ValueError(f"input should be a regular expression: {error}") from None
         return value
 
@@ -129,7 +131,7 @@ class TaskConfig(Section):
         try:
             if value is not None and re.match(f"(?:{value})+", ""):
                 raise ValueError("input should be a regular expression that does not match empty text")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"input should be a regular expression: {error}") from None
         return value
 
