@@ -22,6 +22,7 @@ from rl.checkpoints.recovery import recovering
 from rl.checkpoints.run_folder import _keep_config, _take_folder
 from rl.config import Config
 from rl.errors import WorkerError
+from rl.evaluating.agreement import check_agreement
 from rl.evaluating.schedule import Evaluations, read_configured_benchmark
 from rl.files.folders import only_one
 from rl.files.run_files import SUMMARY_FILE, checkpoints
@@ -86,6 +87,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                         console.say(line)
                 _keep_config(config, folder)
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
+                with console.waiting("comparing engines and learner"):
+                    check_agreement(config, parts, progress.step)
                 step = progress.step if goes_on else None
                 writers = open_writers(config, folder, parts.task, step)
                 with closing(Monitor(config, parts.encoder, console, writers)) as monitor:

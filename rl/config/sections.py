@@ -140,7 +140,8 @@ class PolicyConfig(Section):
     """The model that learns to reason."""
 
     checkpoint: str = "grid_policy"
-    """A Transformers vision-language checkpoint (folder or hub name); `grid_policy` is the one shipped with Sieve."""
+    """A Transformers checkpoint (folder or hub name), of vision and language, or of language alone for tasks without
+    pictures; `grid_policy` is the one shipped with Sieve."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and computation."""
     trust_remote_code: bool = False

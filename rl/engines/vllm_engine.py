@@ -13,8 +13,8 @@ import torch
 from rewards.models.encoding import Encoder
 from rewards.models.truncation import Truncation
 from rewards.records import Completion, Prompt, SamplingRequest
+from rl.engines.adapter_files import room_for_rank, write_adapters
 from rl.engines.engine import check_prompt, cut_off, room_left
-from rl.engines.weight_names import hub_name, room_for_rank, write_adapters
 
 ENVIRONMENT = {
     # The engine core runs in this process: half the start-up time, and weights need not cross a process boundary.
@@ -114,7 +114,6 @@ class VllmEngine:
             max_lora_rank=room_for_rank(lora_rank),
             weight_transfer_config=WeightTransferConfig(backend=weight_transfer) if weight_transfer else None,
         )
-        self._model_type: str = self._llm.model_config.hf_config.model_type
         self._adapters: Any = None
         self._adapters_loaded = 0
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
@@ -160,10 +159,9 @@ class VllmEngine:
         ]
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> int:
-        """See `rl.engines.engine.RenewableEngine.load_weights`."""
-        named = [(hub_name(name, self._model_type), tensor) for name, tensor in weights.items()]
+        """See `rl.engines.engine.RenewableEngine.load_weights`; by the names of the checkpoint's files."""
         self._drop_adapters()
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": [*weights.items()]})
         return self._renewed(version)
 
     def load_adapters(self, adapters: Mapping[str, torch.Tensor], version: int) -> int:
@@ -193,8 +191,7 @@ class VllmEngine:
     def receive_weights(self, update: Mapping[str, Any], version: int) -> int:
         """`load_weights`, straight from the learner's GPU, which sends at the same time (``nccl``) or holds still."""
         self._llm.start_weight_update()
-        names = [hub_name(name, self._model_type) for name in update["names"]]
-        self._llm.update_weights({"update_info": {**update, "names": names}})
+        self._llm.update_weights({"update_info": dict(update)})
         self._llm.finish_weight_update()
         return self._renewed(version)
 

@@ -10,7 +10,7 @@ import yaml
 
 from rl.config import load_config
 from rl.config.checks import MOST_RANK
-from rl.engines.weight_names import RANKS
+from rl.engines.adapter_files import RANKS
 from rl.errors import ConfigError
 
 WITHOUT = {"enabled": False}
