@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
+import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,9 @@ from rl.reward_models.record_corpus import Corpus
 from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
 from rl.tasks.making import unreadable_references
 
+SECONDS_OF_ONE_REQUEST = 1
+"""`timeout` and batch schedulers send their signal to the process, and once more to all of its group."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -44,7 +49,7 @@ class Outcome:
 
 
 def train(config: Config, folder: Path, resume: bool, console: Console) -> Outcome:
-    """Run an experiment to its end, or to the first Ctrl-C or SIGTERM; both leave a checkpoint.
+    """Run an experiment to its end, or to the first Ctrl-C, SIGTERM or SIGHUP; each leaves a checkpoint.
 
     A run that loses a worker lets go of all of them and goes on from its newest checkpoint; see
     `rl.checkpoints.recovery`.
@@ -144,17 +149,19 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
 
 
 class _StopOnSignal:
-    """While inside, the first Ctrl-C or SIGTERM asks for a stop after the policy step; the second one kills."""
+    """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for a stop after the policy step; the second one kills."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._asked = console, False
+        self._console, self._asked_at = console, math.inf
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
-        return self._asked
+        return self._asked_at < math.inf
 
     def __enter__(self) -> _StopOnSignal:
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        told = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # `nohup` and shells that start a job in the background have some ignored.
+        self._before = {n: handler for n in told if (handler := signal.getsignal(n)) != signal.SIG_IGN}
         self.listen()
         return self
 
@@ -168,7 +175,10 @@ class _StopOnSignal:
             signal.signal(number, handler or signal.SIG_DFL)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
+        now = time.monotonic()
+        if self():
+            if now > self._asked_at + SECONDS_OF_ONE_REQUEST:
+                raise KeyboardInterrupt
+            return
+        self._asked_at = now
         self._console.say("stopping after this step, with a checkpoint; once more to stop at once")

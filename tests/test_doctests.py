@@ -56,6 +56,7 @@ WITH_EXAMPLES = {
     "rl.monitoring.recording",
     "rl.monitoring.rollout_picture",
     "rl.monitoring.terminal",
+    "rl.monitoring.warnings",
     "rl.rollouts.staleness",
     "rl.rollouts.stream",
     "selection.buffer",

@@ -67,6 +67,7 @@ class Encoder:
         answer: Regular expression that begins the segment with the final answer, which is no step; None without one.
         trust_remote_code: Whether code shipped with the checkpoint may run.
         markers: What tells steps of perception from steps of reasoning.
+        system: The system prompt before every question; empty for the chat template's own, if it has one.
 
     Attributes:
         sees: Whether the checkpoint reads pictures.
@@ -82,6 +83,7 @@ class Encoder:
         answer: str | None = "Answer:",
         trust_remote_code: bool = False,
         markers: Markers = NO_MARKERS,
+        system: str = "",
     ) -> None:
         self.processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
         # A language model has a tokenizer alone.
@@ -99,7 +101,7 @@ class Encoder:
         # Words that a small vocabulary does not know are no harm.
         self._special = {token for token, entry in added if entry.special and token != self.tokenizer.unk_token_id}
         self.markers, self.rule = markers, rule
-        self.answer = answer
+        self.answer, self.system = answer, system
         # A separator may be a special token; the tokens that end or fill a sequence are no text anywhere.
         silent = {*self.end_tokens, self.pad_token}
         context = self.tokens("1")[-1:]
@@ -116,12 +118,33 @@ class Encoder:
         Raises:
             PromptError: The question spells a special token, which would end the turn, or stand for a picture.
         """
-        if special := self._special.intersection(self.tokens(prompt.question)):
-            spelled = self.tokenizer.convert_ids_to_tokens(min(special))
+        if spelled := self._special_token(prompt.question):
             raise PromptError(
                 f"{prompt.id}: its question holds {spelled!r}, a special token of this checkpoint; allowed is none"
             )
-        return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
+        system = [("system", self.system)] if self.system else []
+        return self.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
+
+    def check_system_prompt(self, text: str) -> None:
+        """Whether the chat template writes a system prompt as it is, before a picture, too.
+
+        Raises:
+            ValueError: It refuses one, or leaves it out, or the text spells a special token.
+        """
+        if spelled := self._special_token(text):
+            raise ValueError(f"it holds {spelled!r}, a special token of the checkpoint; allowed is none")
+        try:
+            written = self.render([("system", text), ("user", "<<question>>")], images=bool(self.placeholders))
+        except Exception as error:  # templates refuse what they do not know in ways of their own
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the checkpoint's chat template refuses a system prompt: {reason}") from None
+        if text.strip() not in written.partition("<<question>>")[0]:
+            raise ValueError("the checkpoint's chat template leaves out a system prompt")
+
+    def _special_token(self, text: str) -> str | None:
+        """The first special token that a text spells."""
+        special = self._special.intersection(self.tokens(text))
+        return self.tokenizer.convert_ids_to_tokens(min(special)) if special else None
 
     def opening(self, turns: Sequence[tuple[str, str]], images: int = 0) -> str:
         """A conversation as in `render`, whose last turn has not yet ended.
