@@ -112,14 +112,22 @@ class Encoder:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
 
         Raises:
-            PromptError: The question spells a special token, which would end the turn, or stand for a picture.
+            PromptError: See `check_question`.
+        """
+        self.check_question(prompt)
+        return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
+
+    def check_question(self, prompt: Prompt) -> None:
+        """Whether a prompt's question is text alone.
+
+        Raises:
+            PromptError: It spells a special token, which would end the turn, or stand for a picture.
         """
         if special := self._special.intersection(self.tokens(prompt.question)):
             spelled = self.tokenizer.convert_ids_to_tokens(min(special))
             raise PromptError(
                 f"{prompt.id}: its question holds {spelled!r}, a special token of this checkpoint; allowed is none"
             )
-        return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
 
     def opening(self, turns: Sequence[tuple[str, str]], images: int = 0) -> str:
         """A conversation as in `render`, whose last turn has not yet ended.

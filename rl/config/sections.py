@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from rewards.annotation.judge_config import JudgeConfig
+from rewards.endpoints.served_config import ServedConfig
 from rewards.models.named_rules import RULES
 from rewards.outcome.config import OutcomeModelConfig
 from rewards.process_model.config import MPRMConfig
@@ -213,11 +214,17 @@ class Sections(Section):
     judge: JudgeConfig = JudgeConfig()
     selection: SelectionConfig = SelectionConfig()
     mprm: MPRMConfig = MPRMConfig()
+    served: ServedConfig = ServedConfig()
     outcome_model: OutcomeModelConfig = OutcomeModelConfig()
     watch: WatchConfig = WatchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     replay: ReplayConfig = ReplayConfig()
+
+    @property
+    def places_mprm(self) -> bool:
+        """Whether the run has a process reward model of its own to place, and not a served one or none."""
+        return self.mprm.enabled and self.served.endpoint is None
 
     @property
     def weight_route(self) -> str:
