@@ -9,6 +9,7 @@ import typer
 
 from rl.commands.annotate import annotate
 from rl.commands.board import board
+from rl.commands.convert_prm import convert_prm
 from rl.commands.doctor import doctor
 from rl.commands.ending import FAILURE
 from rl.commands.eval_policy import eval_policy
@@ -37,7 +38,20 @@ app = typer.Typer(
 
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
-for command in (train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study):
+for command in (
+    train,
+    plan,
+    doctor,
+    report,
+    board,
+    make_policy,
+    select,
+    annotate,
+    steps,
+    train_outcome,
+    convert_prm,
+    study,
+):
     app.command()(command)
 
 evaluations = typer.Typer(

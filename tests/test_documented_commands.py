@@ -130,6 +130,7 @@ TRIALS: dict[str, Trial] = {
     f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
     ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
+    ".venv/bin/sieve convert-prm OpenGVLab/VisualPRM-8B -o visualprm": parsed,
     ".venv/bin/sieve make-policy my_policy --seed 1": parsed,
     f".venv/bin/sieve board {RUN}": parsed,  # tests/rl/instruments/test_board.py opens it
     ".venv/bin/sieve report runs/bis runs/random": inside(),

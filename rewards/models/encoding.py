@@ -116,14 +116,22 @@ class Encoder:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
 
         Raises:
-            PromptError: The question spells a special token, which would end the turn, or stand for a picture.
+            PromptError: See `check_question`.
+        """
+        self.check_question(prompt)
+        system = [("system", self.system)] if self.system else []
+        return self.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
+
+    def check_question(self, prompt: Prompt) -> None:
+        """Whether a prompt's question is text alone.
+
+        Raises:
+            PromptError: It spells a special token, which would end the turn, or stand for a picture.
         """
         if spelled := self._special_token(prompt.question):
             raise PromptError(
                 f"{prompt.id}: its question holds {spelled!r}, a special token of this checkpoint; allowed is none"
             )
-        system = [("system", self.system)] if self.system else []
-        return self.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
 
     def check_system_prompt(self, text: str) -> None:
         """Whether the chat template writes a system prompt as it is, before a picture, too.

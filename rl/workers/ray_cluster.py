@@ -137,7 +137,7 @@ def kinds_of_workers(config: Config) -> list[Kind]:
         Kind("learner", learner.ranks, learner.num_cpus, learner.num_gpus),
         Kind("engine", engine.count, engine.num_cpus, engine.num_gpus),
     ]
-    if mprm.enabled:
+    if config.places_mprm:
         kinds.append(Kind("mprm", mprm.ranks, mprm.num_cpus, mprm.num_gpus))
     if outcome.is_used:
         kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))
