@@ -42,8 +42,8 @@ def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
     check(gpus_per_node >= 1, f"--gpus-per-node {gpus_per_node}: allowed is 1 or more")
     _find_own_parts(config)
     gpu_gb = gpu_gb or _visible_gpu_gb()
-    lines = list(plan_lines(config, gpu_gb, gpus_per_node))
     opening = _Opening(config)
+    lines = list(plan_lines(config, gpu_gb, gpus_per_node))
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     for line in chain(lines, opening.lines()):
         print(printable(line))
@@ -52,24 +52,27 @@ def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
 
 
 class _Opening:
-    """What a run would open.
+    """What a run would open. A published checkpoint whose shape is known is not fetched for that: a run is often
+    planned elsewhere.
 
     Raises:
-        ConfigError: The policy's processor cannot be opened, and it is not one of a published checkpoint, which may be
-            out of reach where a run is only planned.
+        ConfigError: The policy's processor cannot be opened.
     """
 
     def __init__(self, config: Config) -> None:
-        from rl.files.named_checkpoint import make_encoder
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+        from rl.files.named_checkpoint import make_encoder, policy_checkpoint
         from rl.instruments.planning.model_shape import KNOWN_SHAPES
 
-        self._config, self._encoder, self._closed = config, None, ""
-        try:
+        self._config, self._encoder = config, None
+        name = config.policy.checkpoint
+        is_planned = name in KNOWN_SHAPES and not isinstance(try_to_load_from_cache(name, "config.json"), str)
+        self._closed = f"{name} is not in the hub's cache" if is_planned else ""
+        if not is_planned:
             self._encoder = make_encoder(config)
-        except ConfigError as error:
-            if config.policy.checkpoint not in KNOWN_SHAPES or Path(config.policy.checkpoint).is_dir():
-                raise
-            self._closed = str(error)
+            if not Path(policy_checkpoint(config)).is_dir():
+                hf_hub_download(name, "config.json")  # for its shape
 
     def lines(self) -> Iterator[str]:
         """What ends an answer, and what is in the tables; then the reward models and the first prompts are opened."""

@@ -17,7 +17,7 @@ from rl.instruments.trying.remarks import difference_lines, step_lines
 from rl.instruments.trying.trial import Boundary, RenderedPrompt, Trial, TriedAnswer
 from rl.monitoring.terminal import printable
 
-COLOURS = ("cyan", "magenta", "green", "blue", "yellow")
+COLOURS = ("cyan", "magenta", "green", "blue")
 """Of steps, one after the other."""
 
 
@@ -76,7 +76,7 @@ def answer_facts(answer: TriedAnswer) -> str:
     """Its tokens, why it ended, and how far engine and learner are apart."""
     rollout = answer.rollout
     facts = f"{len(rollout.token_ids):,} tokens, finish reason {rollout.finish_reason}"
-    apart = f", engine minus learner {answer.difference:.1e} nats at most" if not isnan(answer.difference) else ""
+    apart = f", engine minus learner {answer.difference:.1e} nats" if not isnan(answer.difference) else ""
     return facts + apart
 
 
@@ -101,7 +101,7 @@ def _print_prompt(terminal: Terminal, name: str, rendered: RenderedPrompt) -> No
     prompt = rendered.prompt
     head = Text.assemble((name, "bold"), f"  {visible(prompt.id)} ({visible(prompt.source)}), {picture_line(rendered)}")
     terminal.print(head)
-    shown = [(visible(text), "reverse" if special else "") for text, special in rendered.pieces]
+    shown = [(visible(text), "bold yellow" if special else "") for text, special in rendered.pieces]
     terminal.print(Padding(Text.assemble(*shown), (0, 0, 0, 2), expand=False))
     terminal.print(Padding(Text(f"reference: {visible(prompt.answer)}"), (0, 0, 0, 2), expand=False))
 
