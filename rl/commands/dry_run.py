@@ -86,6 +86,8 @@ class _Opening:
         else:
             ends = self._encoder.tokenizer.convert_ids_to_tokens(sorted(self._encoder.end_tokens))
             yield f"an answer ends with {' or '.join(ends)}"
+            if system := self._config.task.system:
+                yield f"every prompt begins: {self._encoder.opening([('system', system), ('user', '')])!r}"
             check_mprm(self._config)
             check_outcome_model(self._config)
         yield from survey_lines(self._config, self._opened)
@@ -99,12 +101,12 @@ class _Opening:
 
 
 def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
-    """On one prompt, with pictures if there are any among the first; and on references that cannot be read."""
+    """On one prompt, with pictures if there are any among the first."""
     from rewards.records import PromptError
     from rl.engines.engine import check_prompt
     from rl.instruments.trying.rendering import render
     from rl.monitoring.warnings import unseen_pictures
-    from rl.tasks.making import make_task, unreadable_references
+    from rl.tasks.making import make_task
     from rl.tasks.tables import HUB
 
     if any(name.startswith(HUB) for name in (*config.task.train_files, *config.task.heldout_files)):
@@ -112,6 +114,8 @@ def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
     task = make_task(config, encoder)
     try:
         prompt = _one_with_pictures(task)
+        if blind := unseen_pictures(len(prompt.images), int(encoder.sees), config.policy.checkpoint):
+            raise ConfigError(blind)
         rendered = render(encoder, prompt)
         if config.engine.kind == "vllm":
             check_prompt(prompt, rendered.tokens, config.engine.max_model_len, config.engine.images_per_prompt)
@@ -119,10 +123,7 @@ def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
         raise ConfigError(str(error)) from None
     of_pictures = sum(rendered.picture_tokens)
     yield f"prompt {prompt.id}: {rendered.tokens:,} tokens, {of_pictures:,} of them of {len(prompt.images)} picture(s)"
-    if line := unreadable_references(config, task):
-        yield line
-    blind = unseen_pictures(len(prompt.images), of_pictures, config.policy.checkpoint)
-    if blind is not None:
+    if blind := unseen_pictures(len(prompt.images), of_pictures, config.policy.checkpoint):
         raise ConfigError(blind)
 
 

@@ -138,12 +138,12 @@ def unseen_pictures(pictures: int, tokens: int, checkpoint: str) -> str | None:
     """Of a prompt whose pictures became so many tokens.
 
     >>> unseen_pictures(1, 0, "Qwen/Qwen3-0.6B")
-    'policy.checkpoint Qwen/Qwen3-0.6B sees no pictures, and the task has some: they become no token of the prompt'
+    'policy.checkpoint Qwen/Qwen3-0.6B sees no pictures, and the task has some: they become no tokens of the prompt'
     """
     if tokens or not pictures:
         return None
     told = f"policy.checkpoint {checkpoint} sees no pictures, and the task has some"
-    return f"{told}: they become no token of the prompt"
+    return f"{told}: they become no tokens of the prompt"
 
 
 def other_model(difference: float, dtype: str, when: str) -> str | None:

@@ -25,6 +25,7 @@ from rl.instruments.trying.rendering import render, special_texts
 from rl.instruments.trying.trial import Boundary, Stage, Trial, TriedAnswer
 from rl.learning.making import build_learner
 from rl.monitoring.memory import memory_in_use
+from rl.monitoring.warnings import unseen_pictures
 from rl.reward_models.credit import make_credit
 from rl.reward_models.mprm import build_mprm, check_mprm
 from rl.reward_models.outcome import AnswerRewards, build_outcome_model, check_outcome_model
@@ -125,6 +126,9 @@ class Tryout:
 
     def _render(self) -> None:
         self._prompts = [self.task.prompt("train", number) for number in range(self.config.learner.prompts)]
+        most = max(len(prompt.images) for prompt in self._prompts)
+        if blind := unseen_pictures(most, int(self._encoder.sees), self.config.policy.checkpoint):
+            raise ConfigError(blind)
         self.trial.prompts = [render(self._encoder, prompt) for prompt in self._prompts]
 
     def _start_engine(self) -> None:
