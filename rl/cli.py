@@ -23,6 +23,7 @@ from rl.commands.steps import steps
 from rl.commands.study import study
 from rl.commands.train import train
 from rl.commands.train_outcome import train_outcome
+from rl.commands.try_out import try_out
 
 app = typer.Typer(
     name="sieve",
@@ -53,6 +54,7 @@ for command in (
     study,
 ):
     app.command()(command)
+app.command("try")(try_out)
 
 evaluations = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Measure a reward model, or a policy."

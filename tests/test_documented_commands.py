@@ -115,8 +115,10 @@ TRIALS: dict[str, Trial] = {
     "make fuzz": target,
     "make docs": target,
     ".venv/bin/sieve doctor": parsed,  # tests/rl/instruments/test_doctor.py runs it
+    ".venv/bin/sieve try configs/quickstart.yaml --html try.html": inside("engine.kind=hf --prompts 1"),
     ".venv/bin/sieve train configs/quickstart.yaml seed=1 learner.samples=16": dry,
-    ".venv/bin/sieve train configs/qwen2_5_vl_7b_8gpu.yaml --dry-run --gpu-gb 80": dry,
+    # Its tables are the reader's.
+    ".venv/bin/sieve train configs/qwen2_5_vl_7b_8gpu.yaml --dry-run --gpu-gb 80": inside("task.name=grid"),
     f".venv/bin/sieve plan configs/quickstart.yaml --run {RUN} --gpus 8,64": inside(
         "task.name=my_task:make engine.kind=hf annotation.budget=fixed annotation.share_prefixes=false"
     ),

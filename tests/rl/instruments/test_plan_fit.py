@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rl.cli import main
-from rl.commands.train import show as dry_run
+from rl.commands.dry_run import show as dry_run
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.instruments.planning.gpu_placement import place
@@ -155,7 +155,8 @@ def test_a_refused_dry_run_prints_nothing_else(capsys: pytest.CaptureFixture[str
     with pytest.raises(ConfigError, match="on GPU 0"):
         dry_run(load_config(SMALL), 24, 8)
     assert capsys.readouterr().out == ""
-    dry_run(load_config(SMALL), 80, 8)
+    with pytest.raises(ConfigError, match="no such file"):
+        dry_run(load_config(SMALL), 80, 8)
     assert "name: qwen2_5_vl_3b_1gpu" in capsys.readouterr().out
 
 
@@ -177,7 +178,7 @@ def test_how_the_command_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for arguments in (("bogus",), ("plan",), ("plan", "--bogus"), ("eval", "prm", "--bogus")):
         code, out, err = command(monkeypatch, capsys, *arguments)
         assert (code, out, len(err.splitlines())) == (2, "", 1) and err.startswith("sieve: ")
-    assert command(monkeypatch, capsys, "train", str(SMALL), "--dry-run", "--gpu-gb", "80")[0] == 0
+    assert command(monkeypatch, capsys, "train", str(SMALL), "task.name=grid", "--dry-run", "--gpu-gb", "80")[0] == 0
 
 
 def command(
