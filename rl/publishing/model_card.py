@@ -72,7 +72,7 @@ def model_card(subject: Subject, license: str | None = None) -> str:
             "",
             "## What was measured",
             "",
-            *_measured_lines(before, after),
+            *_measured_lines(subject.config, before, after),
             "",
             "## How to use it",
             "",
@@ -145,7 +145,9 @@ def _metadata(subject: Subject, license: str | None, values: Mapping[str, tuple[
             metric_value=round(values[name][0], 4),
         )
         for name in MEASURES
-        if name in values and name != "mprm/auc_index_only" and name.startswith("policy/") == (subject.part == "policy")
+        # Of this very model; what the table has may be of an earlier one.
+        if name in values and values[name][1] == subject.step
+        if name != "mprm/auc_index_only" and name.startswith("policy/") == (subject.part == "policy")
     ]
     return ModelCardData(
         model_name=subject.name,
@@ -172,18 +174,29 @@ def _data_lines(config: Config) -> list[str]:
     ]
 
 
-def _measured_lines(before: Mapping[str, tuple[float, int]], after: Mapping[str, tuple[float, int]]) -> list[str]:
+def _measured_lines(
+    config: Config, before: Mapping[str, tuple[float, int]], after: Mapping[str, tuple[float, int]]
+) -> list[str]:
     there = [name for name in MEASURES if name in after]
     if not there:
         return ["Nothing: the run had no evaluation."]
-    rows = ["| | before | after | policy steps then |", "|---|---|---|---|"]
+    rows = ["| | before | after | after policy step |", "|---|---|---|---|"]
     for name in there:
         start = f"{before[name][0]:.3f}" if name in before else ""
         value, step = after[name]
+        if step == 0:
+            rows.append(f"| {MEASURES[name]} | {start} | not measured | |")
+            continue
         low, high = (after.get(f"{name}_{end}", (math.nan, -1)) for end in ("low", "high"))
         interval = f" ({low[0]:.3f} to {high[0]:.3f})" if low[1] == high[1] == step else ""
         rows.append(f"| {MEASURES[name]} | {start} | {value:.3f}{interval} | {step:,} |")
-    return [*rows, "", "Measured by the run itself; of accuracy with a 95 % bootstrap interval over prompts."]
+    samples = f"{config.evaluation.samples} answers each" if config.evaluation.samples > 1 else "one answer each"
+    return [
+        *rows,
+        "",
+        f"Measured by the run itself on {config.evaluation.prompts:,} held-out prompts, {samples}; of accuracy with a "
+        "95 % bootstrap interval over prompts.",
+    ]
 
 
 def _usage_lines(subject: Subject) -> list[str]:

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from rewards.models.encoding import Encoder, rollout_of_steps
 from rewards.process_model.mprm import open_mprm
 from rl.cli import app
+from rl.config import Config
 from rl.files.named_checkpoint import SHIPPED_POLICY
-from rl.publishing.model_card import license_of
+from rl.publishing.model_card import Subject, license_of, model_card
 from rl.tasks.grid import GridTask
 from tests.fixtures.saved_run import write_saved_run
 
@@ -114,6 +115,15 @@ def test_the_card_says_where_it_comes_from_and_what_was_measured(run: Path, tmp_
     assert "0.99" not in card, "that was later"
     for private in (str(run), "/home/me", "10.0.0.7", str(tmp_path)):
         assert private not in card, private
+    early = model_card(Subject("early", "policy", run, 1, Config()))
+    assert "0.750 | 1 |" in early, "of which nobody knows the interval"
+    late = model_card(Subject("late", "mprm", run, 9, Config()))
+    assert "0.875 | 2 |" in late and "model-index" not in late, "measured before it became what it is"
+    never = (tmp_path / "never", {"step": 0, "policy/accuracy": 0.5})
+    never[0].mkdir()
+    (never[0] / "metrics.jsonl").write_text(json.dumps(never[1]) + "\n")
+    untold = model_card(Subject("untold", "policy", never[0], 4, Config()))
+    assert "| 0.500 | not measured | |" in untold and "model-index" not in untold
     (code_block,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     compile(code_block, "card", "exec")
 
