@@ -14,6 +14,7 @@ from rl.commands.doctor import doctor
 from rl.commands.ending import FAILURE
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
+from rl.commands.export import export, push
 from rl.commands.lasting_output import lasting_output
 from rl.commands.make_policy import make_policy
 from rl.commands.plan import plan
@@ -40,18 +41,8 @@ app = typer.Typer(
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
 for command in (
-    train,
-    plan,
-    doctor,
-    report,
-    board,
-    make_policy,
-    select,
-    annotate,
-    steps,
-    train_outcome,
-    convert_prm,
-    study,
+    *(train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study),
+    *(convert_prm, export, push),
 ):
     app.command()(command)
 app.command("try")(try_out)

@@ -138,6 +138,9 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve report runs/bis runs/random": inside(),
     ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": inside(),
     ".venv/bin/sieve study configs/studies/selectors.yaml --dry-run": inside(),
+    f".venv/bin/sieve export {RUN} exported": inside(),
+    f".venv/bin/sieve push {RUN} me/my-mprm --part mprm": parsed,  # tests/rl/publishing/test_pushing.py has a hub
+    ".venv/bin/sieve train configs/quickstart.yaml engine.top_p=0.95 engine.min_p=0.02": dry,
     ".venv/bin/sieve study configs/studies/selectors.yaml workers=2": parsed,  # it takes hours
     ".venv/bin/sieve study configs/studies/selectors.yaml --report": parsed,  # of hours of work
     "PYTHONPATH=. .venv/bin/sieve train configs/smoke.yaml engine.kind=hf task.name=my_task:make "

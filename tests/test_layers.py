@@ -13,7 +13,7 @@ ROWS = """
     rl.cli
     rl.commands
     rl.train
-    rl.loop
+    rl.loop rl.publishing
     rl.checkpoints rl.evaluating
     rl.parts rl.instruments
     rl.annotating
