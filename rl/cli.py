@@ -13,6 +13,7 @@ from rl.commands.ending import FAILURE
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
 from rl.commands.make_policy import make_policy
+from rl.commands.make_real import make_real
 from rl.commands.plan import plan
 from rl.commands.report import report
 from rl.commands.select import select
@@ -35,7 +36,20 @@ app = typer.Typer(
 
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
-for command in (train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study):
+for command in (
+    train,
+    plan,
+    doctor,
+    report,
+    board,
+    make_policy,
+    make_real,
+    select,
+    annotate,
+    steps,
+    train_outcome,
+    study,
+):
     app.command()(command)
 
 evaluations = typer.Typer(

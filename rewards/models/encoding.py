@@ -167,7 +167,12 @@ class Encoder:
 
     def image_tokens(self, width: int, height: int) -> int:
         """Tokens that a picture of so many pixels becomes, without those that a processor writes around them."""
-        return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
+        try:
+            return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
+        except (AttributeError, KeyError, TypeError):  # it counts for some image processors of its family alone
+            blank = Image.new("RGB", (width, height))
+            shown = self.processor(text=[self.processor.image_token], images=[[blank]])["input_ids"][0]
+            return list(shown).count(self.processor.image_token_id)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""
