@@ -43,7 +43,7 @@ class Outcome:
 
 
 def train(config: Config, folder: Path, resume: bool, console: Console) -> Outcome:
-    """Run an experiment to its end, or to the first Ctrl-C or SIGTERM; both leave a checkpoint.
+    """Run an experiment to its end, or to the first Ctrl-C, SIGTERM or SIGHUP; each leaves a checkpoint.
 
     A run that loses a worker lets go of all of them and goes on from its newest checkpoint; see
     `rl.checkpoints.recovery`.
@@ -141,7 +141,7 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
 
 
 class _StopOnSignal:
-    """While inside, the first Ctrl-C or SIGTERM asks for a stop after the policy step; the second one kills."""
+    """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for a stop after the policy step; the second one kills."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._asked = console, False
@@ -151,7 +151,9 @@ class _StopOnSignal:
         return self._asked
 
     def __enter__(self) -> _StopOnSignal:
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        told = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # `nohup` and shells that start a job in the background have some ignored.
+        self._before = {n: handler for n in told if (handler := signal.getsignal(n)) != signal.SIG_IGN}
         self.listen()
         return self
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from hashlib import blake2b, file_digest
@@ -12,6 +11,8 @@ from typing import Any, Literal
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from rewards.files.cache_folder import check_cache
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rl.config import Config
@@ -79,9 +80,9 @@ def refuse_damaged(option: str, folder: Path) -> None:
             raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
     for file in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(file.read_bytes())
-        except (ValueError, RecursionError, OSError) as error:
-            raise ConfigError(f"{option}: {file} is damaged: not JSON: {' '.join(str(error).split())}") from None
+            content = read_json(content_of(file))
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
         if file.name.endswith(".safetensors.index.json"):
             _refuse_missing_parts(option, file, content)
 

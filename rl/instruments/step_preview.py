@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.encoding import Encoder
 from rewards.models.named_rules import RULES
 from rewards.models.step_rule import StepRule
@@ -72,7 +73,7 @@ def read_texts(file: Path, column: str | None = None) -> list[Given]:
             for name, text, tokens in stream.columns(step, names)
         ]
     try:
-        content = file.read_bytes().decode("utf-8-sig")
+        content = content_of(file).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"{file}: cannot be read: {reason}") from None
@@ -89,9 +90,9 @@ def read_texts(file: Path, column: str | None = None) -> list[Given]:
 
 def _text_of_line(place: str, line: str, column: str | None) -> str:
     try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{place}: not JSON: {' '.join(str(error).split())}") from None
+        value: Any = read_json(line)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
     if isinstance(value, dict):
         wanted = (column,) if column else COLUMNS
         found = [value[name] for name in wanted if isinstance(value.get(name), str)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.runtime import Runtime
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.ensemble import ProcessEnsemble
 from rewards.process_model.labels import LABEL_RULES, LabelRule, hard
 from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
@@ -49,7 +51,7 @@ def check_mprm(config: Config) -> None:
             raise ConfigError(f"mprm.verdicts: {word!r} is {len(encoder.tokens(word))} tokens here; allowed is one")
     saved = Path(mprm.checkpoint or "") / MPRM_FILE
     if mprm.checkpoint is not None and saved.is_file():
-        wanted, found = mprm.identity(), json.loads(saved.read_text())["settings"]
+        wanted, found = mprm.identity(), _saved_settings(saved)
         for key in wanted:
             if _plain(wanted[key]) != _plain(found[key]):
                 raise ConfigError(
@@ -88,6 +90,16 @@ def make_label_rule(config: Config) -> LabelRule:
 def make_runtime(config: Config, num_cpus: float) -> Runtime:
     """What other sections lend a reward model on so many CPUs."""
     return Runtime(config.policy.dtype, max(1, int(num_cpus)), config.policy.trust_remote_code, config.seed)
+
+
+def _saved_settings(file: Path) -> dict[str, Any]:
+    try:
+        settings = read_json(content_of(file))["settings"]
+        if not MPRMConfig().identity().keys() <= settings.keys():
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise ConfigError(f"mprm.checkpoint: {file} is damaged: allowed is what was saved with the weights") from None
+    return settings
 
 
 def _plain(value: Any) -> Any:
