@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar
@@ -112,6 +113,8 @@ def _first_problem(error: ValidationError, kind: type[BaseModel], values: Mappin
     if first["type"] == "model_type":
         message = f"input should be a section with keys among {', '.join(_keys(kind, first['loc']))}"
     message = message[0].lower() + message[1:].replace("valid tuple", "list").replace("valid dictionary", "mapping")
+    if first["type"] == "string_type" and isinstance(first["input"], bool | int | float | date):
+        message += ", in quotes where it looks like something else"
     value = "***" if key in SECRET else shown(first["input"])
     return f"{key}: {value} is not allowed: {message}{more}" if key else f"{message}{more}"
 
@@ -168,8 +171,8 @@ def read_yaml(text: str) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """What stands there: ``1e-4`` is a number, ``010`` is ten, ``12:30`` is text, and so is ``off``, which many keys
-    allow.
+    """What stands there: ``1e-4`` is a number, ``010`` is ten, ``12:30`` is text, and so are ``Yes``, ``no``, ``on``
+    and ``off``: a key that is true or false takes them as such, and one that is a word has it as it is written.
 
     PyYAML's own, of YAML 1.1, has it otherwise, and would let the last of several equal keys win without a word.
     """
@@ -191,7 +194,7 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 _SCALARS = {
-    "bool": (r"(?i:true|false|yes|no|on)", "tTfFyYnNoO"),
+    "bool": (r"(?i:true|false)", "tTfF"),
     "int": (r"[-+]?[0-9][0-9_]*|[-+]?0x[0-9a-fA-F_]+", "-+0123456789"),
     "float": (
         r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"

@@ -138,7 +138,8 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
     Raises:
-        ConfigError: There is no such checkpoint, it is damaged, or has no processor; or no such rule of steps.
+        ConfigError: There is no such checkpoint, it is damaged, has no processor, or one that lacks a package; its chat
+            template takes no system prompt, and there is one; or no such rule of steps.
     """
     rule = make_step_rule(config.task.steps)
     key = key if checkpoint else "policy.checkpoint"
@@ -151,16 +152,30 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
         except ValueError as error:
             raise ConfigError(f"{key}: {named!r} cannot be fetched: {error}") from None
     try:
-        return Encoder(
+        encoder = Encoder(
             checkpoint or policy_checkpoint(config),
             rule,
             config.task.answer_marker,
             config.policy.trust_remote_code,
             Markers(config.task.perception_marker, config.task.reasoning_marker),
+            config.task.system,
         )
+    except ImportError as error:  # which says how to install it
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{key}: the processor of {named!r} lacks a package: {reason}") from None
     except Exception as error:  # a broken checkpoint can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
+    reads_own = key == "mprm.checkpoint" and config.mprm.input_format != "rollout"
+    if config.task.system and not reads_own:
+        try:
+            encoder.check_system_prompt(config.task.system)
+        except ValueError as error:
+            raise ConfigError(
+                f"task.system cannot be used with {key} {named}: {error}; for a template that knows none allowed is "
+                "nothing, and task.instruction"
+            ) from None
+    return encoder
 
 
 def make_judge_encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
