@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
 from transformers import (
     LlamaForCausalLM,
     LlavaConfig,
@@ -11,6 +14,8 @@ from transformers import (
     SiglipImageProcessor,
 )
 
+TOWER = "vision_tower."
+AS_PUBLISHED = "vision_tower.vision_model."
 SIZE = 64
 PATCH = 16
 """Pixels of a picture's side, and of what one visual token sees."""
@@ -60,3 +65,12 @@ def make_model(language_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerF
     generation.eos_token_id = generation.pad_token_id = end
     generation.bos_token_id = tokenizer.bos_token_id
     return model
+
+
+def save_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Write a checkpoint with the tower's weights named as published LLaVAs name them, which vLLM looks for and
+    Transformers reads; its own `save_pretrained` leaves a part of the names out."""
+    model.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    weights = {name.replace(TOWER, AS_PUBLISHED): weight for name, weight in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})

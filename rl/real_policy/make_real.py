@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from rl.files.folders import new_folder
-from rl.real_policy.architecture import make_model, make_processor
+from rl.real_policy.architecture import make_model, make_processor, save_model
 from rl.real_policy.language_model import END_OF_TURN, load_language_model
 from rl.real_policy.questions import COLOURS, DIGITS, SHAPES, Part, Pool, Question, questions, read_pool, solve
 from rl.tiny_policy.lesson import Report, learn
@@ -42,12 +42,12 @@ class Recipe:
 
     layers: int = 8
     seeing: int = 1500
-    solving: int = 300
+    solving: int = 400
     seen_batch: int = 64
     solved_batch: int = 16
     seeing_rate: float = 1e-3
     solving_rate: float = 4e-4
-    slips: float = 0.25
+    slips: float = 0.2
     sums: float = 0.5
     rows: tuple[int, int] = (4000, 512)
 
@@ -81,7 +81,7 @@ def make_real(folder: str | Path, seed: int = 0, recipe: Recipe | None = None, r
         learn("solving", lessons.solve, recipe.solving, [everything], report)
     model.eval()
     with new_folder(Path(folder)) as partial:
-        model.save_pretrained(partial / "policy")
+        save_model(model, partial / "policy")
         processor.save_pretrained(partial / "policy")
         for part, rows in zip(("train", "heldout"), recipe.rows, strict=True):
             _write_table(partial, part, recipe.sums, rows)

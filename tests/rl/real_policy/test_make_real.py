@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from rewards.verification.verifiers import exact
 from rl.cli import app
+from rl.real_policy.architecture import AS_PUBLISHED
 from rl.real_policy.language_model import load_language_model
 from rl.real_policy.make_real import Recipe, make_real
 from rl.real_policy.questions import Part, Question, questions, read_pool, solve
@@ -105,7 +107,10 @@ def test_the_brief_recipe_writes_what_the_configuration_reads(
     again = make_real(tmp_path / "again", recipe=BRIEF, report=lines.append)
     assert (again / "policy/model.safetensors").read_bytes() == (made / "policy/model.safetensors").read_bytes()
     processor = AutoProcessor.from_pretrained(made / "policy")
-    model = AutoModelForImageTextToText.from_pretrained(made / "policy")
+    model, told = AutoModelForImageTextToText.from_pretrained(made / "policy", output_loading_info=True)
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    with safe_open(made / "policy/model.safetensors", "pt") as weights:
+        assert any(name.startswith(AS_PUBLISHED) for name in weights.keys())  # noqa: SIM118 - it is no dictionary
     assert model.config.text_config.num_hidden_layers == 2 and processor.tokenizer.eos_token == "<|im_end|>"
 
     config = str(Path("configs/real.yaml").resolve())
