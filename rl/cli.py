@@ -17,6 +17,7 @@ from rl.commands.eval_prm import eval_prm
 from rl.commands.export import export, push
 from rl.commands.lasting_output import lasting_output
 from rl.commands.make_policy import make_policy
+from rl.commands.make_real import make_real
 from rl.commands.plan import plan
 from rl.commands.report import report
 from rl.commands.select import select
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 for command in (
     *(train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study),
-    *(convert_prm, export, push),
+    *(make_real, convert_prm, export, push),
 ):
     app.command()(command)
 app.command("try")(try_out)

@@ -206,11 +206,12 @@ class Encoder:
     def image_tokens(self, width: int, height: int) -> int:
         """Tokens that a picture of so many pixels becomes, with or without those that the processor writes around all
         pictures alike."""
-        if count := getattr(self.processor, "_get_num_multimodal_tokens", None):
-            return int(count(image_sizes=[(height, width)])["num_image_tokens"][0])
-        # SmolVLM's has to be shown one.
-        prompt = Prompt(f"a picture of {width} x {height}", "", "", (Image.new("RGB", (width, height)),), "")
-        return self.head_length(prompt) - len(self.prompt_tokens(prompt))
+        try:
+            return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
+        except (AttributeError, KeyError, TypeError):
+            # SmolVLM's has to be shown one, and so has LLaVA's with the image processor of another family.
+            prompt = Prompt(f"a picture of {width} x {height}", "", "", (Image.new("RGB", (width, height)),), "")
+            return self.head_length(prompt) - len(self.prompt_tokens(prompt))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""
