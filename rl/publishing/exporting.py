@@ -91,7 +91,7 @@ def _make_whole(source: Source, folder: Path) -> None:
         encoder = Encoder(str(source.folder), trust_remote_code=trusted)
         mprm = open_mprm(str(source.folder), encoder, source.config.mprm, Runtime(trust_remote_code=trusted))
         backbone = mprm.scorer.backbone
-        save_policy(backbone, backbone.state_dict(), folder, 0, trusted)
+        save_policy(backbone, backbone.state_dict(), folder, 0)
         beside = {key: value for key, value in load_file(folder / BESIDE_FILE).items() if not key.startswith(BACKBONE)}
         save_file(beside, folder / BESIDE_FILE)
         content["settings"]["lora_rank"] = 0

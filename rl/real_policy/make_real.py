@@ -37,7 +37,7 @@ class Recipe:
         layers: Of SmolLM2's 30.
         slips: Share of demonstrated steps that go wrong.
         sums: Share of questions on two pictures.
-        rows: Of the tables of questions for training, and held out.
+        train_rows, heldout_rows: Of the tables of questions.
     """
 
     layers: int = 8
@@ -49,7 +49,8 @@ class Recipe:
     solving_rate: float = 4e-4
     slips: float = 0.2
     sums: float = 0.5
-    rows: tuple[int, int] = (4000, 512)
+    train_rows: int = 4000
+    heldout_rows: int = 512
 
 
 def make_real(folder: str | Path, seed: int = 0, recipe: Recipe | None = None, report: Report = print) -> Path:
@@ -83,8 +84,8 @@ def make_real(folder: str | Path, seed: int = 0, recipe: Recipe | None = None, r
     with new_folder(Path(folder)) as partial:
         save_model(model, partial / "policy")
         processor.save_pretrained(partial / "policy")
-        for part, rows in zip(("train", "heldout"), recipe.rows, strict=True):
-            _write_table(partial, part, recipe.sums, rows)
+        _write_table(partial, "train", recipe.sums, recipe.train_rows)
+        _write_table(partial, "heldout", recipe.sums, recipe.heldout_rows)
     report(f"made {folder} in {time.monotonic() - began:.0f} s")
     return Path(folder)
 

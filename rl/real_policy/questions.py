@@ -60,7 +60,8 @@ def read_pool(part: Part) -> Pool:
     """
     from sklearn.datasets import load_digits
 
-    folder, facts = _easy_vqa(part), {}
+    folder = _easy_vqa(part)
+    facts: dict[int, set[str]] = {}
     for text, answer, number in json.loads((folder / "questions.json").read_text(encoding="utf-8")):
         facts.setdefault(number, set()).update(_said(text, answer))
     seen: dict[str, Seen] = {}

@@ -24,7 +24,7 @@ from rl.real_policy.make_real import Recipe, make_real
 from rl.real_policy.questions import Part, Question, questions, read_pool, solve
 from tests.fixtures.data_packages import write_easy_vqa, write_smollm2
 
-BRIEF = Recipe(layers=2, seeing=2, solving=2, seen_batch=8, solved_batch=4, rows=(30, 10))
+BRIEF = Recipe(layers=2, seeing=2, solving=2, seen_batch=8, solved_batch=4, train_rows=30, heldout_rows=10)
 PARTS: tuple[Part, ...] = ("warm_start", "train", "heldout")
 
 
