@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -13,6 +14,7 @@ from rl.commands.doctor import doctor
 from rl.commands.ending import FAILURE
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
+from rl.commands.lasting_output import lasting_output
 from rl.commands.make_policy import make_policy
 from rl.commands.plan import plan
 from rl.commands.report import report
@@ -62,14 +64,24 @@ app.add_typer(evaluations, name="eval")
 
 def main() -> None:
     """Entry point of the ``sieve`` command."""
+    with lasting_output() as unprinted:
+        code = _run()
+    for reason in unprinted:
+        code = code or FAILURE
+        with suppress(OSError):
+            typer.echo(f"sieve: not all was printed: {reason}", err=True)
+    sys.exit(code)
+
+
+def _run() -> int | None:
+    """Run the command that the arguments name; its exit code."""
     try:
-        code = app(standalone_mode=False)
+        return app(standalone_mode=False)
     except typer.TyperException as error:
         # Without a message it is the help, which has been shown.
         if message := " ".join(error.format_message().split()):
             typer.echo(f"sieve: {message[0].lower()}{message[1:]}", err=True)
-        code = error.exit_code
+        return error.exit_code
     except typer.Abort:
         typer.echo("sieve: stopped", err=True)
-        code = FAILURE
-    sys.exit(code)
+        return FAILURE

@@ -55,6 +55,7 @@ WITH_EXAMPLES = {
     "rl.monitoring.recording",
     "rl.monitoring.rollout_picture",
     "rl.monitoring.terminal",
+    "rl.monitoring.warnings",
     "rl.rollouts.staleness",
     "rl.rollouts.stream",
     "selection.buffer",

@@ -17,7 +17,7 @@ from rewards.models.step_rule import Gap
 NUMBER = r"(?:\d{1,3}(?:\.\d{1,3})*|[一二三四五六七八九十]{1,3})"
 NAME = (
     r"(?:(?:step|schritt|[ée]tape|paso|passo|шаг|крок|krok|stap|steg|trin|vaihe|adım|bước|langkah|βήμα|步骤|步驟|"
-    rf"ステップ|手順|단계|الخطوة|خطوة|चरण|कदम|ধাপ|ขั้นตอนที่)\s*(?:{NUMBER}|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
+    rf"ステップ|手順|단계|الخطوة|خطوة|चरण|कदम|ধাপ|ขั้นตอนที่)\s*[-#№]?\s*(?:{NUMBER}|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
     rf"|第\s*{NUMBER}\s*[步歩]|{NUMBER}\s*단계)"
 )
 ITEM = rf"(?:{NUMBER}(?:[.):](?!\d)|[、．：）])|[(（]{NUMBER}[)）]|[①-⑳❶-❿]|\d\ufe0f?\u20e3|\#{{1,6}}[^\S\n])"
@@ -30,7 +30,8 @@ AT_LINE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 IN_LINE = re.compile(
-    rf"(?:(?<!\s)[^\S\n]+|(?<=[^\w\s{OPENING}]))(?=[{OPENING}]*{NAME}[*_)\s]*[:：】\]])", re.IGNORECASE
+    rf"(?:(?<!\s)[^\S\n]+|(?<=[^\w\s{OPENING}])|(?<=\w)(?=[*【\[]))(?=[{OPENING}]*{NAME}[*_)\s]*[:：】\]])",
+    re.IGNORECASE,
 )
 SPOKEN_OF = re.compile(r"\b(?:after|and|as|at|before|by|from|in|of|per|see|to|using|with)\Z", re.IGNORECASE)
 

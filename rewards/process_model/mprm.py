@@ -101,8 +101,8 @@ class MPRM:
         self.scorer = StepScorer(backbone, settings.head, signs, settings.likelihood, runtime.seed)
         layers = set(backbone._no_split_modules or ())
         self._blank = None
-        if settings.sharding != "ddp" and self._accelerator.num_processes > 1:
-            self._blank = BlankPicture(backbone.model, encoder.blank_picture())
+        if settings.sharding != "ddp" and self._accelerator.num_processes > 1 and encoder.sees:
+            self._blank = BlankPicture(backbone.base_model, encoder.blank_picture())
         self._wrapped = spread(self.scorer, layers, ["image_features"], self._accelerator, settings.sharding)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
         self.version = 0

@@ -99,7 +99,7 @@ def make_reader(
 
 def _chat_reader(encoder: Encoder, verdict: str, decode: Decode) -> Reader:
     ask, go_on = _between_turns(encoder)
-    _check_system_prompt(encoder)
+    encoder.check_system_prompt(SYSTEM_PROMPT)
     ask_tokens, turn = encoder.tokens(ask), encoder.tokens(verdict) + encoder.tokens(go_on)
 
     def read(prompt: Prompt, rollout: Rollout) -> Reading:
@@ -135,15 +135,6 @@ def _inline_reader(encoder: Encoder, step_marker: str, decode: Decode) -> Reader
         return Reading(prompt, head, tuple(tokens), tuple(ends))
 
     return read
-
-
-def _check_system_prompt(encoder: Encoder) -> None:
-    try:
-        opening = encoder.opening([("system", SYSTEM_PROMPT), ("user", "")])
-    except Exception as error:  # templates refuse what they do not know in ways of their own
-        raise ValueError(f"the checkpoint's chat template refuses a system prompt: {error}") from None
-    if SYSTEM_PROMPT not in opening:
-        raise ValueError("the checkpoint's chat template leaves out a system prompt")
 
 
 def _between_turns(encoder: Encoder) -> tuple[str, str]:

@@ -65,7 +65,7 @@ class StepScorer(torch.nn.Module):
     """Backbone and head as one module, so that data-parallel wrappers see all of it.
 
     Args:
-        backbone: A Transformers image-text-to-text model.
+        backbone: A Transformers image-text-to-text model, or a language model.
         head: Which head.
         signs: Tokens of the `token` head's two verdicts, right and wrong.
         likelihood: Whether scores use the likelihood of the text. Costs the logits of all tokens after the prompt.
@@ -86,14 +86,10 @@ class StepScorer(torch.nn.Module):
 
     def forward(self, inputs: ScorerInputs) -> torch.Tensor:
         """(S, 1) log-odds of each step being right; of `beta` (S, 2), the second the log of the concentration."""
-        hidden = self.backbone.model(**inputs.model).last_hidden_state
+        hidden = self.backbone.base_model(**inputs.model).last_hidden_state
         start = hidden.shape[1] - inputs.completion_ids.shape[1]
         states = hidden[inputs.rows, start + inputs.columns]
-        if self._kind == "token":
-            plus, minus = self.backbone.get_output_embeddings().weight[self._signs].float()
-            outputs = (states.float() @ (plus - minus)).unsqueeze(1)
-        else:
-            outputs = self.head(states)
+        outputs = self._token_odds(states.float()) if self._kind == "token" else self.head(states)
         if self._likelihood:
             extra = self._mean_log_likelihoods(hidden[:, start - 1 : -1], inputs) @ self.likelihood_weights
             outputs = torch.cat([outputs[:, :1] + extra.unsqueeze(1), outputs[:, 1:]], dim=1)
@@ -102,6 +98,14 @@ class StepScorer(torch.nn.Module):
     def image_features(self, images: dict[str, torch.Tensor]) -> torch.Tensor:
         """See `rewards.process_model.complexity.image_features`."""
         return image_features(self.backbone, images)
+
+    def _token_odds(self, states: torch.Tensor) -> torch.Tensor:
+        """Log-odds of the two verdicts as the next token, (S, 1)."""
+        plus, minus = self.backbone.get_output_embeddings().weight[self._signs].float()
+        cap = getattr(self.backbone.config.get_text_config(), "final_logit_softcapping", None)
+        if cap is None:
+            return (states @ (plus - minus)).unsqueeze(1)
+        return cap * ((states @ plus / cap).tanh() - (states @ minus / cap).tanh()).unsqueeze(1)
 
     def _mean_log_likelihoods(self, hidden: torch.Tensor, inputs: ScorerInputs) -> torch.Tensor:
         """Mean log p of the tokens of each step, and of those up to its end (S, 2), in nats, from the states before the

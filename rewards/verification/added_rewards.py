@@ -10,14 +10,18 @@ They are rewards alone: whether an answer is right, they do not say.
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import regex
+
 from rewards.users_code import UsersCodeError, in_one_line
 from rewards.verification.reward_functions import judge_of
 from rewards.verification.verdict import Answer, read_verdict
+
+FORM_SECONDS = 3.0
+"""For a look at one completion's form."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,11 @@ def overlong(answer: Answer, most: int, buffer: int) -> float:
 
 
 def formatted(answer: Answer, expression: str) -> float:
-    """Whether the whole completion is of a form."""
-    return float(re.fullmatch(expression, answer.text, re.DOTALL) is not None)
+    """Whether the whole completion is of a form; one that takes longer than `FORM_SECONDS` to look at is not."""
+    try:
+        return float(regex.fullmatch(expression, answer.text, regex.DOTALL, timeout=FORM_SECONDS) is not None)
+    except TimeoutError:
+        return 0.0
 
 
 def repetition(answer: Answer, length: int) -> float:

@@ -9,35 +9,31 @@ LONGEST = 2000
 
 _PAIRS = (
     *(("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_")),
-    *(
-        ("``", "``"),
-        ("`", "`"),
-        ('"', '"'),
-        ("'", "'"),
-        ("“", "”"),
-        ("‘", "’"),  # noqa: RUF001
-        ("«", "»"),
-        ("「", "」"),
-        ("<b>", "</b>"),
-        ("<strong>", "</strong>"),
-        ("==", "=="),
-    ),
+    *(("``", "``"), ("`", "`"), ("==", "=="), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("„", "”"), ("”", "”")),
+    *(("‘", "’"), ("‚", "‘"), ("«", "»"), ("»", "«"), ("‹", "›"), ("「", "」"), ("『", "』")),  # noqa: RUF001
+    *((f"<{tag}>", f"</{tag}>") for tag in ("b", "strong", "i", "em", "u", "mark", "code", "span", "p")),
+)
+_STYLES = (
+    r"\\(?:displaystyle|textstyle|bf|rm|it|sf|tt|bfseries|boldmath|small|normalsize|large|Large|LARGE|huge|Huge)"
+    r"(?![a-zA-Z])"
 )
 _COMMAND = re.compile(
-    r"(?:\\(?:text(?:bf|it|rm|normal|sf|tt)?|(?:text)?color\s*\{[^{}]*\}|under(?:line|bar)|math(?:bf|rm|it|sf|tt)|boldsymbol|bm|mbox|f?box(?:ed)?|displaystyle)\s*)?(\{.*\})",
+    r"(?:\\(?:text(?:bf|it|rm|normal|sf|tt|up|sc)?|emph|under(?:line|bar)|math(?:bf|rm|it|sf|tt)|boldsymbol|bm"
+    r"|(?:m|f|frame)?box(?:ed)?|ensuremath|(?:text)?color(?:box)?\s*\{[^{}]*\})\s*)?(\{.*\})",
     re.DOTALL,
 )
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 _ENVIRONMENT = re.compile(
     r"\\begin\{(equation|align(?:ed)?|gather(?:ed)?|split|displaymath|math)(\*?)\}(.*)\\end\{\1\2\}", re.DOTALL
 )
-_SPACE = r"[\s\u200b\u2060\ufeff~]|\\(?:[,;:! ]|q?quad(?![a-zA-Z])|displaystyle(?![a-zA-Z])|\\)"
+_SPACE = rf"[\s\u200b\u2060\ufeff~]|\\(?:[,;:! ]|q?quad(?![a-zA-Z])|\\|tag\*?\{{[^{{}}]*\}})|{_STYLES}|<\|[\w ]+\|>"
+_SIGNS = "[\u2713\u2714\u2705\u2728\u2b50\U0001f389\U0001f38a\U0001f3af\U0001f3c6\U0001f44d\U0001f4a1]\ufe0f?"
 _BEFORE = re.compile(
-    rf"(?:{_SPACE}|[:=](?!=)|[\u2714\u2705\u2192\u27a1\U0001f449]\ufe0f?|\\color\s*\{{[^{{}}]*\}}(?!\s*\{{)|</b>|</strong>)+"
+    rf"(?:{_SPACE}|{_SIGNS}|[\u2022\u2192\u27a1\U0001f449]\ufe0f?|[:=](?!=)|\\color\s*\{{[^{{}}]*\}}(?!\s*\{{)"
+    r"|</b>|</strong>)+"
 )
 _AFTER = re.compile(
-    rf"(?:{_SPACE}|(?<!\\)[,;:。、，；：،؛۔।]|(?<![.\\])\.(?!\.)|(?<=[$*`])!|(?<=\\[)\]])!|[\u2713\u2714\u2705\U0001f389]\ufe0f?"  # noqa: RUF001
-    r"|<\|[\w ]+\|>|</s>)$"
+    rf"(?:{_SPACE}|{_SIGNS}|(?<!\\)[,;:。、，；：،؛۔।]|(?<![.\\])\.(?!\.)|(?<=[$*`])!|(?<=\\[)\]])!|</s>)$"  # noqa: RUF001
 )
 _SPELLINGS = [
     (re.compile(pattern), replacement)
@@ -45,7 +41,7 @@ _SPELLINGS = [
         (r"\\(?:text(?:bf|it|rm|normal)?|math(?:bf|rm|it)|mbox|boldsymbol|bm)\s*\{([^{}]*)\}", r"\1"),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\(?:left|right|displaystyle|[Bb]igg?[lr]?)(?![a-zA-Z])", ""),
+        (r"\\(?:left|right|displaystyle|[Bb]igg?[lrm]?)(?![a-zA-Z])", ""),
         (r"(?<!\\)\\[()\[\],;:! ]|\\q?quad(?![a-zA-Z])|\{,\}|[$~\u200b]|\*\*", ""),
         (r"(?<!\d)\s+|\s+(?!\d)|(?<=\d)\s(?=\d{3}(?!\d))", ""),
         (r"([_^])\{(\w)\}", r"\1\2"),

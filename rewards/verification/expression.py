@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from unicodedata import normalize
 
 from rewards.verification.quantity import repeating_as_fraction
 
@@ -18,12 +19,13 @@ _GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho"
     "  sigma tau upsilon phi chi psi omega"  # the second sigma, of word ends, has no command
 )
+_VULGAR = {sign: normalize("NFKC", sign).split("\u2044") for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
 _SIGNS = str.maketrans(
     {chr(0x3B1 + place): rf"\{name} " for place, name in enumerate(_GREEK.split(" ")) if name}
     | {"×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "−": "-", "–": "-", "∞": r"\infty ", "≤": r"\leq "}  # noqa: RUF001
     | {"≥": r"\geq ", "≠": r"\neq ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∅": r"\emptyset "}  # noqa: RUF001
     | {sign: f"^{{{digit}}}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
-    | {"½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"}
+    | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in _VULGAR.items()}
 )
 _GROUP = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"
 _SPELLINGS = [
@@ -64,15 +66,20 @@ _KNOWN_UNITS = (
 _WRITTEN = r"\\(?:text(?:rm|normal)?|math(?:rm|sf)|mbox|operatorname|rm)\s*\{(?!\s*[eid]\s*\})[\s~]*([^{}\\]*)\}"
 _POWER = r"(?:\s*(?:\^\s*\{?\s*-?\d\s*\}?|[²³]))?"
 _ONE = rf"(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}"
-_FURTHER = rf"(?:[\s·]+{_ONE}|\s*/\s*(?:{_ONE}|[hsmgd]{_POWER}))*"
+_FURTHER = rf"(?:[\s·]+(?:{_ONE}|[hsmgdKC]\s*\^\s*\{{?\s*-\d\s*\}}?)|\s*/\s*(?:{_ONE}|[hsmgd]{_POWER}))*"
 _UNITS = re.compile(
     rf"(?<=[\d.)\]}}a-z\s])(?<![-+*/=^(,<>]\s)\s*({_ONE}{_FURTHER}"
     r"|\\?%|percent|(?:\^\s*\{?\s*)?(?:\\circ|°)(?:\s*\})?(?:\s*[CF])?"
     rf"|(?<=\s)(?:[a-z]+[/\s]\s*)*[a-z]{{4,}}{_POWER}|(?<=\d\s)[mgshLlNJWVACFK]{_POWER}{_FURTHER})\s*$"
 )
-_THIN_SPACES = [
+_DEGREES = r"\s*(\d+(?:\.\d+)?)\s*(?:°|\^\s*\\circ|\^\s*\{\s*\\circ\s*\})\s*"
+_OF_DEGREES = re.compile(
+    rf"\\?(sin|cos|tan|cot|sec|csc)\s*(?:\({_DEGREES}\)|\\left\({_DEGREES}\\right\)|\{{{_DEGREES}\}}|{_DEGREES})"
+)
+_BEFORE_UNITS = [
     (re.compile(r"(?<=\d)\\,(?=\d{3})|\\!"), ""),
     (re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2009\u202f]"), " "),
+    (re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([\w^]+)\}\}\s*\{\\(?:text|mathrm)\{([\w^]+)\}\}"), r"\\text{\1/\2}"),
 ]
 
 
@@ -97,9 +104,9 @@ def parse_expression(text: str) -> Expression | None:
     """
     if not text or len(text) > LONGEST:
         return None
-    for pattern, space in _THIN_SPACES:
+    for pattern, space in _BEFORE_UNITS:
         text = pattern.sub(space, text)
-    latex, unit = _without_unit(text)
+    latex, unit = _without_unit(_OF_DEGREES.sub(_in_radians, text))
     latex = repeating_as_fraction(latex).translate(_SIGNS)
     for pattern, replacement in _SPELLINGS:
         latex = pattern.sub(replacement, latex)
@@ -108,6 +115,11 @@ def parse_expression(text: str) -> Expression | None:
     if not latex or _UNREADABLE.search(latex) or _NAMES.search(bare) or _WORDS_ALONE.fullmatch(latex):
         return None
     return Expression(latex, unit)
+
+
+def _in_radians(found: re.Match[str]) -> str:
+    function, *degrees = filter(None, found.groups())
+    return rf"\{function}(\frac{{{degrees[0]}\pi}}{{180}})"
 
 
 def _without_unit(text: str) -> tuple[str, str]:

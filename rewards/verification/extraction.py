@@ -27,6 +27,8 @@ _FULL_WIDTH = (
     | {0x3000: 0x20}
     | {0x066B: ".", 0x066C: ","}  # the Arabic separators
     | {0x24B6 + place: 0x41 + place for place in range(26)}  # a letter in a circle
+    | {0x249C + place: f"({chr(0x61 + place)})" for place in range(26)}  # a letter in brackets
+    | {0x2103: "°C", 0x2109: "°F"}
 )
 _QUOTED = re.compile(r"^[ \t]*(?:>[ \t]+)+", re.MULTILINE)
 _THINK = re.compile(r"<(/?)think(?:ing)?>|◁(/?)think▷", re.IGNORECASE)
@@ -45,9 +47,9 @@ _MARKER = re.compile(
                      (?:\s+(?:therefore|thus|hence|then|clearly|simply|indeed|given\s+by)\b)?\s*:? | \s*[:=] )
       | \b(?:ответ|відповідь|respuesta|réponse|antwort|risposta|resposta|odpowiedź|cevap|antwoord|svaret?|odpověď
           |jawaban|đáp\s+án|câu\s+trả\s+lời|απάντηση|정답|답|الإجابة|الجواب|پاسخ|جواب|תשובה|उत्तर|উত্তর|คำตอบ)
-        (?:\s+(?:correct[aeo]|final[e]?|الصحيحة|النهائية|ถูก))? ["'*_`]*
-        (?: \s*(?:[:=—]|(?:es|est|ist|è|é|is|är|adalah|là|هي|هو|है|คือ)(?!\w)) | (?<=답)은 )
-      | (?:答案|答え|正解|(?:故|应|所以|因此)选|故選) ["'*_`]* (?:\s*(?:应该)?[是为為选選はが])?\s*:?
+        (?:\s+(?:corr?ec?tt?[aeo]|final[e]?|đúng|الصحيحة|النهائية|ถูก))? ["'*_`]*
+        (?: \s*(?:[:=—]|(?:es|est|ist|è|é|is|är|lautet|adalah|là|هي|هو|है|คือ)(?!\w)) | (?<=답)은 )
+      | (?:答案|答え|正解|正确选项|(?:故|应|所以|因此)选|故選) ["'*_`】]* (?:\s*(?:应该)?[是为為选選はが])?\s*:?
       | ^[ \t#>*_]*(?:the\s+)?(?:final\s+|correct\s+)?answer[ \t*_]*$
       | ^[ \t]*\#{4}[ \t]+(?=[^\n]*\s*\Z|[-+$]?\d[\d,./]*[ \t]*$)
       | \bans\.?\s*[:=]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_NAME = r"(?:the\s+)?(?:(?:correct|right|best)\s+)?(?:option|choice|answer)\s+"
+_NAME = r"(?:the\s+)?(?:(?:correct|right|best)\s+)?(?:option|choice|answer|letter)\s+"
 _ONE = r"[^\W\d_]"
 _BRACKETED = rf"[(\[{{<\u3010]{{1,2}}\s*({_ONE})\s*[)\]}}>\u3011]{{1,2}}"
 _IS_RIGHT = (
@@ -19,10 +19,12 @@ _OTHERWISE = re.compile(r"\b(?:not|but|or|nor|neither|except|wrong|incorrect)\b|
 _ANOTHER = re.compile(
     rf"[)\]}}>.:;,\s-]*{_LETTER}\s*$"
     rf"|[)\]}}>.]*\s*(?:[,/&+;|]\s*(?:and\b|or\b)?|and\b|or\b)\s*{_LETTER}\s*(?:$|[,/&|]|and\b|or\b)"
-    r"|[)\]}>.,;\s(]*(?:or|nor|but|not|rather\s+than|instead\s+of)\b",
+    r"|[)\]}>.,;\s(]*(?:or|nor|but|not|rather\s+than|instead\s+of)\b"
+    r"|[)\]}>\s]*(?:is|was)(?:\s+also)?\s+(?:wrong|incorrect|not\s+(?:right|correct|it|the\s+(?:answer|one)))\b",
     re.IGNORECASE,
 )
 
+_SEVERAL = re.compile(r"\(?[A-Z]\)?(?:(?:\s*[,;\u3001&+]\s*(?:and\s+)?|\s+and\s+)\(?[A-Z]\)?)+")
 _NUMERAL = r"(\d{1,2}|[ivx]{1,5})"
 _NUMBERED = re.compile(rf"(?:[(\[]{_NUMERAL}[)\]]|{_NUMERAL}(?:[).:]+|$))(?=\s|$)", re.IGNORECASE)
 
@@ -36,6 +38,16 @@ def numeral_of(text: str, alone: bool = False) -> str:
     """
     match = (_NUMBERED.fullmatch if alone else _NUMBERED.match)(text.strip())
     return "" if match is None else (match[1] or match[2]).casefold()
+
+
+def options_of(text: str) -> frozenset[str]:
+    """The letters of a text that is nothing but several of them, for a question with more than one right option.
+
+    >>> sorted(options_of("A, C and (D)")), sorted(options_of("A or C")), sorted(options_of("ACT"))
+    (['A', 'C', 'D'], [], [])
+    """
+    text = text.strip()
+    return frozenset(re.findall("[A-Z]", text)) if _SEVERAL.fullmatch(text) else frozenset()
 
 
 def option_of(text: str) -> tuple[str, str]:

@@ -20,18 +20,19 @@ _NUMBER = re.compile(
 # Words that leave the number behind them as it is, and none that make another one of it.
 _LEAD = re.compile(r"(?:(?>[^\W\d_]\w*)(?!\()|[$€£¥₹\s:,.'\"()\[\]~])*")
 _CHANGES_IT = re.compile(
-    r"\b(?:not|half|third|quarter|twice|double|thrice|times|plus|less|fewer|more|greater|least|most|under|above|below"
-    r"|between|either|except|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)\b"
+    r"\b(?:not|half|third|quarter|twice|double|thrice|times|plus|less|fewer|more|greater|least|most|under|over|above|below"
+    r"|between|either|except|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)(?![^\W_])"
     r"|[<>≠!]=?\s*$|\\(?:neq?|l|g|le|ge)q?\s*$"
     r"|n't\b",
     re.IGNORECASE,
 )
-_UNIT = re.compile(r"(?:[^\W\d_]|[\s°%€£¢./·*²³()'\"-]|(?<=[A-Za-z])\^-?\d+|(?<=[A-Za-z])\d)*")
+_UNIT = re.compile(r"(?:[^\W\d_]|[\s°%€£¢₹₽₩./·*²³()\[\]'\"-]|(?<=[A-Za-z])\^-?\d+|(?<=[A-Za-z])\d)*")
 # What goes on with the expression instead of naming a unit: a variable, an operator, another number in words.
 _GOES_ON = re.compile(
     r"\s*[²³*·]|\s*[xyznkpqruvwijeabπθβλφ](?![^\W\d_]|\.\w|\s+[^\W\d_])"
     r"|\s*[-/]\s*(?![hsmgld]\b)(?:[^\W\d_](?![^\W\d_])|\()|\s*\(\s*[^\W\d_]\s*\)"
-    r"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|squared|cubed|factorial|or|and\s+an?)\b",
+    r"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|squared|cubed|factorial|or|and\s+an?"
+    r"|doubled|tripled|halved|dozen|score|gross)\b",
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,30})\s*\}?")
@@ -43,11 +44,13 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\frac\s*(\d)\s*(\d)", r" \1/\2"),
     (r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
     (r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed)\s*\{([^{}]*)\}", r" \1"),
-    (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]|\\(?:left|right)(?![a-zA-Z])", ""),
+    (r"([\d.]+)\s*\\over\s*([\d.]+)", r"\1/\2"),
+    (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]|\\(?:left|right|[Bb]igg?[lrm]?)(?![a-zA-Z])", ""),
     (r"\b10([\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)", lambda power: f"10^{_NFKC(power[1])}"),
     (r"\s*(?:\\times|\\cdot|(?<=\d)\s*x|[*\u00d7\u22c5\u00b7])\s*10\s*(?:\^|\*\*)\s*([-+\u2212]?\d+)", r"e\1"),
-    (r"(?<=\d)\s*[\u00f7\u2215\u2044]\s*(?=\d)", "/"),
+    (r"(?<=\d)\s*(?:[\u00f7\u2215\u2044]|\\div)\s*(?=\d)", "/"),
     (r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])", lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
+    (r"(?<![\d.,])(\d{1,3}(?: \d{3})+),(\d{1,2})(?![\d.,])", lambda found: f"{found[1].replace(' ', '')}.{found[2]}"),
     (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])", lambda found: found[0].replace(".", "")),
     (r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,)", lambda found: found[0].replace(",", "")),
     (r"(?<=\d)['\u2019](?=\d{3}(?!\d))", ""),
@@ -86,6 +89,8 @@ _SYMBOLS = [
         ),
         (r"\b(?:degrees?|deg)\b", "°"),
         (r"\s+per\s+", "/"),
+        (r"[\s·]+([a-z]+)\^-1\b", r"/\1"),
+        (r"[\s·]+([a-z]+)\^-(\d)", r"/\1^\2"),
     ]
 ]
 _VULGAR = re.compile(r"[\u00bc-\u00be\u2150-\u215e]")

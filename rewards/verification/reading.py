@@ -100,11 +100,15 @@ def read_option(text: str) -> tuple[str, str]:
 def read_numbers(answer: FinalAnswer) -> list[Quantity]:
     """The number that an answer states; two where a sentence ends with ``5!``, the factorial and the exclamation."""
     for text in _first_statements(answer.text):
-        readings = [text, text.rstrip("!")] if answer.prose and text.endswith("!") else [text]
-        numbers = [number for number in map(parse_quantity, readings) if number is not None]
+        numbers = [number for number in map(parse_quantity, _readings(text, answer.prose)) if number is not None]
         if numbers:
             return numbers
     return []
+
+
+def exclaimed(answer: FinalAnswer) -> list[FinalAnswer]:
+    """An answer; where it is the end of a sentence with an exclamation mark, also the one without."""
+    return [FinalAnswer(text, answer.prose) for text in _readings(answer.text, answer.prose)]
 
 
 def read_expressions(answer: FinalAnswer) -> Iterator[Expression]:
@@ -131,6 +135,10 @@ def _expression_as_number(answer: FinalAnswer) -> list[Quantity]:
     if found is None or number is None or number.unit or abs(number.value) >= EXACT:
         return []
     return [Quantity(number.value, found.unit)]
+
+
+def _readings(text: str, prose: bool) -> list[str]:
+    return [text, text.rstrip("!")] if prose and text.endswith("!") else [text]
 
 
 def _first_statements(text: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from rewards.verification.expression import parse_expression
 from rewards.verification.extraction import reference_answer
 from rewards.verification.latex import compare_expressions
+from rewards.verification.options import options_of
 from rewards.verification.quantity import parse_quantity
 from rewards.verification.reading import read_option
 
@@ -67,7 +68,7 @@ def _is_expression(text: str) -> bool:
 
 
 _READS: dict[str, Callable[[str], bool]] = {
-    "multiple_choice": lambda text: any(read_option(text)),
+    "multiple_choice": lambda text: any(read_option(text)) or bool(options_of(text)),
     "numeric": lambda text: parse_quantity(text) is not None,
     "latex": _is_expression,
 }

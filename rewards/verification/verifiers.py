@@ -14,9 +14,9 @@ from rewards.verification.decoration import same_text
 from rewards.verification.expression import Expression, parse_expression
 from rewards.verification.extraction import FinalAnswer, reference_answer
 from rewards.verification.latex import compare_expressions
-from rewards.verification.options import numeral_of
+from rewards.verification.options import numeral_of, options_of
 from rewards.verification.quantity import agree, units_agree
-from rewards.verification.reading import read_answer, read_expressions, read_numbers, read_option
+from rewards.verification.reading import exclaimed, read_answer, read_expressions, read_numbers, read_option
 
 Verifier = Callable[[str, str], bool]
 
@@ -71,7 +71,8 @@ def multiple_choice(completion: str, reference: str) -> bool:
 
     Where none is stated it is the completion itself if that is a single line, else the last line if there is nothing
     but an option in it. For how an option may be written see `rewards.verification.options`; several are no answer
-    (``A or B``). Where the reference gives the option's text as well, ``B. 12 cm``, that text alone is right, too.
+    (``A or B``), unless the reference is several (``A, C``). Where the reference gives the option's text as well,
+    ``B. 12 cm``, that text alone is right, too.
 
     >>> multiple_choice("so the answer is (B).", "B"), multiple_choice(r"\boxed{\text{B. 12 cm}}", "b")
     (True, True)
@@ -87,6 +88,8 @@ def multiple_choice(completion: str, reference: str) -> bool:
         return option == right_option
     if numeral := numeral_of(right, alone=True):
         return numeral == numeral_of(answer.text)
+    if several := options_of(right):
+        return several == options_of(answer.text)
     return same_text(text, right_text)
 
 
@@ -107,7 +110,7 @@ def latex(completion: str, reference: str) -> bool:
     if same_text(answer.text, right):
         return True
     expected = parse_expression(right)
-    return expected is not None and _is_expression(answer, expected)
+    return expected is not None and any(_is_expression(reading, expected) for reading in exclaimed(answer))
 
 
 def _is_expression(answer: FinalAnswer, expected: Expression) -> bool:

@@ -27,7 +27,7 @@ from rl.files.chunked_file import ChunkedFile
 from rl.files.named_checkpoint import make_encoder
 from rl.monitoring.console import Console
 from rl.rollouts.making import make_rollouts
-from rl.tasks.making import make_task, make_verifier
+from rl.tasks.making import make_task, make_verifier, unreadable_references
 from rl.tasks.task import Split, Task
 
 
@@ -130,6 +130,8 @@ def annotate(config: Config, order: AnnotationOrder, console: Console) -> Corpus
         if done:
             console.say(f"{order.output} has {total.prompts:,} of {order.prompts:,} prompts already")
         if done < len(chunks):
+            if line := unreadable_references(config, task):
+                console.say(line)
             with console.waiting(f"starting the {config.engine.kind} engine"):
                 engine = LocalEngine(config)
             annotator = Annotator(config, engine, encoder, verifier, make_configured_budget(config))

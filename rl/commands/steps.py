@@ -23,7 +23,9 @@ WIDTH = 96
 def steps(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A text, JSON lines of texts, or the folder of a run with `record: true`."),
+        typer.Argument(
+            metavar="FILE", help="A text, JSON or Parquet of texts, or the folder of a run with `record: true`."
+        ),
     ],
     config: Annotated[
         str | None, typer.Argument(metavar="CONFIG.yaml", help="The experiment; the run's own, or else the defaults.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,6 +25,7 @@ from rl.errors import (
 from rl.monitoring.terminal import printable, typed_command
 
 if TYPE_CHECKING:
+    from rewards.models.encoding import Encoder
     from rl.config import Config
 
 USUAL_GPU_GB = 80.0
@@ -124,10 +126,22 @@ def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
         check(0 < gpu_gb < math.inf, f"--gpu-gb {gpu_gb:g}: allowed is a finite number above 0")
     check(gpus_per_node >= 1, f"--gpus-per-node {gpus_per_node}: allowed is 1 or more")
     _find_own_parts(config)
-    lines = list(plan_lines(config, gpu_gb or _visible_gpu_gb(), gpus_per_node))
+    opened = partial(make_encoder, config)
+    lines = [
+        *plan_lines(config, gpu_gb or _visible_gpu_gb(), gpus_per_node),
+        *_system_prompt_lines(config, opened),
+    ]
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    for line in chain(lines, survey_lines(config, partial(make_encoder, config))):
+    for line in chain(lines, survey_lines(config, opened)):
         print(printable(line))
+
+
+def _system_prompt_lines(config: Config, make_encoder: Callable[[], Encoder]) -> Iterator[str]:
+    """How every prompt begins, where `task.system` says so and the checkpoint is on this machine."""
+    from rl.files.named_checkpoint import policy_checkpoint
+
+    if config.task.system and Path(policy_checkpoint(config)).is_dir():
+        yield f"\nevery prompt begins: {make_encoder().opening([('system', config.task.system), ('user', '')])!r}"
 
 
 def _find_own_parts(config: Config) -> None:

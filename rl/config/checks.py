@@ -14,6 +14,8 @@ from rl.config.trl_arguments import Sharding, check_trl_arguments
 
 MOST_RANK = 512
 """Of adapters that vLLM takes."""
+VLLM_TEMPERATURES = 0.01, 2.0
+"""It refuses what is above, and samples at the bound what is below."""
 
 
 def check_fit(config: Sections) -> None:
@@ -86,6 +88,11 @@ def _check_engine(config: Sections) -> None:
         )
     if engine.sleep and not (engine.kind == "vllm" and engine.num_gpus and config.max_staleness == 0):
         raise ValueError("engine.sleep is true: allowed is that with engine.kind vllm on a GPU and max_staleness 0")
+    if engine.kind == "vllm" and not VLLM_TEMPERATURES[0] <= engine.temperature <= VLLM_TEMPERATURES[1]:
+        raise ValueError(
+            f"engine.temperature is {engine.temperature:g}: allowed with engine.kind vllm is "
+            f"{VLLM_TEMPERATURES[0]:g} to {VLLM_TEMPERATURES[1]:g}"
+        )
     if engine.tensor_parallel > 1 and engine.kind != "vllm":
         raise ValueError(f"engine.tensor_parallel is {engine.tensor_parallel}: allowed with engine.kind hf is 1")
     if engine.tensor_parallel > 1 and engine.num_gpus not in (0, engine.tensor_parallel):
@@ -135,6 +142,11 @@ def _check_weight_transfer(config: Sections) -> None:
 
 def _check_learner(config: Sections) -> None:
     learner = config.learner
+    if learner.sharding == "deepspeed" and config.engine.truncation.is_used:
+        raise ValueError(
+            "learner.sharding is 'deepspeed': allowed with engine.top_p, engine.top_k or engine.min_p, which want the "
+            "whole head in the backward pass, is ddp or fsdp2"
+        )
     check_settings(learner)
     if learner.schedule == "constant" and (learner.warmup_steps or learner.schedule_arguments):
         key = "warmup_steps" if learner.warmup_steps else "schedule_arguments"

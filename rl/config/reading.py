@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from reprlib import Repr
@@ -13,7 +13,7 @@ import yaml
 import yaml.composer
 from pydantic import BaseModel, ValidationError
 
-from rewards.files.whole_file import replacing
+from rewards.files.whole_file import content_of, replacing
 from rewards.section import Section
 from rl.config.experiment import Config
 from rl.errors import ConfigError
@@ -52,7 +52,7 @@ def load_section(kind: type[Kind], path: str | Path | None, overrides: Sequence[
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path or 'configuration'}: {_first_problem(error, kind)}") from None
+        raise ConfigError(f"{path or 'configuration'}: {_first_problem(error, kind, values)}") from None
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
         ConfigError: It cannot be read, or holds something else.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = content_of(path).decode()
     except (OSError, ValueError) as error:  # a ValueError is a text in another encoding, or no path
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     try:
@@ -100,16 +100,15 @@ def _override(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
+def _first_problem(error: ValidationError, kind: type[BaseModel], values: Mapping[str, Any]) -> str:
     """The first of pydantic's complaints as one line; the count of the others follows."""
     first, *others = error.errors()
-    # Where one of several types is allowed, pydantic adds which one it tried.
-    key = ".".join(str(part) for part in first["loc"] if not re.search(r"[\[(]", str(part)))
+    key = ".".join(map(str, _written(first["loc"], values)))
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
         return f"{key}: no such key; allowed here: {', '.join(_keys(kind, first['loc'][:-1]))}{more}"
     if first["type"] == "missing":
-        return f"{key}: is missing{more}"
+        return f"{'.'.join(map(str, first['loc']))}: is missing{more}"
     message = str(first.get("ctx", {}).get("error", first["msg"]))
     if first["type"] == "model_type":
         message = f"input should be a section with keys among {', '.join(_keys(kind, first['loc']))}"
@@ -118,6 +117,17 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
         message += ", in quotes where it looks like something else"
     value = "***" if key in SECRET else shown(first["input"])
     return f"{key}: {value} is not allowed: {message}{more}" if key else f"{message}{more}"
+
+
+def _written(place: Sequence[str | int], value: Any) -> Iterator[str | int]:
+    """A place without what pydantic adds to it where one of several types is allowed: which one it tried."""
+    for part in place:
+        inner = {str(key): each for key, each in value.items()} if isinstance(value, dict) else {}
+        if isinstance(value, list | tuple):
+            inner = {str(index): each for index, each in enumerate(value)}
+        if str(part) in inner:
+            yield part
+            value = inner[str(part)]
 
 
 def _keys(kind: Any, sections: Sequence[str | int]) -> list[str]:

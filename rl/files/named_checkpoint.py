@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b, file_digest
@@ -13,6 +12,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from rewards.files.cache_folder import check_cache
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rl.config import Config
@@ -96,9 +97,9 @@ def refuse_damaged(option: str, folder: Path) -> None:
             raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
     for file in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(file.read_bytes())
-        except (ValueError, RecursionError, OSError) as error:
-            raise ConfigError(f"{option}: {file} is damaged: not JSON: {' '.join(str(error).split())}") from None
+            content = read_json(content_of(file))
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
         if file.name.endswith(".safetensors.index.json"):
             _refuse_missing_parts(option, file, content)
 
@@ -154,7 +155,8 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
     Raises:
-        ConfigError: There is no such checkpoint, it is damaged, or has no processor; or no such rule of steps.
+        ConfigError: There is no such checkpoint, it is damaged, has no processor, or one that lacks a package; its chat
+            template takes no system prompt, and there is one; or no such rule of steps.
     """
     rule = make_step_rule(config.task.steps)
     key = key if checkpoint else "policy.checkpoint"
@@ -167,16 +169,30 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
         except ValueError as error:
             raise ConfigError(f"{key}: {named!r} cannot be fetched: {error}") from None
     try:
-        return Encoder(
+        encoder = Encoder(
             checkpoint or policy_checkpoint(config),
             rule,
             config.task.answer_marker,
             config.policy.trust_remote_code,
             Markers(config.task.perception_marker, config.task.reasoning_marker),
+            config.task.system,
         )
+    except ImportError as error:  # which says how to install it
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{key}: the processor of {named!r} lacks a package: {reason}") from None
     except Exception as error:  # a broken checkpoint can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
+    reads_own = key == "mprm.checkpoint" and config.mprm.input_format != "rollout"
+    if config.task.system and not reads_own:
+        try:
+            encoder.check_system_prompt(config.task.system)
+        except ValueError as error:
+            raise ConfigError(
+                f"task.system cannot be used with {key} {named}: {error}; for a template that knows none allowed is "
+                "nothing, and task.instruction"
+            ) from None
+    return encoder
 
 
 def make_judge_encoder(config: Config, checkpoint: str | None, key: str, reads_text: bool = False) -> Encoder:

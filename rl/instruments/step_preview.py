@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from rewards.files.json_text import read_json
+from rewards.files.plain_text import UnreadableTextError, named_kind, open_lines, open_text
 from rewards.models.encoding import Encoder
 from rewards.models.named_rules import RULES
 from rewards.models.step_rule import StepRule
@@ -21,6 +22,8 @@ from rl.instruments.replay.stream import open_stream
 
 COLUMNS = ("response", "completion", "text", "output", "solution", "chosen")
 """Where a JSON object's text is looked for, in this order."""
+RECORDS = (".jsonl", ".json", ".parquet")
+"""Kinds of files that hold a text a record."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Cut:
 
 
 def read_texts(file: Path, column: str | None = None) -> list[Given]:
-    """The texts of a file: a recorded run's folder, JSON lines (texts, or objects with one in ``column``, or else in
-    one of `COLUMNS`), or any other file of text, which is one.
+    """The texts of a file: a recorded run's folder, records (JSON lines, a JSON list or Parquet: texts, or objects with
+    one in ``column``, or else in one of `COLUMNS`), or any other file of text, which is one. Both may be compressed.
 
     Raises:
         ConfigError: There are none, or one cannot be read.
@@ -71,12 +74,15 @@ def read_texts(file: Path, column: str | None = None) -> list[Given]:
             for step in stream.steps
             for name, text, tokens in stream.columns(step, names)
         ]
+    of_records = named_kind(file) in RECORDS
     try:
-        content = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"{file}: cannot be read: {reason}") from None
-    if file.suffix == ".jsonl":
+        with (open_lines if of_records else open_text)(file) as kept:
+            content = kept.read().decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: cannot be read: not UTF-8 text") from None
+    except (OSError, UnreadableTextError) as error:
+        raise ConfigError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if of_records:
         # Not splitlines: JSON may hold the other line separators of Unicode as they are.
         lines = enumerate(content.split("\n"), start=1)
         texts = [Given(f"line {n}", _text_of_line(f"{file}:{n}", line, column)) for n, line in lines if line.strip()]
@@ -89,18 +95,22 @@ def read_texts(file: Path, column: str | None = None) -> list[Given]:
 
 def _text_of_line(place: str, line: str, column: str | None) -> str:
     try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{place}: not JSON: {' '.join(str(error).split())}") from None
+        value: Any = read_json(line)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
     if isinstance(value, dict):
         wanted = (column,) if column else COLUMNS
         found = [value[name] for name in wanted if isinstance(value.get(name), str)]
         if not found:
             there = ", ".join(map(str, value)) or "nothing"
             raise ConfigError(f"{place}: holds no text in {' or '.join(wanted)}; there is {there}; see --column")
-        return str(found[0])
+        value = found[0]
     if not isinstance(value, str):
         raise ConfigError(f"{place}: holds a {type(value).__name__}; allowed is a text, or an object with one")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{place}: holds half of a character; allowed is text that UTF-8 can hold") from None
     return value
 
 

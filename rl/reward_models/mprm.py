@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.encoding import Encoder
 from rewards.models.runtime import Runtime
+from rewards.process_model.config import MPRMConfig
 from rewards.process_model.ensemble import ProcessEnsemble
 from rewards.process_model.labels import LABEL_RULES, LabelRule, hard
 from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
@@ -58,7 +60,7 @@ def check_mprm(config: Config) -> None:
             raise ConfigError(f"mprm.verdicts: {word!r} is {len(encoder.tokens(word))} tokens here; allowed is one")
     saved = Path(mprm.checkpoint or "") / MPRM_FILE
     if mprm.checkpoint is not None and saved.is_file():
-        wanted, found = mprm.identity(), json.loads(saved.read_text())["settings"]
+        wanted, found = mprm.identity(), _saved_settings("mprm.checkpoint", saved)
         for key in wanted:
             if _plain(wanted[key]) != _plain(found[key]):
                 raise ConfigError(
@@ -110,7 +112,7 @@ def open_process_model(
 
 def _encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
     saved = Path(checkpoint or "") / MPRM_FILE
-    settings = json.loads(saved.read_text())["settings"] if saved.is_file() else config.mprm.identity()
+    settings = _saved_settings(key, saved) if saved.is_file() else config.mprm.identity()
     return make_judge_encoder(config, checkpoint, key, reads_text=settings["input_format"] != "rollout")
 
 
@@ -127,6 +129,16 @@ def make_label_rule(config: Config) -> LabelRule:
 def make_runtime(config: Config, num_cpus: float) -> Runtime:
     """What other sections lend a reward model on so many CPUs."""
     return Runtime(config.policy.dtype, max(1, int(num_cpus)), config.policy.trust_remote_code, config.seed)
+
+
+def _saved_settings(key: str, file: Path) -> dict[str, Any]:
+    try:
+        settings = read_json(content_of(file))["settings"]
+        if not MPRMConfig().identity().keys() <= settings.keys():
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise ConfigError(f"{key}: {file} is damaged: allowed is what was saved with the weights") from None
+    return settings
 
 
 def _plain(value: Any) -> Any:

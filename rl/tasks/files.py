@@ -109,9 +109,7 @@ class FileTask:
         """Every reference answer of a split, with where it stands; no image is opened."""
         tables = self._splits[split]
         for questions, look in zip(tables.questions, tables.looks, strict=True):
-            for source, places in look.places.items():
-                for position, answer in zip(places, look.answers[source], strict=True):
-                    yield f"{questions.columns.table.name}: row {position}", answer
+            yield from look.references(questions.columns.table.name)
 
 
 def open_tables(

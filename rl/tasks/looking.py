@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,6 +54,12 @@ class Look:
     places: dict[str, list[int]] = field(default_factory=dict)
     answers: dict[str, list[str]] = field(default_factory=dict)
     reports: dict[str, SourceReport] = field(default_factory=dict)
+
+    def references(self, table: str) -> Iterator[tuple[str, str]]:
+        """Every reference answer, with where it stands in the table of that name."""
+        for source, places in self.places.items():
+            for position, answer in zip(places, self.answers[source], strict=True):
+                yield f"{table}: row {position}", answer
 
 
 def look_through(

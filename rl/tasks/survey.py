@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rewards.verification.references import unreadable_line
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.tasks.columns import Columns
@@ -24,8 +25,9 @@ SAMPLE = 200
 
 def survey_lines(config: Config, make_encoder: Callable[[], Encoder]) -> Iterator[str]:
     """Of each source of each table of `files`: its rows, those with pictures, those whose pictures are resized, those
-    for which the model has no room, those that cannot be read, down to the last pixel, and the longest prompt. Nothing
-    for other tasks. What keeps tables from being read is a line, too.
+    for which the model has no room, those that cannot be read, down to the last pixel, and the longest prompt; then
+    which reference answers the verifier cannot read whole. Nothing for other tasks. What keeps tables from being read
+    is a line, too.
 
     Args:
         config: The experiment.
@@ -58,11 +60,13 @@ def _table_lines(config: Config, splits: dict[str, list[Table]], make_encoder: C
     no_room = "dropped" if task.long_prompts == "drop" else "refused"
     rows: list[tuple[str, ...]] = [("tables", "rows", "pictures", "resized", no_room, "unreadable", "longest, tokens")]
     named: list[str] = []
+    references: list[tuple[str, str]] = []
     training: set[str] = set()
     for split, tables in splits.items():
         for table in tables:
             questions = Questions(Columns(table, task.columns), reading)
             look = look_through(questions, lambda _: None, whole=True, drop=True, pixels=True)
+            references += look.references(table.name)
             training |= look.places.keys() if split == "train" else set()
             for source, report in look.reports.items():
                 rows.append((f"  {split}, {table.name}: {source}", *_cells(report)))
@@ -73,6 +77,8 @@ def _table_lines(config: Config, splits: dict[str, list[Table]], make_encoder: C
         check_mixture(task.mixture, training)
     except ValueError as error:
         yield f"  {error}"
+    if unreadable := unreadable_line(task.verifier, references):
+        yield f"  {unreadable}"
     if uncounted:
         yield uncounted
     if any(table.name.startswith(HUB) for tables in splits.values() for table in tables):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryFile, gettempdir
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
@@ -35,8 +38,10 @@ def join_ray() -> None:
     _reach(address)
     # Ray would else hide all GPUs from workers that reserve none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     try:
-        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+        with _in_sessions_of_their_own():
+            ray.init(address, ignore_reinit_error=True, **options)
     except Exception as error:  # Ray has no kind of its own for what keeps it from starting
         raise LostWorkerError(f"Ray does not start: {' '.join(str(error).split())}") from error
 
@@ -101,6 +106,18 @@ def _keep_to_loopback() -> None:
     told that there will be no cluster: by a variable named after desktops, and read at its import."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+@contextmanager
+def _in_sessions_of_their_own() -> Iterator[None]:
+    """Inside, what Ray starts is out of reach of a signal to all of this process's group, as `timeout`, a terminal or a
+    batch scheduler sends it: only this process knows how a run is to end. When it dies, the kernel kills them."""
+    plain = services.ConsolePopen
+    services.ConsolePopen = partial(plain, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = plain
 
 
 @dataclass(frozen=True)

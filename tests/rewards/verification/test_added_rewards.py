@@ -7,6 +7,7 @@ import itertools
 import pytest
 from trl.rewards import get_repetition_penalty_reward, get_soft_overlong_punishment
 
+from rewards.verification import added_rewards
 from rewards.verification.added_rewards import formatted, overlong, repetition
 from rewards.verification.verdict import Answer
 from rl.config import Config
@@ -54,6 +55,18 @@ FORM = Config().task.format
 )
 def test_a_format_is_of_the_whole_completion(text: str, expression: str, value: float) -> None:
     assert formatted(said(text), expression) == value
+
+
+def test_a_form_that_would_take_for_ever_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(added_rewards, "FORM_SECONDS", 0.2)
+    assert formatted(said("a" * 60), "(a|a)*b") == 0 and formatted(said("a" * 9 + "b"), "(a|a)*b") == 1
+
+
+@pytest.mark.parametrize("key", ["format", "answer_marker", "steps", "perception_marker"])
+@pytest.mark.parametrize("expression", ["(", "a{2,1}", "a{99999999999999999999}", "(" * 2000 + ")" * 2000, "[z-a]"])
+def test_an_expression_that_is_none_is_refused_in_one_line(key: str, expression: str) -> None:
+    with pytest.raises(ValueError, match="input should be a regular expression"):
+        config(**{key: expression})
 
 
 def config(**task: object) -> Config:

@@ -51,6 +51,46 @@ RIGHT = [
     *(("multiple_choice", text, "Б") for text in ("Ответ: (б)", "Ответ: Б) 12 см")),
     *(("multiple_choice", f"Answer: {text}", "2") for text in ("2", "(2)", "2. a cat", "(2) 12 cm")),
     ("multiple_choice", "정답: ②번", "②"),
+    *(
+        ("latex", f"Answer: {text}", "1/2")
+        for text in (r"\sin(30^\circ)", r"\cos 60^{\circ}", "cos(60°)", r"\frac{\tan 45^\circ}{2}")
+    ),
+    ("latex", r"\boxed{10 \sin{30^\circ}}", "5"),
+    ("latex", "The answer is 42!", "42"),
+    ("latex", "The answer is 5!", "120"),
+    *((name, "Answer: 11⅚", "71/6") for name in ("numeric", "latex")),
+    *((name, r"Answer: 12 m s^{-1}", "12 m/s") for name in ("numeric", "latex")),
+    ("latex", r"\boxed{12 \frac{\text{m}}{\text{s}}}", "12 m/s"),
+    *(
+        (name, rf"\boxed{{{text}}}", "12")
+        for name in ("numeric", "latex")
+        for text in (
+            r"\Large{12}",
+            r"\rm 12",
+            r"{\bf 12}",
+            r"\emph{12}",
+            r"\framebox{12}",
+            r"12 \tag{1}",
+            "<u>12</u>",
+            "„12“",
+        )
+    ),
+    *(("numeric", f"Answer: {text}", "12") for text in ("12 [cm]", "• 12", "🎯 12", "<|box_start|>12<|box_end|>")),
+    *(("numeric", f"Answer: {text}", "0.75") for text in (r"{3 \over 4}", r"3 \div 4", r"\bigl(0.75\bigr)")),
+    ("numeric", "Answer: 1 500,5", "1500.5"),
+    ("numeric", "Answer: 25 ℃", "25 °C"),
+    *(
+        ("multiple_choice", text, "B")
+        for text in (
+            "Answer: ⒝",
+            "【答案】B",
+        )
+    ),
+    *(
+        ("multiple_choice", text, "B")
+        for text in ("正确选项是B。", "Die Antwort lautet B.", "La risposta corretta è B.", "Đáp án đúng là B")
+    ),
+    *(("multiple_choice", f"Answer: {text}", "A, C") for text in ("A, C", "C, A", "A and C", "(A), (C)")),
     ("exact", '{"answer": "one\\nby one"}', "one\nby one"),
     ("exact", "<answer>one\r\ntwo</answer>", "one\ntwo"),
 ]
@@ -78,6 +118,20 @@ WRONG = [
     *(("multiple_choice", f"Answer: {text}", "2") for text in ("2 or 3", "(2), (3)", "2.5", "23", "2 cm")),
     ("multiple_choice", "Option B is correct, but C is better", "B"),
     ("multiple_choice", "Ответ: А или Б", "Б"),
+    *(
+        ("multiple_choice", f"Answer: {text}", "A")
+        for text in ("(A) is wrong, (B)", "A is incorrect", "A is not the answer")
+    ),
+    *(("multiple_choice", f"Answer: {text}", "A, C") for text in ("A", "A, B", "A, B, C", "A or C", "C")),
+    ("multiple_choice", "Answer: A, C", "A"),
+    ("multiple_choice", "Answer: ACT", "CAT"),
+    *(("latex", f"Answer: {text}", r"\cos 60^\circ") for text in ("-0.95241298", r"\cos 60", "60", r"\cos 61^\circ")),
+    *((name, text, "42") for name in ("numeric", "latex") for text in (r"\boxed{42!}", "The answer is 43!")),
+    *(("numeric", f"Answer: {text}", "6") for text in ("6 dozen", "6 doubled", "over 6", "log_2 6")),
+    *((name, r"Answer: 12 m s^{-2}", "12 m/s") for name in ("numeric", "latex")),
+    ("latex", r"\boxed{12 \frac{\text{m}}{\text{h}}}", "12 m/s"),
+    ("numeric", "Answer: 1 500,5", "1500"),
+    ("numeric", "Answer: 25 ℃", "25 ℉"),
 ]
 
 

@@ -22,8 +22,8 @@ from rewards.verification.references import reads_whole, unreadable_line
         ),
         *(("numeric", text, True) for text in ("12", "12 cm", "50%", "1,250.5", r"\frac{1}{2}")),
         *(("numeric", text, False) for text in ("x + 1", "twelve", "12 or 13", "1,5", r"\sqrt{2}")),
-        *(("multiple_choice", text, True) for text in ("B", "(B) 12 cm", "12 cm")),
-        *(("multiple_choice", text, False) for text in ("", "B, C")),
+        *(("multiple_choice", text, True) for text in ("B", "(B) 12 cm", "12 cm", "B, C")),
+        *(("multiple_choice", text, False) for text in ("", "D, not B")),
         *((name, "what ever", True) for name in ("exact", "boxed", "my_verifier:mine")),
     ],
 )

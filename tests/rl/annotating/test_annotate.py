@@ -179,23 +179,28 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
     def make(**changes: Any) -> Config:
         rows = [{"question": "Count: red = ?", "answer": "0", "images": ["red.png", "red.png"]}]
-        rows += [{"question": "Count: red = ?", "answer": "0", "images": []}]
+        rows += [{"question": "Count: red = ?", "answer": "0 or 1", "images": []}]
         for name in ("train", "heldout"):
             Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         files = {f"{name}_files": [f"{name}.jsonl"] for name in ("train", "heldout")}
-        return small(task={"name": "files"} | files, **changes)
+        return small(task={"name": "files", "verifier": "numeric"} | files, **changes)
 
     return make
 
 
 @pytest.mark.slow
-def test_prompts_from_files_with_two_images_and_with_none(own_files: Callable[..., Config], tmp_path: Path) -> None:
+def test_prompts_from_files_with_two_images_and_with_none(
+    own_files: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "own.jsonl"
     # The shipped policy answers such questions with anything; whatever it writes by the token limit is cut off.
     tally = annotate(own_files(engine={"kind": "hf", "max_completion_tokens": 60}), AnnotationOrder(path, 8), Console())
     written = records(path)
     assert tally.prompts == 8 and tally.rollouts == len(written) > 0
-    assert all(record["question"] == "Count: red = ?" and record["answer"] == "0" for record in written)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "task.verifier numeric cannot read 2 of 4 reference answers whole" in said
+    assert all(record["question"] == "Count: red = ?" for record in written)
+    assert all(record["answer"] == ("0" if record["image"] else "0 or 1") for record in written)
     without, pairs = [[r for r in written if (r["image"] is None) == empty] for empty in (True, False)]
     assert without and pairs
     for record in pairs:

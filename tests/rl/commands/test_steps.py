@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,14 @@ def test_a_recorded_run_brings_its_tokens_and_its_configuration(folder: Path) ->
         (["nowhere.jsonl"], None, "nowhere.jsonl: cannot be read: No such file"),
         (["a.jsonl"], b"", "a.jsonl: holds no text"),
         (["a.txt"], b" \n", "a.txt: holds no text"),
-        (["a.txt"], "x".encode("utf-16"), "a.txt: cannot be read: not UTF-8 text"),
+        (["a.txt"], "x".encode("utf-16"), "a.txt: cannot be read: it is UTF-16"),
         (["a.jsonl"], b'"a"\n{', "a.jsonl:2: not JSON"),
-        (["a.jsonl"], b"[1]", "a.jsonl:1: holds a list; allowed is a text, or an object with one"),
+        (["a.jsonl"], b"[[1]]", "a.jsonl:1: holds a list; allowed is a text, or an object with one"),
+        (["a.jsonl"], rb'{"text": "\ud800"}', "a.jsonl:1: holds half of a character"),
+        (["a.jsonl"], '"a"'.encode("utf-16"), "a.jsonl: cannot be read: it is UTF-16"),
+        (["a.txt"], "a".encode("utf-16-le"), "a.txt: cannot be read: it holds zero bytes"),
+        (["a.txt"], gzip.compress(b"a", mtime=0)[:-9], "a.txt: cannot be read: its compression is damaged"),
+        (["a.parquet"], b"PAR1", "a.parquet: cannot be read: not readable as Parquet"),
         (["a.jsonl"], b'{"answer": "a"}', "a.jsonl:1: holds no text in response or completion"),
         (["a.jsonl", "--column", "b"], b'{"a": "x", "b": 3}', "holds no text in b; there is a, b; see --column"),
         (["a.jsonl", "--show", "-1"], b'"a"', "--show -1: allowed is 0 or more"),
@@ -116,6 +122,23 @@ def test_wrong_input_is_refused_in_one_line(
     result = sieve(*arguments)
     assert result.exit_code == 2, result.output
     assert told in result.output and result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl.gz", gzip.compress(json.dumps({"response": GRID}).encode())),
+        ("a.json", json.dumps([{"response": GRID}, GRID]).encode()),
+        ("a.txt", b"\xef\xbb\xbf" + GRID.encode()),
+        ("a.txt.gz", gzip.compress(GRID.encode())),
+    ],
+    ids=["gzip of lines", "list", "byte order mark", "gzip of text"],
+)
+def test_files_are_read_as_other_commands_read_them(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    result = sieve(name, "--show", 1)
+    assert result.exit_code == 0, result.output
+    assert [line.split()[:2] for line in result.output.splitlines()[1:3]] == [["step", "1"], ["step", "2"]]
 
 
 def test_what_moves_a_terminals_cursor_is_shown_as_a_code(folder: Path) -> None:

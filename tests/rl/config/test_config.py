@@ -94,6 +94,9 @@ WRONG: list[tuple[str, list[str]]] = [
     ("learner: {sample: 3}", ["learner.sample: no such key", "samples", "micro_batch"]),
     ("mprm: {lesson_size: 3}", ["mprm.lesson_size: no such key", "batches"]),
     ("'': 3", ["no such key", "steps"]),
+    ("'a[0]': 3", ["a[0]: no such key"]),
+    ("task: {'(b)': 3}", ["task.(b): no such key"]),
+    ("mprm: {combine: {a: 1}}", ["mprm.combine: {'a': 1} is not allowed"]),
     ("1: 3", ["1: 1 is not allowed", "strings"]),
     ("engine: {null: 3}", ["engine.None", "strings"]),
     # wrong types

@@ -95,6 +95,13 @@ def test_what_cannot_be_opened_is_said(task: dict[str, Any], said: str, folder: 
     assert len(lines) == 2 and lines[1].startswith(said)
 
 
+def test_references_that_the_verifier_cannot_read_are_named(folder: Path, encoder: Encoder) -> None:
+    Path("heldout.csv").write_text("question,answer\nred = ?,1\nred = ?,1 or 2\n")
+    _, further = survey(encoder, verifier="numeric")
+    assert any("numeric cannot read 1 of" in line and "heldout.csv: row 1 '1 or 2'" in line for line in further)
+    assert not any("cannot read 1 of" in line for line in survey(encoder, verifier="exact")[1])
+
+
 @pytest.mark.parametrize("mixture", [{"gone": 1.0}, {"a": 1.0, "gone": 2.0}, {"heldout": 1.0}])
 def test_a_share_of_a_source_that_is_not_there_is_said(mixture: Any, folder: Path, encoder: Encoder) -> None:
     _, further = survey(encoder, mixture=mixture)
