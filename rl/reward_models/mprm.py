@@ -60,7 +60,7 @@ def check_mprm(config: Config) -> None:
             raise ConfigError(f"mprm.verdicts: {word!r} is {len(encoder.tokens(word))} tokens here; allowed is one")
     saved = Path(mprm.checkpoint or "") / MPRM_FILE
     if mprm.checkpoint is not None and saved.is_file():
-        wanted, found = mprm.identity(), _saved_settings(saved)
+        wanted, found = mprm.identity(), _saved_settings("mprm.checkpoint", saved)
         for key in wanted:
             if _plain(wanted[key]) != _plain(found[key]):
                 raise ConfigError(
@@ -112,7 +112,7 @@ def open_process_model(
 
 def _encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
     saved = Path(checkpoint or "") / MPRM_FILE
-    settings = _saved_settings(saved) if saved.is_file() else config.mprm.identity()
+    settings = _saved_settings(key, saved) if saved.is_file() else config.mprm.identity()
     return make_judge_encoder(config, checkpoint, key, reads_text=settings["input_format"] != "rollout")
 
 
@@ -132,13 +132,13 @@ def make_runtime(config: Config, num_cpus: float) -> Runtime:
     return Runtime(config.policy.dtype, max(1, int(num_cpus)), config.policy.trust_remote_code, config.seed)
 
 
-def _saved_settings(file: Path) -> dict[str, Any]:
+def _saved_settings(key: str, file: Path) -> dict[str, Any]:
     try:
         settings = read_json(content_of(file))["settings"]
         if not MPRMConfig().identity().keys() <= settings.keys():
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise ConfigError(f"mprm.checkpoint: {file} is damaged: allowed is what was saved with the weights") from None
+        raise ConfigError(f"{key}: {file} is damaged: allowed is what was saved with the weights") from None
     return settings
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import torch
 from safetensors import safe_open
 from transformers import InternVLForConditionalGeneration
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.internvl_chat.processor import END_OF_TURN, native_processor
 from rewards.models.internvl_chat.settings import native_config, refuse_what_differs
 from rewards.models.internvl_chat.weights import load_into, native_weights
@@ -26,7 +27,7 @@ def convert(source: Path, folder: Path) -> int:
         ValueError: It is of another layout, or damaged.
         OSError: Something cannot be read or written.
     """
-    original = json.loads((source / "config.json").read_bytes())
+    original = read_json(content_of(source / "config.json"))
     if not isinstance(original, dict):
         raise ValueError(f"config.json holds a {type(original).__name__}; allowed is an object")
     refuse_what_differs(original)

@@ -6,7 +6,6 @@ A picture becomes square tiles, and a thumbnail where there are several. A conve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from transformers.convert_slow_tokenizer import SentencePieceExtractor
 from transformers.models.internvl.video_processing_internvl import InternVLVideoProcessor
 from transformers.tokenization_utils_base import generate_merges
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.internvl_chat.settings import tokens_a_tile
 
 PICTURE = {
@@ -117,4 +118,4 @@ def _added_tokens(folder: Path) -> dict[int, str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_bytes()) if file.is_file() else {}
+    return read_json(content_of(file)) if file.is_file() else {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rl.checkpoints.resumption import check_resumption
 from rl.config import Config
 from rl.errors import ConfigError, WorkerError
 from rl.reward_models.served import CACHE, make_served
@@ -48,6 +49,14 @@ def test_nobody_is_served_unless_the_configuration_says_so(tmp_path: Path) -> No
 def test_no_place_is_taken_for_a_model_that_is_elsewhere() -> None:
     assert "mprm" in [kind.role for kind in kinds_of_workers(Config())]
     assert [kind.role for kind in kinds_of_workers(elsewhere("http://127.0.0.1:1"))] == ["learner", "engine"]
+
+
+def test_it_neither_comes_nor_goes_when_a_run_is_resumed_but_may_move() -> None:
+    own, served = Config.model_validate({"mprm": {"until": 0}}), elsewhere("http://127.0.0.1:1")
+    check_resumption(served, elsewhere("http://127.0.0.1:2"))
+    for was, now in ((own, served), (served, own)):
+        with pytest.raises(ConfigError, match=r"served\.endpoint is (true|false): allowed with --resume"):
+            check_resumption(was, now)
 
 
 def test_the_key_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
