@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rewards.annotation.annotator import Annotation
-from rewards.records import Completion, Prompt, PromptError, Rollout, SamplingRequest, StepCounts, StepScores
+from rewards.records import Prompt, PromptError, Rollout, StepCounts, StepScores
 from rewards.users_code import UsersCodeError
 from rewards.verification.answers import answer_reader
 from rl.annotating.labelling import make_configured_budget
@@ -156,18 +156,18 @@ class Tryout:
         self._learner = build_learner(self.config)
 
     def _compare(self) -> None:
-        tokens, sampled = [r.token_ids for r in self._rollouts], [r.logprobs for r in self._rollouts]
-        found = self._differences(self._of, tokens, sampled)
+        found = self._differences(self._of, self._rollouts)
         for answer, difference in zip(self.trial.all_answers(), found, strict=True):
             answer.difference = difference
         self.trial.difference = max(found)
 
-    def _differences(
-        self, prompts: Sequence[Prompt], tokens: Sequence[Sequence[int]], sampled: Sequence[Sequence[float]]
-    ) -> list[float]:
+    def _differences(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[float]:
         """Of each answer, the largest difference of a token's log-probability between engine and learner."""
-        read = self._learner.logprobs(prompts, tokens)
-        return [float(np.abs(np.subtract(*pair)).max()) for pair in zip(read, sampled, strict=True)]
+        read = self._learner.logprobs(prompts, [rollout.token_ids for rollout in rollouts])
+        return [
+            float(np.abs(np.subtract(learner, rollout.logprobs)).max())
+            for learner, rollout in zip(read, rollouts, strict=True)
+        ]
 
     def _start_mprm(self) -> None:
         self._mprm = build_mprm(self.config)
@@ -230,12 +230,14 @@ class Tryout:
 
     def _compare_after(self) -> None:
         """An answer to each prompt by the new weights."""
-        asked = [SamplingRequest(prompt, seed=self.config.seed) for prompt in self._prompts]
-        answers: list[Completion] = [first for (first,) in self._engine.sample(asked)]
-        found = self._differences(
-            self._prompts, [answer.token_ids for answer in answers], [answer.logprobs for answer in answers]
-        )
-        self.trial.difference_after = max(found)
+        completions = self._engine.sample(rollout_requests(self._prompts, 1, self.config.seed, "rollout", 1))
+        rollouts = [
+            (prompt, rollout)
+            for number, (prompt, samples) in enumerate(zip(self._prompts, completions, strict=True))
+            for rollout in make_group(prompt, samples, number, self._encoder, self.verifier)
+        ]
+        if rollouts:
+            self.trial.difference_after = max(self._differences(*zip(*rollouts, strict=True)))
 
 
 def verdict(rollout: Rollout, stated: str | None, reference: str) -> str:
