@@ -74,7 +74,7 @@ class Completion:
 
     Attributes:
         token_ids: Its new tokens (T,), with the end-of-sequence token if one was sampled.
-        logprobs: Their log-probabilities (T,), in nats, at the sampling temperature.
+        logprobs: Their log-probabilities (T,), in nats, of the distribution sampled from.
         finish_reason: ``stop`` (it ended by itself), ``length`` (it was cut off at the engine's limit), ``until`` (it
             wrote that text) or ``segment`` (it reached the request's ``max_tokens``, and may be continued).
         policy_version: The weights that sampled it.
@@ -110,7 +110,7 @@ class Rollout:
         source: The prompt's source.
         group: Which sampling of the prompt it belongs to: rollouts with equal ``group`` form one GRPO group.
         token_ids: Completion tokens (T,), with the end-of-sequence token if one was sampled.
-        logprobs: The sampler's log-probability of each token (T,), in nats, at the sampling temperature.
+        logprobs: The sampler's log-probability of each token (T,), in nats, of the distribution sampled from.
         text: The decoded completion.
         steps: Token spans of the written steps, in order, not overlapping.
         outcome: The verifier's verdict on the final answer, 1.0 right and 0.0 wrong; to credit rules, the reward.

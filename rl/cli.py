@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import typer
 
 from rl.commands.annotate import annotate
 from rl.commands.board import board
+from rl.commands.convert_prm import convert_prm
 from rl.commands.doctor import doctor
 from rl.commands.ending import FAILURE
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
+from rl.commands.export import export, push
+from rl.commands.lasting_output import lasting_output
 from rl.commands.make_policy import make_policy
+from rl.commands.make_real import make_real
 from rl.commands.plan import plan
 from rl.commands.report import report
 from rl.commands.select import select
@@ -20,6 +25,7 @@ from rl.commands.steps import steps
 from rl.commands.study import study
 from rl.commands.train import train
 from rl.commands.train_outcome import train_outcome
+from rl.commands.try_out import try_out
 
 app = typer.Typer(
     name="sieve",
@@ -35,8 +41,12 @@ app = typer.Typer(
 
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
-for command in (train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study):
+for command in (
+    *(train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study),
+    *(make_real, convert_prm, export, push),
+):
     app.command()(command)
+app.command("try")(try_out)
 
 evaluations = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Measure a reward model, or a policy."
@@ -48,14 +58,24 @@ app.add_typer(evaluations, name="eval")
 
 def main() -> None:
     """Entry point of the ``sieve`` command."""
+    with lasting_output() as unprinted:
+        code = _run()
+    for reason in unprinted:
+        code = code or FAILURE
+        with suppress(OSError):
+            typer.echo(f"sieve: not all was printed: {reason}", err=True)
+    sys.exit(code)
+
+
+def _run() -> int | None:
+    """Run the command that the arguments name; its exit code."""
     try:
-        code = app(standalone_mode=False)
+        return app(standalone_mode=False)
     except typer.TyperException as error:
         # Without a message it is the help, which has been shown.
         if message := " ".join(error.format_message().split()):
             typer.echo(f"sieve: {message[0].lower()}{message[1:]}", err=True)
-        code = error.exit_code
+        return error.exit_code
     except typer.Abort:
         typer.echo("sieve: stopped", err=True)
-        code = FAILURE
-    sys.exit(code)
+        return FAILURE

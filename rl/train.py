@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
+import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,7 @@ from rl.checkpoints.recovery import recovering
 from rl.checkpoints.run_folder import _keep_config, _take_folder
 from rl.config import Config
 from rl.errors import WorkerError
+from rl.evaluating.agreement import check_agreement
 from rl.evaluating.schedule import Evaluations, read_configured_benchmark
 from rl.files.folders import only_one
 from rl.files.run_files import SUMMARY_FILE, checkpoints
@@ -32,6 +35,9 @@ from rl.reward_models.record_corpus import Corpus
 from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
 from rl.tasks.making import unreadable_references
 
+SECONDS_OF_ONE_REQUEST = 1
+"""`timeout` and batch schedulers send their signal to the process, and once more to all of its group."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -43,7 +49,7 @@ class Outcome:
 
 
 def train(config: Config, folder: Path, resume: bool, console: Console) -> Outcome:
-    """Run an experiment to its end, or to the first Ctrl-C or SIGTERM; both leave a checkpoint.
+    """Run an experiment to its end, or to the first Ctrl-C, SIGTERM or SIGHUP; each leaves a checkpoint.
 
     A run that loses a worker lets go of all of them and goes on from its newest checkpoint; see
     `rl.checkpoints.recovery`.
@@ -65,7 +71,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     records = None if resume else find_records(config)
     pairs = None if resume else find_preferences(config)
     benchmark = read_configured_benchmark(config)
-    others = "learner and reward model" if config.mprm.enabled else "and learner"
+    others = "learner and reward model" if config.places_mprm else "and learner"
     with PeakMemory() as memory, _StopOnSignal(console) as stopped, ExitStack() as others_kept_out:
         if resume:
             others_kept_out.enter_context(only_one(folder))
@@ -81,6 +87,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                         console.say(line)
                 _keep_config(config, folder)
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
+                with console.waiting("comparing engines and learner"):
+                    check_agreement(config, parts, progress.step)
                 step = progress.step if goes_on else None
                 writers = open_writers(config, folder, parts.task, step)
                 with closing(Monitor(config, parts.encoder, console, writers)) as monitor:
@@ -141,17 +149,19 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
 
 
 class _StopOnSignal:
-    """While inside, the first Ctrl-C or SIGTERM asks for a stop after the policy step; the second one kills."""
+    """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for a stop after the policy step; the second one kills."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._asked = console, False
+        self._console, self._asked_at = console, math.inf
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
-        return self._asked
+        return self._asked_at < math.inf
 
     def __enter__(self) -> _StopOnSignal:
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        told = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # `nohup` and shells that start a job in the background have some ignored.
+        self._before = {n: handler for n in told if (handler := signal.getsignal(n)) != signal.SIG_IGN}
         self.listen()
         return self
 
@@ -165,7 +175,10 @@ class _StopOnSignal:
             signal.signal(number, handler or signal.SIG_DFL)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
+        now = time.monotonic()
+        if self():
+            if now > self._asked_at + SECONDS_OF_ONE_REQUEST:
+                raise KeyboardInterrupt
+            return
+        self._asked_at = now
         self._console.say("stopping after this step, with a checkpoint; once more to stop at once")

@@ -5,12 +5,12 @@ As in VL-PRM (arXiv 2509.23250), the judge reads the steps in order and stops at
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from rewards.files.json_text import read_json
 from rewards.records import Prompt
 
 INSTRUCTION = """\
@@ -63,8 +63,8 @@ def parse_verdict(answer: str, steps: int) -> int:
     if not text:
         raise NoVerdictError("empty", "the answer is empty")
     try:
-        content = json.loads(text[max(text.rfind("{"), 0) :])
-    except (ValueError, RecursionError):
+        content = read_json(text[max(text.rfind("{"), 0) :])
+    except ValueError:
         content = None
     if not isinstance(content, dict) or list(content) != [KEY] or type(content[KEY]) is not int:
         raise NoVerdictError("unparseable", f"the answer ends with {text[-60:]!r}, not with {{{KEY!r}: N}}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from rewards.files.json_text import read_json
 
 PLACEHOLDER = "<image>"
 """Where VisualPRM's own chat template puts an image; no part of the question."""
@@ -20,9 +21,9 @@ def json_object(line: bytes) -> dict[str, Any]:
         UnusableRecordError: It is none.
     """
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UnusableRecordError(f"not JSON: {' '.join(str(error).split())}") from None
+        content = read_json(line)
+    except ValueError as error:
+        raise UnusableRecordError(str(error)) from None
     if not isinstance(content, dict):
         raise UnusableRecordError("not a JSON object")
     return content

@@ -18,6 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
+from rewards.files.whole_file import regular
+
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 MARK = b"\xef\xbb\xbf"
 PARQUET = b"PAR1"
@@ -38,12 +40,12 @@ def open_text(file: Path) -> BinaryIO:
         UnreadableTextError: It is no text in UTF-8, or its compression is damaged.
         OSError: It cannot be read.
     """
-    with file.open("rb") as stream:
+    with open(file, "rb", opener=regular) as stream:
         head = stream.read(HEAD_BYTES)
     opener = next((opener for magic, opener in OPENERS.items() if head.startswith(magic)), None)
     if opener is None and not head.startswith(MARK):
         _refuse_other_kinds(head)
-        return file.open("rb")
+        return open(file, "rb", opener=regular)
     plain: BinaryIO = TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         with (opener or open)(file, "rb") as content:
@@ -70,7 +72,7 @@ def open_lines(file: Path) -> BinaryIO:
     Raises:
         UnreadableTextError, OSError: See `open_text`; or it is a damaged Parquet file.
     """
-    with file.open("rb") as stream:
+    with open(file, "rb", opener=regular) as stream:
         is_parquet = stream.read(len(PARQUET)) == PARQUET
     if is_parquet:
         return _kept(_parquet_rows(file))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NOT_REGULAR = "allowed is a regular file, and no link"
+NO_FILE = "it is no regular file"
 
 
 @contextmanager
@@ -25,6 +26,31 @@ def replacing(file: Path) -> Iterator[Path]:
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def regular(path: str, flags: int) -> int:
+    """An ``opener`` of Python's `open`: a regular file, perhaps by way of links. A pipe would be waited for, a device
+    can go on for ever.
+
+    Raises:
+        OSError: Something else is there.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, os.strerror(errno.EISDIR) if stat.S_ISDIR(kind) else NO_FILE, path)
+    return descriptor
+
+
+def content_of(file: str | Path) -> bytes:
+    """All of a regular file.
+
+    Raises:
+        OSError: It cannot be read, or something else is there.
+    """
+    with open(file, "rb", opener=regular) as content:
+        return content.read()
 
 
 def opened_here(path: str, flags: int) -> int:

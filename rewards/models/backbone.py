@@ -1,18 +1,20 @@
-"""Vision-language models: loaded the same way for policy, engine and reward model; frozen in part, or with adapters."""
+"""Models, of vision and language or of language alone: loaded the same way for all who need one; frozen in part, or
+with adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+
+from rewards.models.shared_images import see_equal_images_once
 
 LORA_SCALE = 2
 VISION_TOWERS = {"visual", "vision_tower", "vision_model"}
-LANGUAGE_LAYERS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 def device() -> str:
@@ -28,8 +30,8 @@ def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
 
 
 def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
-    """A Transformers image-text-to-text model with all its weights from a checkpoint. They are safetensors: other kinds
-    would be unpickled.
+    """A Transformers image-text-to-text model, or a language model, with all its weights from a checkpoint. They are
+    safetensors: other kinds would be unpickled.
 
     Args:
         checkpoint: Folder or hub name.
@@ -39,7 +41,7 @@ def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
     Raises:
         ValueError: Weights are missing, which would be random, or of other shapes, or are none of the model's.
     """
-    model, found = AutoModelForImageTextToText.from_pretrained(
+    model, found = _kind(checkpoint, trust_remote_code).from_pretrained(
         checkpoint,
         dtype=getattr(torch, dtype),
         trust_remote_code=trust_remote_code,
@@ -54,6 +56,14 @@ def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
         told = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in wrong.items() if names)
         raise ValueError(f"{checkpoint} does not hold the weights of a {type(model).__name__}: {told}")
     return model
+
+
+def _kind(checkpoint: str | Path, trust_remote_code: bool) -> Any:
+    """Which of Transformers' classes opens a checkpoint."""
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
+    sees = type(config) in AutoModelForImageTextToText._model_mapping
+    custom = AutoModelForImageTextToText.__name__ in getattr(config, "auto_map", {})
+    return AutoModelForImageTextToText if sees or custom else AutoModelForCausalLM
 
 
 def _first(names: Sequence[str], shown: int = 3) -> str:
@@ -73,26 +83,49 @@ def freeze_vision_tower(model: torch.nn.Module) -> None:
         parameter.requires_grad_(False)
 
 
-def lora_config(rank: int) -> LoraConfig:
-    """Adapters of a rank on the language model's linear layers."""
-    return LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=LANGUAGE_LAYERS)
+def lora_config(rank: int, layers: Iterable[str]) -> LoraConfig:
+    """Adapters of a rank on linear layers, by their names."""
+    return LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=sorted(layers))
 
 
-def add_lora(model: torch.nn.Module, rank: int, seed: int = 0) -> None:
-    """Put low-rank adapters (LoRA, arXiv 2106.09685; alpha = 2 rank) on the language model's linear layers, in place;
-    nothing but them remains trainable. ``seed`` decides their weights, which are float32 whatever the backbone's are.
+def add_lora(model: Any, rank: int, seed: int = 0) -> None:
+    """Put low-rank adapters (LoRA, arXiv 2106.09685; alpha = 2 rank) on the linear layers of a Transformers model's
+    decoder, in place; nothing but them remains trainable. ``seed`` decides their weights, which are float32 whatever
+    the backbone's are.
 
     Raises:
-        ValueError: The model has no such layers under names that are known.
+        ValueError: The model has no decoder with such layers.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        inject_adapter_in_model(lora_config(rank), model)
+        inject_adapter_in_model(lora_config(rank, _language_layers(model)), model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
             # The steps of an optimizer are too small for bfloat16, and mostly lost in it.
             parameter.data = parameter.data.float()
+
+
+def _language_layers(model: Any) -> list[str]:
+    """The names of the linear layers in which a model reads and writes text.
+
+    Raises:
+        ValueError: There are none.
+    """
+    decoder = model.get_decoder()
+    names = [
+        f"{place}.{name}"
+        for place, part in model.named_modules()
+        if part is decoder and part is not model
+        for name, layer in part.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    if not names:
+        raise ValueError(
+            f"LoRA: {type(model).__name__} has no text decoder of its own with linear layers to put adapters on "
+            "(Transformers' get_decoder); allowed is lora_rank 0, which trains all weights"
+        )
+    return names
 
 
 def merge_lora(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -140,40 +173,6 @@ def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     model.load_state_dict(read_model(checkpoint, str(model.dtype).removeprefix("torch.")).state_dict())
 
 
-def see_equal_images_once(model: Any) -> None:
-    """Have a Transformers vision-language model compute the features of equal images of a batch only once, in place.
-
-    Features, and the gradients that flow back through them, are what they were.
-
-    Args:
-        model: With a part ``model`` that has Transformers' ``get_image_features``; any other is left as it is.
-    """
-    inner: Any = getattr(model, "model", None)
-    if not hasattr(inner, "get_image_features"):
-        return
-    plain = inner.get_image_features
-
-    def once(pixel_values: torch.Tensor, image_grid_thw: torch.Tensor | None = None, **named: Any) -> Any:
-        given = {} if image_grid_thw is None else {"image_grid_thw": image_grid_thw}
-        sizes = [1] * len(pixel_values) if image_grid_thw is None else image_grid_thw.prod(-1).tolist()
-        images = pixel_values.split(sizes)
-        shapes = [()] * len(images) if image_grid_thw is None else [tuple(row) for row in image_grid_thw.tolist()]
-        firsts = first_equals(images, shapes)
-        distinct = sorted(set(firsts))
-        if len(distinct) < len(images):
-            pixel_values = torch.cat([images[place] for place in distinct])
-            given = {name: tensor[distinct] for name, tensor in given.items()}
-        found = plain(pixel_values=pixel_values, **given, **named)
-        if len(distinct) < len(images):
-            places = [distinct.index(first) for first in firsts]
-            features = found.pooler_output
-            alike = isinstance(features, torch.Tensor)
-            found.pooler_output = features[places] if alike else tuple(features[place] for place in places)
-        return found
-
-    inner.get_image_features = once
-
-
 class BlankPicture:
     """A picture that counts for nothing, for passes of a Transformers vision-language model over text alone.
 
@@ -208,27 +207,3 @@ class BlankPicture:
         # Where features of pictures go, too: ranks meet in the same order, forward and backward.
         nothing, self._nothing = self._nothing, None
         return embeddings if nothing is None else embeddings + nothing.to(embeddings.dtype)
-
-
-def first_equals(images: Sequence[torch.Tensor], shapes: Sequence[tuple[int, ...]]) -> list[int]:
-    """For each image the place of the first one that equals it, its own if there is none before it.
-
-    Args:
-        images: Pixels or patches, of any shapes.
-        shapes: What else two images must have in common: a picture of 2 x 8 patches is not one of 4 x 4.
-
-    >>> red, blue = torch.zeros(2, 3), torch.ones(2, 3)
-    >>> first_equals([red, blue, red.clone(), blue[:1]], [()] * 4)
-    [0, 1, 0, 3]
-    """
-    # Sums tell most images apart without comparing every pair.
-    sums = torch.stack([torch.stack([image.sum(), image.square().sum()]) for image in images]).tolist()
-    seen: dict[tuple[Any, ...], list[int]] = {}
-    firsts = []
-    for place, image in enumerate(images):
-        alike = seen.setdefault((*sums[place], *shapes[place], *image.shape), [])
-        first = next((other for other in alike if torch.equal(images[other], image)), place)
-        if first == place:
-            alike.append(place)
-        firsts.append(first)
-    return firsts

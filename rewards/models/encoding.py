@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import nan
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,6 @@ class Batch:
         completion_ids, completion_mask: (B, T), right-padded.
         images: The processor's image tensors (``pixel_values``, ``image_grid_thw``, …), all images in order.
         token_types: The processor's token type tensors, (B, P + T), zero over the completions.
-        num_images: Images of each prompt, B integers.
     """
 
     prompt_ids: torch.Tensor
@@ -46,7 +46,6 @@ class Batch:
     completion_mask: torch.Tensor
     images: dict[str, torch.Tensor]
     token_types: dict[str, torch.Tensor]
-    num_images: list[int]
 
     def model_inputs(self, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
         """Keyword arguments of a Transformers image-text-to-text model's forward pass."""
@@ -63,13 +62,15 @@ class Encoder:
     """A checkpoint's processor, as the rest of the project needs it.
 
     Args:
-        checkpoint: Folder or hub name of a Transformers vision-language checkpoint.
+        checkpoint: Folder or hub name of a Transformers checkpoint, of vision and language or of language alone.
         rule: Where written steps end.
         answer: Regular expression that begins the segment with the final answer, which is no step; None without one.
         trust_remote_code: Whether code shipped with the checkpoint may run.
         markers: What tells steps of perception from steps of reasoning.
+        system: The system prompt before every question; empty for the chat template's own, if it has one.
 
     Attributes:
+        sees: Whether the checkpoint reads pictures.
         end_token: What ends an answer in the chat template.
         end_tokens: All that end one: this, the tokenizer's end of sequence, and what the checkpoint's generation
             configuration names. Both engines stop at each of them.
@@ -82,9 +83,12 @@ class Encoder:
         answer: str | None = "Answer:",
         trust_remote_code: bool = False,
         markers: Markers = NO_MARKERS,
+        system: str = "",
     ) -> None:
         self.processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
-        self.tokenizer = self.processor.tokenizer
+        # A language model has a tokenizer alone.
+        self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        self.sees = hasattr(self.processor, "image_processor")
         self.end_token = self._end_of_turn()
         self.end_tokens = frozenset({self.end_token, *self._ends_of_sequence(checkpoint)})
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
@@ -97,7 +101,7 @@ class Encoder:
         # Words that a small vocabulary does not know are no harm.
         self._special = {token for token, entry in added if entry.special and token != self.tokenizer.unk_token_id}
         self.markers, self.rule = markers, rule
-        self.answer = answer
+        self.answer, self.system = answer, system
         # A separator may be a special token; the tokens that end or fill a sequence are no text anywhere.
         silent = {*self.end_tokens, self.pad_token}
         context = self.tokens("1")[-1:]
@@ -112,14 +116,43 @@ class Encoder:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
 
         Raises:
-            PromptError: The question spells a special token, which would end the turn, or stand for a picture.
+            PromptError: See `check_question`.
         """
-        if special := self._special.intersection(self.tokens(prompt.question)):
-            spelled = self.tokenizer.convert_ids_to_tokens(min(special))
+        self.check_question(prompt)
+        system = [("system", self.system)] if self.system else []
+        return self.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
+
+    def check_question(self, prompt: Prompt) -> None:
+        """Whether a prompt's question is text alone.
+
+        Raises:
+            PromptError: It spells a special token, which would end the turn, or stand for a picture.
+        """
+        if spelled := self._special_token(prompt.question):
             raise PromptError(
                 f"{prompt.id}: its question holds {spelled!r}, a special token of this checkpoint; allowed is none"
             )
-        return self.render([("user", prompt.question)], len(prompt.images), answer_follows=True)
+
+    def check_system_prompt(self, text: str) -> None:
+        """Whether the chat template writes a system prompt as it is, before a picture, too.
+
+        Raises:
+            ValueError: It refuses one, or leaves it out, or the text spells a special token.
+        """
+        if spelled := self._special_token(text):
+            raise ValueError(f"it holds {spelled!r}, a special token of the checkpoint; allowed is none")
+        try:
+            written = self.render([("system", text), ("user", "<<question>>")], images=bool(self.placeholders))
+        except Exception as error:  # templates refuse what they do not know in ways of their own
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the checkpoint's chat template refuses a system prompt: {reason}") from None
+        if text.strip() not in written.partition("<<question>>")[0]:
+            raise ValueError("the checkpoint's chat template leaves out a system prompt")
+
+    def _special_token(self, text: str) -> str | None:
+        """The first special token that a text spells."""
+        special = self._special.intersection(self.tokens(text))
+        return self.tokenizer.convert_ids_to_tokens(min(special)) if special else None
 
     def opening(self, turns: Sequence[tuple[str, str]], images: int = 0) -> str:
         """A conversation as in `render`, whose last turn has not yet ended.
@@ -140,16 +173,21 @@ class Encoder:
             ValueError: It writes them elsewhere.
         """
         bare, shown = (self.render([("user", "<<text>>")], count).partition("<<text>>")[0] for count in (0, images))
-        if not shown.startswith(bare):
+        # Idefics' template has a blank before a text alone.
+        begun = next((begin for begin in (bare, bare.rstrip()) if shown.startswith(begin)), None)
+        if begun is None or (images and shown == begun):
             raise ValueError("the checkpoint's chat template does not write images right before a user's text")
-        return shown.removeprefix(bare)
+        return shown.removeprefix(begun)
 
     def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
         """A conversation of (role, text) in the checkpoint's chat template; images come first in the first
         user's turn."""
-        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
-        first = messages[[role for role, _ in turns].index("user")]
-        first["content"] = [{"type": "image"}] * images + first["content"]  # type: ignore[operator]
+        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
+        if self.sees:
+            for message in messages:
+                message["content"] = [{"type": "text", "text": message["content"]}]
+            first = messages[[role for role, _ in turns].index("user")]
+            first["content"] = [{"type": "image"}] * images + first["content"]
         return self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
 
     def tokens(self, text: str) -> list[int]:
@@ -166,8 +204,14 @@ class Encoder:
         return self.tokenizer(text, add_special_tokens=not self._has_begun(text))["input_ids"]
 
     def image_tokens(self, width: int, height: int) -> int:
-        """Tokens that a picture of so many pixels becomes, without those that a processor writes around them."""
-        return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
+        """Tokens that a picture of so many pixels becomes, with or without those that the processor writes around all
+        pictures alike."""
+        try:
+            return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
+        except (AttributeError, KeyError, TypeError):
+            # SmolVLM's has to be shown one, and so has LLaVA's with the image processor of another family.
+            prompt = Prompt(f"a picture of {width} x {height}", "", "", (Image.new("RGB", (width, height)),), "")
+            return self.head_length(prompt) - len(self.prompt_tokens(prompt))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""
@@ -222,14 +266,13 @@ class Encoder:
             completion_ids=completion_ids,
             completion_mask=_pad([torch.ones_like(row) for row in answers], 0, left=False),
             images={
-                name: torch.cat([row[name] for row in fields if name in row])
+                name: _join([row[name] for row in fields if name in row])
                 for name in dict.fromkeys(name for row in fields for name in row)
                 if name not in ("input_ids", "attention_mask", *TOKEN_TYPES)
             },
             token_types={
                 name: torch.cat([tensor, torch.zeros_like(completion_ids)], dim=1) for name, tensor in tokens.items()
             },
-            num_images=[len(prompt.images) for prompt in prompts],
         )
 
     def blank_picture(self) -> dict[str, torch.Tensor]:
@@ -252,10 +295,12 @@ class Encoder:
         key = (prompt.id, head)
         if key not in self._rows:
             text = self.chat_text(prompt) if head is None else head
-            images = list(prompt.images) or None
+            images = {"images": list(prompt.images)} if prompt.images else {}
+            if images and not self.sees:
+                raise PromptError(f"{prompt.id}: the checkpoint reads no pictures, and the prompt has some")
             begin = not self._has_begun(text)
             try:
-                row = self.processor(text=[text], images=images, add_special_tokens=begin, return_tensors="pt")
+                row = self.processor(text=[text], **images, add_special_tokens=begin, return_tensors="pt")
             except Exception as error:  # processors raise many kinds, of images that are too narrow for example
                 reason = " ".join(str(error).split())
                 raise PromptError(f"{prompt.id}: the checkpoint's processor cannot read it: {reason}") from error
@@ -296,6 +341,19 @@ def _pad(rows: Sequence[torch.Tensor], value: int, left: bool) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         list(rows), batch_first=True, padding_value=value, padding_side="left" if left else "right"
     )
+
+
+def _join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tensors of pictures one after another; zeros fill up those of fewer tiles or pixels than others.
+
+    >>> _join([torch.ones(1, 2), torch.ones(2, 1)]).tolist()
+    [[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
+    """
+    size = [max(lengths) for lengths in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = parts[0].new_zeros(sum(map(len, parts)), *size)
+    for rows, part in zip(whole.split([len(part) for part in parts]), parts, strict=True):
+        rows[tuple(slice(length) for length in part.shape)] = part
+    return whole
 
 
 def rollout_of_steps(

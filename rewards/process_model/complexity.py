@@ -37,6 +37,6 @@ def image_features(model: Any, images: dict[str, torch.Tensor]) -> torch.Tensor:
         model: The model, with its language head.
         images: The processor's tensors of these images.
     """
-    features = model.model.get_image_features(**images).pooler_output
+    features = model.base_model.get_image_features(**images).pooler_output
     parts = features if isinstance(features, list | tuple) else [features]
     return torch.cat([part.flatten(0, -2) for part in parts])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rewards.annotation.annotator import LabelCost
+from rewards.files.json_text import read_json_file
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.manifest import list_files
 from rl.config import Config, save_config
@@ -104,7 +105,7 @@ class Progress:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         loading += [parts.learner.start("load", newest / "policy"), parts.mprm.start("load", newest / "mprm")]
-        state = json.loads((newest / "progress.json").read_text())
+        state = read_json_file(newest / "progress.json")
         parts.stream.restore(state.pop("stream"))
         parts.watch.restore(state.pop("watch"))
         parts.labeller.restore(state.pop("judge"))

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rewards.files.json_text import read_json_file
 from rewards.files.whole_file import replacing
 from rl.errors import ConfigError
 
@@ -48,7 +49,7 @@ class Ledger:
         if not ledger.path.exists():
             return ledger
         try:
-            kept = json.loads(ledger.path.read_bytes())
+            kept = read_json_file(ledger.path)
             furthest, recoveries, seconds = int(kept["furthest"]), int(kept["recoveries"]), float(kept["seconds"])
             return replace(ledger, furthest=furthest, recoveries=recoveries, before=seconds)
         except (OSError, ValueError, KeyError, TypeError, OverflowError):

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from rewards.files.json_text import read_json_file
 from rewards.files.whole_file import opened_here
 from rl.errors import ConfigError
 
@@ -35,7 +36,7 @@ def check_files(checkpoint: Path) -> None:
     """
     path = checkpoint / LIST_FILE
     try:
-        listed = json.loads(path.read_bytes())
+        listed = read_json_file(path)
         if not listed or any(Path(name).is_absolute() or ".." in Path(name).parts for name in listed):
             raise ValueError
         wrong = [f"{name} ({problem})" for name, was in listed.items() if (problem := _problem(checkpoint / name, was))]

@@ -14,6 +14,8 @@ from rl.config.trl_arguments import Sharding, check_trl_arguments
 
 MOST_RANK = 512
 """Of adapters that vLLM takes."""
+VLLM_TEMPERATURES = 0.01, 2.0
+"""It refuses what is above, and samples at the bound what is below."""
 
 
 def check_fit(config: Sections) -> None:
@@ -33,8 +35,9 @@ def check_fit(config: Sections) -> None:
             f"task.max_prompt_tokens is {config.task.max_prompt_tokens}: allowed with engine.max_model_len "
             f"{config.engine.max_model_len} is at most {longest}"
         )
-    if config.judge.endpoint is not None and not config.judge.model:
-        raise ValueError("judge.endpoint is set: judge.model must name the model that it serves")
+    for section, endpoint in (("judge", config.judge), ("served", config.served)):
+        if endpoint.endpoint is not None and not endpoint.model:
+            raise ValueError(f"{section}.endpoint is set: {section}.model must name the model that it serves")
     outcome = config.outcome_model
     if outcome.reward != "rule" and not (outcome.checkpoint or outcome.pairs or outcome.harvest):
         raise ValueError(
@@ -46,6 +49,7 @@ def check_fit(config: Sections) -> None:
     _check_learner(config)
     _check_ppo(config)
     _check_mprm(config)
+    _check_served(config)
     _check_without_mprm(config)
     _check_evaluation(config.evaluation)
 
@@ -84,6 +88,11 @@ def _check_engine(config: Sections) -> None:
         )
     if engine.sleep and not (engine.kind == "vllm" and engine.num_gpus and config.max_staleness == 0):
         raise ValueError("engine.sleep is true: allowed is that with engine.kind vllm on a GPU and max_staleness 0")
+    if engine.kind == "vllm" and not VLLM_TEMPERATURES[0] <= engine.temperature <= VLLM_TEMPERATURES[1]:
+        raise ValueError(
+            f"engine.temperature is {engine.temperature:g}: allowed with engine.kind vllm is "
+            f"{VLLM_TEMPERATURES[0]:g} to {VLLM_TEMPERATURES[1]:g}"
+        )
     if engine.tensor_parallel > 1 and engine.kind != "vllm":
         raise ValueError(f"engine.tensor_parallel is {engine.tensor_parallel}: allowed with engine.kind hf is 1")
     if engine.tensor_parallel > 1 and engine.num_gpus not in (0, engine.tensor_parallel):
@@ -133,6 +142,11 @@ def _check_weight_transfer(config: Sections) -> None:
 
 def _check_learner(config: Sections) -> None:
     learner = config.learner
+    if learner.sharding == "deepspeed" and config.engine.truncation.is_used:
+        raise ValueError(
+            "learner.sharding is 'deepspeed': allowed with engine.top_p, engine.top_k or engine.min_p, which want the "
+            "whole head in the backward pass, is ddp or fsdp2"
+        )
     check_settings(learner)
     if learner.schedule == "constant" and (learner.warmup_steps or learner.schedule_arguments):
         key = "warmup_steps" if learner.warmup_steps else "schedule_arguments"
@@ -187,7 +201,7 @@ def _check_mprm(config: Sections) -> None:
     mprm, dtype = config.mprm, config.policy.dtype
     if mprm.likelihood and mprm.input_format != "rollout":
         raise ValueError(
-            f"mprm.likelihood is true: allowed is false or null with mprm.input_format {mprm.input_format}, "
+            f"mprm.likelihood is true: allowed is false with mprm.input_format {mprm.input_format}, "
             "where the model reads what no policy wrote"
         )
     if mprm.verdicts[0] == mprm.verdicts[1]:
@@ -199,6 +213,27 @@ def _check_mprm(config: Sections) -> None:
             f"mprm.lora_rank is 0: most updates of a whole model are lost in policy.dtype {dtype}; allowed is 1 or "
             "more, or policy.dtype float32"
         )
+
+
+def _check_served(config: Sections) -> None:
+    """Nothing asks of a served reward model what only one of the run's own can do."""
+    if config.served.endpoint is None:
+        return
+    mprm = config.mprm
+    for key, value, fits, allowed in (
+        ("mprm.enabled", mprm.enabled, mprm.enabled, "true"),
+        ("mprm.until", mprm.until, mprm.until == 0, "0, since it learns nothing"),
+        ("mprm.checkpoint", mprm.checkpoint, mprm.checkpoint is None, "null"),
+        ("mprm.beside", list(mprm.beside), not mprm.beside, "none"),
+        ("mprm.warm_start", list(mprm.warm_start), not mprm.warm_start, "none"),
+        ("selection.selector", config.selection.selector, config.selection.selector != "bis_visual", "another"),
+    ):
+        if not fits:
+            raise ValueError(
+                f"{key} is {value!r}: allowed with served.endpoint, a reward model elsewhere, is {allowed}"
+            )
+    if not config.served.step_marker:
+        raise ValueError("served.step_marker is '': allowed is what the model was trained with after each step")
 
 
 def _check_without_mprm(config: Sections) -> None:

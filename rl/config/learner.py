@@ -162,3 +162,7 @@ class WatchConfig(Section):
     """Share by which the tokens of a step may become more or fewer; null for any."""
     repeated: Share | None = 0.2
     """Share of steps by which those that repeat an earlier step of the same answer may become more; null for any."""
+    hopeless_after: Annotated[int, Field(ge=0)] = 10
+    """Policy steps in a row, or all of a shorter run, without what is to be learned from, after which a line says so,
+    once each: no right answer, no group with right and wrong ones, an empty buffer, step labels of one kind alone,
+    entropy at 0. 0 for never."""

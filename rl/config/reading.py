@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ import yaml
 import yaml.composer
 from pydantic import BaseModel, ValidationError
 
-from rewards.files.whole_file import replacing
+from rewards.files.whole_file import content_of, replacing
 from rewards.section import Section
 from rl.config.experiment import Config
 from rl.errors import ConfigError
@@ -20,7 +21,7 @@ from rl.errors import ConfigError
 Kind = TypeVar("Kind", bound=Section)
 
 
-SECRET = {"judge.api_key_env"}
+SECRET = {"judge.api_key_env", "served.api_key_env"}
 """Keys whose wrong value may be a secret by mistake, and is not repeated."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -51,7 +52,7 @@ def load_section(kind: type[Kind], path: str | Path | None, overrides: Sequence[
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path or 'configuration'}: {_first_problem(error, kind)}") from None
+        raise ConfigError(f"{path or 'configuration'}: {_first_problem(error, kind, values)}") from None
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
         ConfigError: It cannot be read, or holds something else.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = content_of(path).decode()
     except (OSError, ValueError) as error:  # a ValueError is a text in another encoding, or no path
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     try:
@@ -99,22 +100,34 @@ def _override(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
+def _first_problem(error: ValidationError, kind: type[BaseModel], values: Mapping[str, Any]) -> str:
     """The first of pydantic's complaints as one line; the count of the others follows."""
     first, *others = error.errors()
-    # Where one of several types is allowed, pydantic adds which one it tried.
-    key = ".".join(str(part) for part in first["loc"] if not re.search(r"[\[(]", str(part)))
+    key = ".".join(map(str, _written(first["loc"], values)))
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
         return f"{key}: no such key; allowed here: {', '.join(_keys(kind, first['loc'][:-1]))}{more}"
     if first["type"] == "missing":
-        return f"{key}: is missing{more}"
+        return f"{'.'.join(map(str, first['loc']))}: is missing{more}"
     message = str(first.get("ctx", {}).get("error", first["msg"]))
     if first["type"] == "model_type":
         message = f"input should be a section with keys among {', '.join(_keys(kind, first['loc']))}"
     message = message[0].lower() + message[1:].replace("valid tuple", "list").replace("valid dictionary", "mapping")
+    if first["type"] == "string_type" and isinstance(first["input"], bool | int | float | date):
+        message += ", in quotes where it looks like something else"
     value = "***" if key in SECRET else shown(first["input"])
     return f"{key}: {value} is not allowed: {message}{more}" if key else f"{message}{more}"
+
+
+def _written(place: Sequence[str | int], value: Any) -> Iterator[str | int]:
+    """A place without what pydantic adds to it where one of several types is allowed: which one it tried."""
+    for part in place:
+        inner = {str(key): each for key, each in value.items()} if isinstance(value, dict) else {}
+        if isinstance(value, list | tuple):
+            inner = {str(index): each for index, each in enumerate(value)}
+        if str(part) in inner:
+            yield part
+            value = inner[str(part)]
 
 
 def _keys(kind: Any, sections: Sequence[str | int]) -> list[str]:
@@ -158,8 +171,8 @@ def read_yaml(text: str) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """What stands there: ``1e-4`` is a number, ``010`` is ten, ``12:30`` is text, and so is ``off``, which many keys
-    allow.
+    """What stands there: ``1e-4`` is a number, ``010`` is ten, ``12:30`` is text, and so are ``Yes``, ``no``, ``on``
+    and ``off``: a key that is true or false takes them as such, and one that is a word has it as it is written.
 
     PyYAML's own, of YAML 1.1, has it otherwise, and would let the last of several equal keys win without a word.
     """
@@ -181,7 +194,7 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 _SCALARS = {
-    "bool": (r"(?i:true|false|yes|no|on)", "tTfFyYnNoO"),
+    "bool": (r"(?i:true|false)", "tTfF"),
     "int": (r"[-+]?[0-9][0-9_]*|[-+]?0x[0-9a-fA-F_]+", "-+0123456789"),
     "float": (
         r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"

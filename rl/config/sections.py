@@ -10,7 +10,9 @@ import regex
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from rewards.annotation.judge_config import JudgeConfig
+from rewards.endpoints.served_config import ServedConfig
 from rewards.models.named_rules import RULES
+from rewards.models.truncation import Truncation
 from rewards.outcome.config import OutcomeModelConfig
 from rewards.process_model.config import MPRMConfig
 from rewards.section import Count, Positive, Section, Share, Weight
@@ -61,6 +63,9 @@ class TaskConfig(Section):
     long_prompts: LongPrompts = "refuse"
     """Of `files`: what becomes of a longer prompt, or one with more pictures than `engine.images_per_prompt`: `refuse`
     (nothing starts), `drop` (it is left out), or `shrink` (its pictures become smaller until it fits)."""
+    system: str = ""
+    """System prompt before every question, of any task; empty for the chat template's own, if it has one. A template
+    that knows none is refused: there, `instruction` can say the same in the question."""
     instruction: str = ""
     """Of `files`: added to every question, for example how to write steps and the final answer."""
     verifier: str = "exact"
@@ -136,7 +141,8 @@ class PolicyConfig(Section):
     """The model that learns to reason."""
 
     checkpoint: str = "grid_policy"
-    """A Transformers vision-language checkpoint (folder or hub name); `grid_policy` is the one shipped with Sieve."""
+    """A Transformers checkpoint (folder or hub name), of vision and language, or of language alone for tasks without
+    pictures; `grid_policy` is the one shipped with Sieve."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and computation."""
     trust_remote_code: bool = False
@@ -151,7 +157,14 @@ class EngineConfig(Section):
     count: Count = 1
     """Engines, each a Ray actor; requests for one prompt that are asked together go to the same engine."""
     temperature: Positive = 1.0
-    """Sampling temperature."""
+    """Sampling temperature (with `vllm` 0.01 to 2), of rollouts, continuations and held-out answers alike, as are the
+    three keys below; the learner scores rollouts by the distribution that they were drawn from."""
+    top_p: Share = 1.0
+    """Draws from the fewest of the most likely tokens that have so much of the probability together; 1 from all."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Draws from so many of the most likely tokens; 0 from all."""
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Draws from tokens at least so likely, as a share of the most likely one; 0 from all."""
     max_completion_tokens: Count = 64
     """Most tokens of an answer."""
     max_model_len: Count = 256
@@ -184,6 +197,11 @@ class EngineConfig(Section):
     """Of `vllm` with `learner.lora_rank`: whether the adapters alone travel and are applied in the engine, instead of
     whole weights with the adapters merged in."""
 
+    @property
+    def truncation(self) -> Truncation:
+        """Which tokens it draws from."""
+        return Truncation(self.top_k, self.top_p, self.min_p)
+
 
 class Sections(Section):
     """All keys of an experiment, whether or not they fit together."""
@@ -215,11 +233,17 @@ class Sections(Section):
     judge: JudgeConfig = JudgeConfig()
     selection: SelectionConfig = SelectionConfig()
     mprm: MPRMConfig = MPRMConfig()
+    served: ServedConfig = ServedConfig()
     outcome_model: OutcomeModelConfig = OutcomeModelConfig()
     watch: WatchConfig = WatchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     replay: ReplayConfig = ReplayConfig()
+
+    @property
+    def places_mprm(self) -> bool:
+        """Whether the run has a process reward model of its own to place, and not a served one or none."""
+        return self.mprm.enabled and self.served.endpoint is None
 
     @property
     def weight_route(self) -> str:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from rewards.models.backbone import device, load_model
 from rewards.models.encoding import Encoder
+from rewards.models.truncation import Truncation
 from rewards.records import Completion, SamplingRequest
 from rewards.seeds import derive_seed
 from rl.engines.engine import cut_off, room_left
@@ -22,11 +30,13 @@ class HfEngine:
     Args:
         checkpoint: Transformers checkpoint folder or hub name; its weights are policy version 0.
         temperature: Sampling temperature; log-probabilities are taken at it.
+        truncation: Which tokens it draws from; log-probabilities are taken among these.
         max_completion_tokens: Most tokens of one answer, prefix included.
         batch_size: Sequences decoded at once.
         dtype: For example ``float32`` on a CPU, ``bfloat16`` on a GPU.
         threads: CPU threads for the engine's computation.
         trust_remote_code: Whether code shipped with the checkpoint may run.
+        system: The system prompt before every question.
     """
 
     def __init__(
@@ -38,14 +48,17 @@ class HfEngine:
         dtype: str = "float32",
         threads: int = 1,
         trust_remote_code: bool = False,
+        truncation: Truncation = Truncation(),
+        system: str = "",
     ) -> None:
         torch.set_num_threads(threads)
         self._device = device()
         self._model = load_model(checkpoint, dtype, trust_remote_code).eval()
         # A checkpoint's own preferences, for example a repetition penalty, would be filled in without a word.
         self._model.generation_config = GenerationConfig()
-        self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code)
-        self._temperature, self._max_tokens, self._batch_size = temperature, max_completion_tokens, batch_size
+        self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
+        self._temperature, self._truncation = temperature, truncation
+        self._max_tokens, self._batch_size = max_completion_tokens, batch_size
         self.version = 0
 
     def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
@@ -97,11 +110,13 @@ class HfEngine:
         inputs = _prefixes_to_the_left(batch.model_inputs(self._device), longest)
         allowed = [room_left(request, self._max_tokens) for request in requests]
         prompt_length = inputs["input_ids"].shape[1]
-        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        processors = [_AsDrawn(temperature, self._truncation)] if temperature else []
         criteria = [_Wrote(until, prompt_length, self._encoder.decode)] if until else []
         torch.manual_seed(derive_seed(position, *(request.seed for request in requests)))
         output = self._model.generate(
             **inputs,
+            logits_processor=LogitsProcessorList(processors),
             stopping_criteria=StoppingCriteriaList(criteria),
             generation_config=GenerationConfig(
                 **(sampling if temperature else {"do_sample": False}),
@@ -131,6 +146,17 @@ class HfEngine:
             length = read.tokens_up_to(read.text.index(until) + len(until))
             finish_reason = "until"
         return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), finish_reason, self.version)
+
+
+class _AsDrawn(LogitsProcessor):
+    """The logits of what is drawn from; Transformers' own settings would leave tokens out in another order."""
+
+    def __init__(self, temperature: float, truncation: Truncation) -> None:
+        self._temperature, self._truncation = temperature, truncation
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores / self._temperature
+        return scores.masked_fill(~self._truncation.kept(scores), -math.inf) if self._truncation.is_used else scores
 
 
 class _Wrote(StoppingCriteria):

@@ -61,6 +61,8 @@ def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
         return HfEngine(
             checkpoint,
             temperature=engine.temperature,
+            truncation=engine.truncation,
+            system=config.task.system,
             max_completion_tokens=engine.max_completion_tokens,
             batch_size=engine.max_num_seqs,
             dtype=config.policy.dtype,
@@ -70,6 +72,8 @@ def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
     return VllmEngine(
         checkpoint,
         temperature=engine.temperature,
+        truncation=engine.truncation,
+        system=config.task.system,
         max_completion_tokens=engine.max_completion_tokens,
         max_model_len=engine.max_model_len,
         images_per_prompt=engine.images_per_prompt,

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from rewards.models.encoding import Encoder
+from rewards.models.truncation import Truncation
 from rewards.records import Completion, Prompt, SamplingRequest
+from rl.engines.adapter_files import room_for_rank, write_adapters
 from rl.engines.engine import check_prompt, cut_off, room_left
-from rl.engines.weight_names import hub_name, room_for_rank, write_adapters
 
 ENVIRONMENT = {
     # The engine core runs in this process: half the start-up time, and weights need not cross a process boundary.
@@ -35,6 +36,7 @@ class VllmEngine:
     Args:
         checkpoint: Transformers checkpoint folder or hub name; its weights are policy version 0.
         temperature: Sampling temperature; log-probabilities are taken at it.
+        truncation: Which tokens it draws from; log-probabilities are taken among these.
         max_completion_tokens: Most tokens of one answer, prefix included.
         max_model_len: Most tokens of prompt and answer together.
         images_per_prompt: Most images in one prompt.
@@ -44,6 +46,7 @@ class VllmEngine:
         gpu_memory_utilization: Share of the GPU that vLLM may take.
         threads: CPU threads for the engine's computation.
         trust_remote_code: Whether code shipped with the checkpoint may run.
+        system: The system prompt before every question.
         tensor_parallel: GPUs (on a CPU: processes, which share the threads) that hold a part of the weights each.
         sleep: Whether `sleep` will be asked for.
         lora_rank: Rank of the adapters that `load_adapters` will bring; 0 for none.
@@ -70,6 +73,8 @@ class VllmEngine:
         sleep: bool = False,
         lora_rank: int = 0,
         weight_transfer: str | None = None,
+        truncation: Truncation = Truncation(),
+        system: str = "",
     ) -> None:
         on_cpu = not torch.cuda.is_available()
         if on_cpu:
@@ -95,7 +100,7 @@ class VllmEngine:
             block_size=32 if on_cpu else None,
             limit_mm_per_prompt={"image": images_per_prompt},
             gpu_memory_utilization=gpu_memory_utilization,
-            logprobs_mode="processed_logprobs",
+            logprobs_mode="processed_logprobs",  # of the distribution sampled from
             generation_config="vllm",
             load_format="safetensors",  # and nothing that would be unpickled
             trust_remote_code=trust_remote_code,
@@ -109,11 +114,10 @@ class VllmEngine:
             max_lora_rank=room_for_rank(lora_rank),
             weight_transfer_config=WeightTransferConfig(backend=weight_transfer) if weight_transfer else None,
         )
-        self._model_type: str = self._llm.model_config.hf_config.model_type
         self._adapters: Any = None
         self._adapters_loaded = 0
-        self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code)
-        self._temperature, self._max_tokens = temperature, max_completion_tokens
+        self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
+        self._temperature, self._truncation, self._max_tokens = temperature, truncation, max_completion_tokens
         self._context, self._images = max_model_len, images_per_prompt
         self.version = 0
 
@@ -136,6 +140,9 @@ class VllmEngine:
                 n=request.n,
                 seed=request.seed,
                 temperature=self._temperature if request.temperature is None else request.temperature,
+                top_k=self._truncation.top_k,
+                top_p=self._truncation.top_p,
+                min_p=self._truncation.min_p,
                 max_tokens=room_left(request, self._longest(request.prompt)),
                 logprobs=0,
                 stop_token_ids=sorted(self._encoder.end_tokens),
@@ -152,10 +159,9 @@ class VllmEngine:
         ]
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], version: int) -> int:
-        """See `rl.engines.engine.RenewableEngine.load_weights`."""
-        named = [(hub_name(name, self._model_type), tensor) for name, tensor in weights.items()]
+        """See `rl.engines.engine.RenewableEngine.load_weights`; by the names of the checkpoint's files."""
         self._drop_adapters()
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": [*weights.items()]})
         return self._renewed(version)
 
     def load_adapters(self, adapters: Mapping[str, torch.Tensor], version: int) -> int:
@@ -185,8 +191,7 @@ class VllmEngine:
     def receive_weights(self, update: Mapping[str, Any], version: int) -> int:
         """`load_weights`, straight from the learner's GPU, which sends at the same time (``nccl``) or holds still."""
         self._llm.start_weight_update()
-        names = [hub_name(name, self._model_type) for name in update["names"]]
-        self._llm.update_weights({"update_info": {**update, "names": names}})
+        self._llm.update_weights({"update_info": dict(update)})
         self._llm.finish_weight_update()
         return self._renewed(version)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from rewards.files.whole_file import content_of
 from rewards.records import Prompt
 from rewards.verification.answers import vote_reader
 from rl.config import Config
@@ -187,5 +188,5 @@ def _prompt(task: Task, split: Split, index: int) -> Prompt:
 
 
 def _records(order: EvaluationOrder) -> list[PromptRecord]:
-    lines = order.output.read_bytes().splitlines()
+    lines = content_of(order.output).splitlines()
     return [msgspec.json.decode(line, type=PromptRecord) for line in lines]

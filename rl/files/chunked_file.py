@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from rewards.files.json_text import read_json
 from rewards.files.whole_file import opened_here
 from rl.errors import ConfigError
 
@@ -166,8 +167,8 @@ def _line(content: Mapping[str, Any]) -> bytes:
 def _read(journal: Path, number: int, line: bytes, keys: Set[str] = frozenset()) -> dict[str, Any]:
     """A line of the journal: an object with at least these keys."""
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
+        content = read_json(line)
+    except ValueError:
         content = None
     if not isinstance(content, dict) or not keys <= content.keys() or not _is_size(content.get("bytes", 0)):
         raise ConfigError(f"{journal}:{number}: is no line of such a journal; name another file")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from rewards.files.cache_folder import check_cache
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rl.config import Config
@@ -58,6 +60,22 @@ def refuse_absent(option: str, named: str) -> None:
         raise ConfigError(f"{option} {named} is no folder; allowed is that of a checkpoint, or a hub name")
 
 
+def fetch_files(option: str, named: str, patterns: Sequence[str]) -> Path:
+    """The folder of a checkpoint; of one on the hub the files of these patterns, fetched where they are missing.
+
+    Raises:
+        ConfigError: They cannot be fetched.
+    """
+    if Path(named).is_dir():
+        return Path(named)
+    try:
+        check_cache(HF_HUB_CACHE)
+        return Path(snapshot_download(named, allow_patterns=list(patterns)))
+    except Exception as error:  # of the network, of the hub, and of the disk
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{option}: {named!r} cannot be fetched: {reason}") from None
+
+
 def refuse_damaged(option: str, folder: Path) -> None:
     """Whether the files of a checkpoint's folder can be read, as far as that costs nothing: each JSON, and of weights
     their heads and sizes. Other weights than safetensors are never read, since they would be unpickled.
@@ -79,9 +97,9 @@ def refuse_damaged(option: str, folder: Path) -> None:
             raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
     for file in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(file.read_bytes())
-        except (ValueError, RecursionError, OSError) as error:
-            raise ConfigError(f"{option}: {file} is damaged: not JSON: {' '.join(str(error).split())}") from None
+            content = read_json(content_of(file))
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
         if file.name.endswith(".safetensors.index.json"):
             _refuse_missing_parts(option, file, content)
 
@@ -137,7 +155,8 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
     Raises:
-        ConfigError: There is no such checkpoint, it is damaged, or has no processor; or no such rule of steps.
+        ConfigError: There is no such checkpoint, it is damaged, has no processor, or one that lacks a package; its chat
+            template takes no system prompt, and there is one; or no such rule of steps.
     """
     rule = make_step_rule(config.task.steps)
     key = key if checkpoint else "policy.checkpoint"
@@ -150,30 +169,46 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
         except ValueError as error:
             raise ConfigError(f"{key}: {named!r} cannot be fetched: {error}") from None
     try:
-        return Encoder(
+        encoder = Encoder(
             checkpoint or policy_checkpoint(config),
             rule,
             config.task.answer_marker,
             config.policy.trust_remote_code,
             Markers(config.task.perception_marker, config.task.reasoning_marker),
+            config.task.system,
         )
+    except ImportError as error:  # which says how to install it
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{key}: the processor of {named!r} lacks a package: {reason}") from None
     except Exception as error:  # a broken checkpoint can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
+    reads_own = key == "mprm.checkpoint" and config.mprm.input_format != "rollout"
+    if config.task.system and not reads_own:
+        try:
+            encoder.check_system_prompt(config.task.system)
+        except ValueError as error:
+            raise ConfigError(
+                f"task.system cannot be used with {key} {named}: {error}; for a template that knows none allowed is "
+                "nothing, and task.instruction"
+            ) from None
+    return encoder
 
 
-def make_judge_encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
-    """The processor of a reward model that reads the policy's tokens; ``checkpoint`` None for the policy's own.
+def make_judge_encoder(config: Config, checkpoint: str | None, key: str, reads_text: bool = False) -> Encoder:
+    """The processor of a reward model; ``checkpoint`` None for the policy's own, ``reads_text`` if it reads what the
+    policy's tokens say, and not the tokens themselves.
 
     Raises:
-        ConfigError: There is none, or its vocabulary does not hold the policy's.
+        ConfigError: There is none, or it reads tokens, and its vocabulary does not hold the policy's.
     """
     encoder = make_encoder(config, checkpoint, key)
-    if checkpoint is not None:
+    if checkpoint is not None and not reads_text:
         policy = make_encoder(config).tokenizer.get_vocab()
         if not policy.items() <= encoder.tokenizer.get_vocab().items():
             raise ConfigError(
                 f"{key}: {checkpoint!r} has another vocabulary than policy.checkpoint, {config.policy.checkpoint!r}, "
-                "whose tokens it is to read; allowed is one with the same"
+                "whose tokens it is to read; allowed is one with the same, or an MPRM with mprm.input_format chat or "
+                "inline, which read text"
             )
     return encoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.files.json_text import read_json
 from rewards.files.plain_text import UnreadableTextError, named_kind, open_lines, open_text
 from rewards.models.encoding import Encoder
 from rewards.models.named_rules import RULES
@@ -95,9 +95,9 @@ def read_texts(file: Path, column: str | None = None) -> list[Given]:
 
 def _text_of_line(place: str, line: str, column: str | None) -> str:
     try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{place}: not JSON: {' '.join(str(error).split())}") from None
+        value: Any = read_json(line)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
     if isinstance(value, dict):
         wanted = (column,) if column else COLUMNS
         found = [value[name] for name in wanted if isinstance(value.get(name), str)]

@@ -122,7 +122,7 @@ class Critic:
             own = self._own_backbone(settings.checkpoint or checkpoint)
             shape = own.config
             layers = set(own._no_split_modules or ())
-            if config.learner.sharding != "ddp" and accelerator.num_processes > 1:
+            if config.learner.sharding != "ddp" and accelerator.num_processes > 1 and encoder.sees:
                 self.blank = BlankPicture(own, encoder.blank_picture())
             self._model["backbone"] = spread(own, layers, [], accelerator, config.learner.sharding)  # type: ignore[arg-type]
         with torch.random.fork_rng():

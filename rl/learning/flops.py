@@ -70,12 +70,12 @@ def prompt_work(encoder: Encoder, prompt: Prompt, model: Any) -> Work:
     batch = encoder.batch([prompt], [()])
     images = sum(token in encoder.placeholders for token in batch.prompt_ids[0].tolist())
     pixels, patches = batch.images.get("pixel_values"), 0
-    if pixels is not None and pixels.ndim == 2:  # cut by the processor already, as Qwen-VL's does
-        patches = len(pixels)
+    if pixels is not None and pixels.ndim < 4:  # cut by the processor already, as Qwen-VL's does
+        patches = pixels[..., 0].numel()
     elif pixels is not None:
         side = model.config.vision_config.patch_size
         height, width = side if isinstance(side, (list, tuple)) else (side, side)
-        patches = len(pixels) * (pixels.shape[-2] // height) * (pixels.shape[-1] // width)
+        patches = pixels[..., 0, 0, 0].numel() * (pixels.shape[-2] // height) * (pixels.shape[-1] // width)
     return Work(batch.prompt_ids.shape[1], 0, images, patches)
 
 

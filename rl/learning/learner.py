@@ -26,7 +26,7 @@ from rl.learning.advantages import explained_variance
 from rl.learning.critic import Critic
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
-from rl.learning.policy_files import adapter_weights, plain_weights, save_policy, saved_weights
+from rl.learning.policy_files import adapter_weights, checkpoint_weights, plain_weights, save_policy, saved_weights
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
 from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite
@@ -50,7 +50,7 @@ class PolicyLearner:
     first one has.
 
     Args:
-        checkpoint: Transformers vision-language checkpoint; its weights are policy version 0.
+        checkpoint: Transformers checkpoint; its weights are policy version 0.
         encoder: The checkpoint's processor.
         config: The experiment.
 
@@ -70,8 +70,8 @@ class PolicyLearner:
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         self._blank = None
-        if settings.sharding != "ddp" and self._ranks > 1:
-            self._blank = BlankPicture(self._model.model, encoder.blank_picture())
+        if settings.sharding != "ddp" and self._ranks > 1 and encoder.sees:
+            self._blank = BlankPicture(self._model.base_model, encoder.blank_picture())
         if settings.sharding == "deepspeed":
             self._store: Any = zero_files
             self._wrapped, self._optimizer = self._accelerator.prepare(self._model, self._trainer.create_optimizer())
@@ -156,6 +156,11 @@ class PolicyLearner:
         merged."""
         return plain_weights(self._store.whole_weights(self._wrapped), getattr(torch, self._config.policy.dtype))
 
+    def checkpoint_weights(self) -> dict[str, torch.Tensor]:
+        """`weights` as the checkpoint's files have them, by name and shape: what vLLM, which reads those, takes."""
+        state = self._store.whole_weights(self._wrapped)
+        return checkpoint_weights(self._model, state, getattr(torch, self._config.policy.dtype))
+
     def adapters(self) -> dict[str, torch.Tensor]:
         """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
         return adapter_weights(self._store.whole_weights(self._wrapped))
@@ -164,7 +169,7 @@ class PolicyLearner:
         """Policy, processor and optimizer as safetensors and JSON; Transformers and vLLM load the folder."""
         state = self._store.whole_weights(self._wrapped)
         if self._accelerator.is_main_process:
-            save_policy(self._model, state, folder, *self._kind)
+            save_policy(self._model, state, folder, self._kind[0])
             self._encoder.processor.save_pretrained(folder)
         del state
         if self._reference is not None and self._settings.reference_every:

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
-from transformers import AutoModelForImageTextToText
+from transformers.core_model_loading import revert_weight_conversion
 
-from rewards.models.backbone import lora_config, merge_lora, read_model
+from rewards.models.backbone import merge_lora, read_model
 from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
-from rl.engines.weight_names import hub_name
+from rl.engines.adapter_files import PEFT_PREFIX, write_adapters
 
 __all__ = [
     "adapter_weights",
+    "checkpoint_weights",
     "load_optimizer",
     "plain_weights",
     "put_weights",
@@ -27,7 +28,7 @@ __all__ = [
     "whole_weights",
 ]
 
-ADAPTERS, PEFT_PREFIX = "adapters", "base_model.model."
+ADAPTERS = "adapters"
 
 
 def whole_weights(wrapped: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -48,27 +49,32 @@ def plain_weights(state: Mapping[str, torch.Tensor], dtype: torch.dtype | None =
     return {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in merged.items()}
 
 
+def checkpoint_weights(
+    model: Any, state: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None
+) -> dict[str, torch.Tensor]:
+    """`plain_weights` by the names, and in the shapes, that they had in the files of the checkpoint that the model was
+    read from: what an engine that has read them, too, looks for."""
+    return revert_weight_conversion(model, plain_weights(state, dtype))
+
+
 def adapter_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The adapters alone, by the names under which PEFT saves them."""
     return {PEFT_PREFIX + name.replace(".default.", "."): value for name, value in state.items() if "lora_" in name}
 
 
-def save_policy(
-    model: Any, state: Mapping[str, torch.Tensor], folder: Path, lora_rank: int, trust_remote_code: bool
-) -> None:
+def save_policy(model: Any, state: Mapping[str, torch.Tensor], folder: Path, lora_rank: int) -> None:
     """A folder that Transformers and vLLM load; the adapters, if there are any, are merged, and in a folder of their
     own as well, since vLLM takes every safetensors file beside a model's for a part of it."""
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
-        plain = AutoModelForImageTextToText.from_config(model.config, trust_remote_code=trust_remote_code)
+        plain = type(model)(model.config)
     plain.generation_config = model.generation_config
-    named = {hub_name(name, model.config.model_type): value for name, value in plain_weights(state).items()}
-    plain.save_pretrained(folder, state_dict=named)
+    # Transformers then writes the names that it has read.
+    plain._weight_conversions = getattr(model, "_weight_conversions", None)
+    plain.save_pretrained(folder, state_dict=plain_weights(state))
     if lora_rank:
         (folder / ADAPTERS).mkdir(exist_ok=True)
-        adapters = {name: value.contiguous() for name, value in adapter_weights(state).items()}
-        save_file(adapters, folder / ADAPTERS / "adapter_model.safetensors")
-        lora_config(lora_rank).save_pretrained(folder / ADAPTERS)
+        write_adapters(adapter_weights(state), folder / ADAPTERS)
 
 
 def saved_weights(model: Any, folder: Path, lora_rank: int, trust_remote_code: bool) -> dict[str, torch.Tensor]:

@@ -15,6 +15,9 @@ from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import Correction
 from rl.learning.critic import Estimate
 
+BESIDE = "model:"
+"""Begins the names of tensors that go to the model as they are, and of which TRL knows nothing."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,23 +38,16 @@ class Row:
 
 
 def model_inputs(encoder: Encoder, experiences: Sequence[Experience], device: torch.device) -> dict[str, Any]:
-    """What TRL needs for the log-probabilities of the completions (B, T)."""
+    """What the log-probabilities of the completions (B, T) need."""
     batch = encoder.batch([e.prompt for e in experiences], [e.token_ids for e in experiences])
     tensors = {
         "prompt_ids": batch.prompt_ids,
         "prompt_mask": batch.prompt_mask,
         "completion_ids": batch.completion_ids,
         "completion_mask": batch.completion_mask,
-        **batch.images,
-        **batch.token_types,
+        **{BESIDE + name: tensor for name, tensor in (batch.images | batch.token_types).items()},
     }
-    inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
-    inputs["num_images"] = batch.num_images
-    pixels = batch.images.get("pixel_values")
-    if pixels is not None and "image_grid_thw" not in batch.images:
-        # TRL would take an image for one tile. Whose tiles are whose matters only where it splits a batch.
-        inputs["num_tiles"] = [len(pixels)] + [0] * (len(experiences) - 1)
-    return inputs
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def loss_inputs(encoder: Encoder, rows: Sequence[Row], settings: LearnerConfig, device: torch.device) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,9 +18,12 @@ from trl import import_utils as trl_imports
 
 from rewards.models.backbone import add_lora, freeze_vision_tower, load_model
 from rewards.models.encoding import Encoder
+from rewards.models.truncation import Truncation
 from rl.config import Config
 from rl.config.checks import check_settings
 from rl.config.learner import LearnerConfig
+from rl.learning.rows import BESIDE
+from rl.learning.truncated_head import truncated_head
 
 # TRL would import vLLM, seconds and half a gigabyte of it, for sampling that happens in the engines.
 trl_imports.is_vllm_available = lambda min_version=None: False
@@ -46,17 +50,37 @@ class PolicyTrainer(GRPOTrainer):
 
     Attributes:
         seen: Log-probabilities and entropies (B, T) of the latest pass, in nats.
+        truncation: Which tokens the sampler draws from; log-probabilities and entropies are taken among these.
         entropy_threshold: With ``top_entropy_quantile``: entropy that a token needs to be learned from. TRL would find
             it for each micro-batch anew.
     """
 
     seen: tuple[torch.Tensor, torch.Tensor]
+    truncation = Truncation()
     entropy_threshold: float = 0.0
 
-    def _get_per_token_logps_and_entropies(self, *arguments: Any, **named: Any) -> Any:
-        found = super()._get_per_token_logps_and_entropies(*arguments, **named)
-        self.seen = found[:2]
-        return found
+    def _compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
+        self._beside = _beside_text(inputs)
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: torch.nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        **_: Any,
+    ) -> Any:
+        # As TRL has it, but for what belongs to pictures, which some models have more of than TRL knows.
+        labels = input_ids.masked_fill(attention_mask == 0, -100)
+        labels[:, :-logits_to_keep] = -100
+        head = truncated_head(self.truncation) if self.truncation.is_used else nullcontext()
+        with self.accelerator.autocast(), head:
+            outputs = model(
+                input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True, **self._beside
+            )
+        self.seen = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
+        return *self.seen, None
 
     def get_high_entropy_mask(self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float) -> torch.Tensor:
         """See `GRPOTrainer.get_high_entropy_mask`."""
@@ -72,17 +96,20 @@ class PolicyTrainer(GRPOTrainer):
     def logprobs_and_entropies(
         self, model: torch.nn.Module, inputs: Mapping[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the completion tokens (B, T), in nats, at the sampler's temperature; ``inputs`` as of the loss."""
-        rest = {name: value for name, value in inputs.items() if not name.startswith(("prompt_", "completion_"))}
+        """Of the completion tokens (B, T), in nats, of the sampler's distribution; ``inputs`` as of the loss."""
+        self._beside = _beside_text(inputs)
         found = self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
             torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
             inputs["completion_ids"].shape[1],
-            compute_entropy=True,
-            **rest,
         )
         return found[0], found[1]
+
+
+def _beside_text(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Of what the loss reads the tensors of pictures, and of the types of tokens: the model's own arguments."""
+    return {name.removeprefix(BESIDE): value for name, value in inputs.items() if name.startswith(BESIDE)}
 
 
 class OneRank:
@@ -132,6 +159,7 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         processing_class=encoder.processor,
     )
+    trainer.truncation = config.engine.truncation
     if settings.liger:
         apply_liger_kernel(trainer.model, trainer.args.liger_kernel_config)
     if settings.gradient_checkpointing:

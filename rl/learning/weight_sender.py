@@ -6,10 +6,11 @@ calls both sides, so that an engine takes new weights in its turn, between two o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
+from transformers.core_model_loading import revert_weight_conversion
 
 Backend = Literal["nccl", "ipc"]
 
@@ -81,6 +82,7 @@ class WholeWeights:
     """
 
     def __init__(self, module: torch.nn.Module, hold: bool = False) -> None:
+        self._module = module
         self._parameters = dict(module.named_parameters(remove_duplicate=False))
         self._hold = hold
         self.held: list[torch.Tensor] = []
@@ -89,16 +91,25 @@ class WholeWeights:
         """Name, number format and shape of each, without gathering it."""
         from vllm.distributed.weight_transfer import ParamMeta
 
-        return [ParamMeta(name, weight.dtype, tuple(weight.shape)) for name, weight in self._parameters.items()]
+        return [
+            ParamMeta(written, value.dtype, tuple(value.shape))
+            for name, weight in self._parameters.items()
+            for written, value in self._as_written(name, torch.empty(weight.shape, dtype=weight.dtype, device="meta"))
+        ]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         from vllm.distributed.weight_transfer.base import materialize_full_tensor
 
         for name, weight in self._parameters.items():
-            whole = materialize_full_tensor(weight).detach()
-            if self._hold:
-                self.held.append(whole)
-            yield name, whole
+            for written, whole in self._as_written(name, materialize_full_tensor(weight).detach()):
+                if self._hold:
+                    self.held.append(whole)
+                yield written, whole
+
+    def _as_written(self, name: str, weight: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
+        """By the names of the checkpoint's files, which an engine looks for."""
+        found = revert_weight_conversion(self._module, {name: weight})
+        return [(written, value.contiguous()) for written, value in found.items()]
 
     def description(self) -> dict[str, Any]:
         """`metadata` as vLLM's engines are told of it."""

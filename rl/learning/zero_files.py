@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from rewards.files.json_text import read_json_file
 from rewards.models.optimizer_files import FOLDER
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -79,4 +80,4 @@ def load_optimizer(optimizer: Any, wrapped: Any, folder: Path) -> dict[str, Any]
                 safe_set_full_optimizer_state(parameter, state[f"{name}/{moment}"].to(wrapped.device), moment)
     for values in wrapped.optimizer.optimizer.state.values():
         values["step"] = next((tensor.clone() for key, tensor in state.items() if key.endswith("/step")), 0.0)
-    return json.loads((folder / FOLDER / "extra.json").read_text())
+    return read_json_file(folder / FOLDER / "extra.json")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rewards.files.whole_file import opened_here, replacing
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of, opened_here, replacing
 from rl.errors import ConfigError
 from rl.files.run_files import METRICS_FILE
 from rl.monitoring.writer import Writer
@@ -43,13 +45,13 @@ def metric_rows(run: Path) -> list[dict[str, float]]:
     """
     path = run / METRICS_FILE
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
+        lines = content_of(path).decode(errors="replace").rstrip().split("\n")
     except OSError as error:
         raise ConfigError(f"run {run}: {error.strerror}: {path}") from None
     rows: list[dict[str, float]] = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = read_json(line)
         except ValueError:
             if number == len(lines):
                 break
@@ -73,7 +75,12 @@ def policy_steps(run: Path) -> list[dict[str, float]]:
 
 
 def _holds_numbers(row: Any) -> bool:
-    return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+    """Whether it is an object of numbers that floating point can hold, with a step that is finite, if with one."""
+    try:
+        numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
+    except (AttributeError, OverflowError):
+        return False
+    return len(numbers) == len(row) and math.isfinite(numbers.get("step", 0.0))
 
 
 def forget_after(path: Path, step: int, keep_evaluation: bool = True) -> None:
@@ -88,7 +95,7 @@ def forget_after(path: Path, step: int, keep_evaluation: bool = True) -> None:
     if not path.exists():
         return
     # A run that was killed may have torn its last line.
-    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    whole = [line for line in content_of(path).splitlines(keepends=True) if line.endswith(b"\n")]
     steps = [_step_of(path, number, line) for number, line in enumerate(whole, start=1)]
     kept = [
         line
@@ -101,6 +108,6 @@ def forget_after(path: Path, step: int, keep_evaluation: bool = True) -> None:
 
 def _step_of(path: Path, number: int, line: bytes) -> float:
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        return float(read_json(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ConfigError(f"{path}:{number}: allowed is an object of numbers with a step") from None

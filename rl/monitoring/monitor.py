@@ -18,6 +18,7 @@ from rl.monitoring.metrics import step_metrics
 from rl.monitoring.metrics_file import MetricsFile
 from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import choose_shown, draw_rollout, monte_carlo_labels
+from rl.monitoring.run_warnings import RunWarnings
 from rl.monitoring.tensorboard import TensorBoard
 from rl.monitoring.writer import Writer
 from rl.tasks.task import KnowsSteps, Task
@@ -41,12 +42,17 @@ class Monitor:
 
     def __init__(self, config: Config, encoder: Encoder, console: Console, writers: Sequence[Writer]) -> None:
         self._config, self._encoder, self._console, self._writers = config, encoder, console, writers
+        self._warnings = RunWarnings(config)
 
     def step(self, step: int, report: StepReport) -> None:
         """Record one policy step; every so many steps, show a few of its rollouts."""
         metrics = step_metrics(report)
         self._write(step, metrics)
         self._console.step(step, self._config.steps, metrics)
+        for warning in self._warnings.after(report):
+            self.say(f"warning after step {step}: {warning}")
+            for writer in self._writers:
+                writer.text(step, "warning", warning)
         self._distribution(step, "selection/scores_offered", report.offer.informative)
         self._distribution(step, "selection/scores_kept", report.offer.kept_scores)
         scored = list(zip(report.batch.rollouts, report.scores, strict=True))

@@ -20,14 +20,14 @@ from rewards.outcome.outcome_model import (
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import RecentPreferences, harvest
 from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble
-from rewards.process_model.mprm import MPRM_FILE, open_mprm
+from rewards.process_model.mprm import MPRM_FILE
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
-from rl.reward_models.mprm import make_runtime
-from rl.workers.pending import Pending, Ready
+from rl.reward_models.mprm import make_runtime, open_process_model
+from rl.workers.pending import Here, Pending, Ready
 from rl.workers.worker import Worker
 
 PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
@@ -80,10 +80,10 @@ def make_outcome_runtime(config: Config) -> Runtime:
 
 
 def _open_judge(config: Config, folder: str) -> OutcomeModel | AnswerJudge:
-    encoder = make_judge_encoder(config, folder, "outcome_model.beside")
     if (Path(folder) / MPRM_FILE).is_file():
         runtime = make_runtime(config, config.outcome_model.num_cpus)
-        return AnswerJudge(open_mprm(folder, encoder, config.mprm, runtime))
+        return AnswerJudge(open_process_model(config, folder, "outcome_model.beside", runtime))
+    encoder = make_judge_encoder(config, folder, "outcome_model.beside")
     return open_outcome_model(folder, encoder, config.outcome_model, make_outcome_runtime(config))
 
 
@@ -107,7 +107,7 @@ class AnswerRewards:
         model: The outcome model's worker; None in a run without one.
     """
 
-    def __init__(self, config: Config, model: Worker | None) -> None:
+    def __init__(self, config: Config, model: Worker | Here | None) -> None:
         self._config, self._settings, self.model = config, config.outcome_model, model
         self._recent = RecentPreferences(self._settings.capacity)
 

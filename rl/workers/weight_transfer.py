@@ -31,6 +31,8 @@ class WeightTransfer:
     def __init__(self, config: Config, learner: Worker | WorkerGroup, engines: EnginePool) -> None:
         self._learner, self._engines = learner, engines
         self._route = config.weight_route
+        # vLLM has read the checkpoint's files, and Transformers has names of its own.
+        self._ask = "checkpoint_weights" if (self._route, config.engine.kind) == ("weights", "vllm") else self._route
         self._update: dict[str, Any] = {}
         if self._route in ("nccl", "ipc"):
             self._meet(config.engine.tensor_parallel)
@@ -54,7 +56,7 @@ class WeightTransfer:
                 answer.result()
             self._learner.call("release_weights")
             return answers
-        weights = self._learner.start(self._route)
+        weights = self._learner.start(self._ask)
         return self._engines.start_all(f"load_{self._route}", weights.reference, version)
 
     def _meet(self, tensor_parallel: int) -> None:

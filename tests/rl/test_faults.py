@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.fixtures.runs import (
+    PATIENCE,
+    ROOT,
+    SIEVE,
     SMOKE,
     Running,
     checkpoints,
+    environment,
     metrics,
     outliving,
     sieve,
@@ -72,6 +78,20 @@ def test_a_run_that_loses_worker_after_worker_and_its_driver_is_one_that_loses_n
     assert checkpoints(run) == ["step-2", "step-4"]
 
 
+def test_a_run_whose_ray_dies_says_so_and_how_to_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "rayless"
+    running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500")
+    running.wait_for("step 1/")
+    (server,) = (child for child in psutil.Process(running.pid).children() if child.name() == "gcs_server")
+    workers = running.workers()
+    server.kill()
+    code, said = running.end()
+    assert code == 1 and "Traceback" not in said
+    assert f"sieve: Ray's gcs_server (process {server.pid}) died; go on with: " in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith(f"train --resume {run}")
+    assert outliving(workers) == []
+
+
 def test_a_run_that_may_not_begin_anew_stops_with_the_cause(tmp_path: Path) -> None:
     run = tmp_path / "killed"
     running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500", "recovery.attempts=0")
@@ -84,3 +104,27 @@ def test_a_run_that_may_not_begin_anew_stops_with_the_cause(tmp_path: Path) -> N
     assert code == 1 and "Traceback" not in said, said
     last = said.rstrip().splitlines()[-1]
     assert last.startswith("sieve: ") and ": the worker died: " in last and last.endswith(f"train --resume {run}")
+
+
+def test_a_run_that_timeout_ends_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:
+    """The command sends its signal twice: to the run, and to all of the group, of which Ray's processes are none."""
+    run = tmp_path / "run"
+    # Python's own start: what stands in for it elsewhere is in no group of timeout's.
+    command = ["timeout", "3600", sys.executable, SIEVE, "train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500"]
+    with subprocess.Popen(
+        [*map(str, command), "learner.ranks=1", "checkpoint_every=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    ) as timeout:
+        assert timeout.stdout is not None
+        assert any("step 1/" in line for line in timeout.stdout)
+        below = psutil.Process(timeout.pid).children(recursive=True)
+        assert [each.pid for each in below if os.getpgid(each.pid) == timeout.pid] == [below[0].pid], "the run alone"
+        timeout.terminate()  # it does as when its time is up
+        said, _ = timeout.communicate(timeout=PATIENCE)
+    assert timeout.returncode == 0 and "--resume" in said and "Traceback" not in said, said
+    assert checkpoints(run) == ["step-0", f"step-{max(metrics(run))}"]
+    assert outliving(below) == []

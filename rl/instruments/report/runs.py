@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewards.files.json_text import read_json_file
 from rl.config import Config, load_config
 from rl.errors import ConfigError
 from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
@@ -72,11 +72,13 @@ def _read_run(folder: Path, name: str) -> Run:
 
 def _peak_memory(path: Path) -> float | None:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json_file(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     peak = summary.get("peak_memory_gib") if isinstance(summary, dict) else None
     if not isinstance(peak, int | float):
         raise ConfigError(f"{path}: not the summary of a run: it has no number peak_memory_gib")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rewards.files.json_text import read_json_file
 from rewards.files.whole_file import replacing
 from rl.instruments.replay.measuring import CellResult
 
@@ -51,7 +52,7 @@ def write_result(folder: Path, finished: Finished) -> None:
 def read_result(folder: Path) -> Finished | None:
     """The result in a cell's folder; None where there is none, or something else."""
     try:
-        values = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        values = read_json_file(folder / RESULT_FILE)
         return Finished(**values | {"result": CellResult(**values["result"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -1,4 +1,4 @@
-"""Checkpoints that do not hold a model's weights."""
+"""Checkpoints that do not hold a model's weights, and models that have no place for adapters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from rewards.models.backbone import load_weights, read_model
+from rewards.models.backbone import add_lora, load_weights, read_model
 from rl.files.named_checkpoint import SHIPPED_POLICY
 
 Weights = dict[str, torch.Tensor]
@@ -42,3 +43,16 @@ def test_no_weight_is_left_to_chance(change: Callable[[Weights], object], told: 
         with pytest.raises(ValueError, match=told) as caught:
             read(folder)
         assert str(caught.value).startswith(f"{folder} does not hold the weights of a Qwen2_5_VLForConditionalGener")
+
+
+def test_adapters_go_where_a_model_reads_text_and_nowhere_else() -> None:
+    policy = read_model(SHIPPED_POLICY)
+    add_lora(policy, 2)
+    adapted = {name.partition(".lora_")[0] for name, p in policy.named_parameters() if p.requires_grad}
+    layers = policy.config.get_text_config().num_hidden_layers
+    assert len(adapted) == 7 * layers and all(name.startswith("model.language_model.layers.") for name in adapted)
+    tower = SiglipVisionModel(
+        SiglipVisionConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    )
+    with pytest.raises(ValueError, match=r"LoRA: SiglipVisionModel has no text decoder .*allowed is lora_rank 0"):
+        add_lora(tower, 2)

@@ -133,7 +133,6 @@ def test_the_encoder_gives_what_the_familys_own_processor_gives(
     assert set(inputs) == set(expected)
     for name, tensor in expected.items():
         assert torch.equal(inputs[name], tensor), name
-    assert batch.num_images == [len(prompt.images) for prompt in chosen]
     with_answers = encoder.batch(chosen, [(65, 66, 67)[:place] for place in range(len(chosen))])
     longer = with_answers.model_inputs()
     for name in ("token_type_ids", "mm_token_type_ids"):

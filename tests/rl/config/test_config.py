@@ -94,13 +94,18 @@ WRONG: list[tuple[str, list[str]]] = [
     ("learner: {sample: 3}", ["learner.sample: no such key", "samples", "micro_batch"]),
     ("mprm: {lesson_size: 3}", ["mprm.lesson_size: no such key", "batches"]),
     ("'': 3", ["no such key", "steps"]),
+    ("'a[0]': 3", ["a[0]: no such key"]),
+    ("task: {'(b)': 3}", ["task.(b): no such key"]),
+    ("mprm: {combine: {a: 1}}", ["mprm.combine: {'a': 1} is not allowed"]),
     ("1: 3", ["1: 1 is not allowed", "strings"]),
     ("engine: {null: 3}", ["engine.None", "strings"]),
     # wrong types
     ("steps: many", ["steps: 'many' is not allowed", "integer"]),
     ("steps: 2.5", ["steps: 2.5 is not allowed", "integer"]),
     ("steps: true", ["steps: True is not allowed", "number"]),
-    ("learner: {learning_rate: yes}", ["learner.learning_rate: True is not allowed", "number"]),
+    ("learner: {learning_rate: true}", ["learner.learning_rate: True is not allowed", "number"]),
+    ("learner: {learning_rate: yes}", ["learner.learning_rate: 'yes' is not allowed", "number"]),
+    ("learner: {trl: {use_adaptive_entropy: no}}", ["use_adaptive_entropy: 'no' is not allowed", "boolean"]),
     ("steps: null", ["steps: None is not allowed", "integer"]),
     ("steps: [1, 2]", ["steps: [1, 2] is not allowed", "integer"]),
     ("name: 3", ["name: 3 is not allowed", "string"]),
@@ -307,7 +312,7 @@ AS_TYPED = [
     (".inf", float("inf")),
     ("off", "off"),
     ("OFF", "OFF"),
-    ("no", False),
+    ("no", "no"),
     ("true", True),
     ("12:30", "12:30"),
     ("1e", "1e"),
@@ -332,6 +337,27 @@ def test_numbers_are_numbers_wherever_they_stand(tmp_path: Path) -> None:
     for override in ("learner.prompts=1e-1", "learner.dynamic_sampling=false", "watch.action=no"):
         assert "not allowed" in refusal(written(tmp_path, "seed: 1\n"), override)
     assert not load_config(written(tmp_path, "record: off\nmprm: {likelihood: off}\n")).mprm.likelihood
+
+
+@pytest.mark.parametrize("words", [("Yes", "No"), ("yes", "no"), ("on", "off"), ("ON", "Off"), ("y", "n")])
+def test_words_are_words_where_words_are_wanted(words: tuple[str, str], tmp_path: Path) -> None:
+    right, wrong = words
+    section = f"mprm: {{verdicts: [{right}, {wrong}], freeze_vision: {right}, until_first_error: {wrong}}}\n"
+    read = load_config(written(tmp_path, section))
+    typed = [f"mprm.verdicts=[{right},{wrong}]", f"mprm.freeze_vision={right}", f"mprm.until_first_error={wrong}"]
+    for mprm in (read.mprm, load_config(None, typed).mprm):
+        assert (mprm.verdicts, mprm.freeze_vision, mprm.until_first_error) == (words, True, False)
+    save_config(read, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == read
+
+
+def test_what_else_looks_like_another_value_is_to_be_quoted(tmp_path: Path) -> None:
+    for verdicts in ("[true, false]", "[1, 0]"):
+        assert refusal(written(tmp_path, "seed: 1\n"), f"mprm.verdicts={verdicts}").endswith(
+            "is not allowed: input should be a valid string, in quotes where it looks like something else (and 1 more)"
+        )
+    quoted = load_config(None, ["mprm.verdicts=['True', \"1\"]"])
+    assert quoted.mprm.verdicts == ("True", "1")
 
 
 @pytest.mark.parametrize("text", ["1e3", "1E-4", "010", "12:30", "off", "yes", "0x1f", ".5e1", "1_0", "null", "~", ""])

@@ -10,7 +10,7 @@ import yaml
 
 from rl.config import load_config
 from rl.config.checks import MOST_RANK
-from rl.engines.weight_names import RANKS
+from rl.engines.adapter_files import RANKS
 from rl.errors import ConfigError
 
 WITHOUT = {"enabled": False}
@@ -20,6 +20,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_staleness": 0, "engine": {"sleep": True, "kind": "hf", "num_gpus": 1}}, "engine.sleep is true"),
     ({"engine": {"kind": "hf", "tensor_parallel": 2}}, "engine.tensor_parallel is 2"),
     ({"engine": {"tensor_parallel": 2, "num_gpus": 1}}, "engine.num_gpus is 1"),
+    ({"engine": {"temperature": 2.5}}, "engine.temperature is 2.5: allowed with engine.kind vllm is 0.01 to 2"),
+    ({"engine": {"temperature": 0.001}}, "engine.temperature is 0.001"),
+    ({"engine": {"temperature": 0, "kind": "hf"}}, "engine.temperature: 0 is not allowed"),
+    ({"engine": {"top_p": 0}}, "engine.top_p: 0 is not allowed"),
+    ({"engine": {"top_k": -1}}, "engine.top_k: -1 is not allowed"),
+    ({"engine": {"top_k": 2.5}}, "engine.top_k: 2.5 is not allowed"),
+    ({"engine": {"min_p": 1}}, "engine.min_p: 1 is not allowed"),
+    ({"engine": {"top_p": 0.9}, "learner": {"sharding": "deepspeed"}}, "allowed with engine.top_p, engine.top_k"),
     ({"engine": {"weight_transfer": "nccl"}}, "engine.weight_transfer is 'nccl'"),
     (
         {"engine": {"weight_transfer": "nccl", "kind": "hf", "num_gpus": 1}},
@@ -78,6 +86,8 @@ ALLOWED: list[dict[str, Any]] = [
     {"engine": {"segment_tokens": 8}},
     {"max_staleness": 0, "engine": {"sleep": True, "num_gpus": 0.5}},
     {"engine": {"tensor_parallel": 2, "num_gpus": 2}},
+    {"engine": {"temperature": 2.5, "kind": "hf"}},
+    {"engine": {"temperature": 0.01, "top_p": 0.9, "top_k": 40, "min_p": 0.05}},
     {"engine": {"tensor_parallel": 2}},
     {"engine": {"weight_transfer": "nccl", "num_gpus": 1}, "learner": {"num_gpus": 1}},
     {"engine": {"weight_transfer": "ipc", "num_gpus": 0.5}, "learner": {"num_gpus": 0.5}},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rl.engines.weight_names import RANKS, room_for_rank, write_adapters
+from rl.engines.adapter_files import RANKS, room_for_rank, write_adapters
 from tests.fixtures.policy_families import (
     PROMPTS,
     TOLERANCE,
@@ -44,10 +44,10 @@ def test_the_engine_follows_the_adapters_and_answers_as_with_merged_weights(poli
     assert {sample.policy_version for _, sample in rows} == {2}
     assert largest_difference(rows, scored(learner, rows)) < TOLERANCE
 
-    policy.engine.load_weights(learner.weights(), 3)
+    policy.engine.load_weights(learner.checkpoint_weights(), 3)
     merged = policy.sampled(PROMPTS, seed=9)
     assert largest_difference(merged, scored(learner, merged)) < TOLERANCE, "or the adapters counted twice"
-    policy.engine.load_weights(policy.learner().weights(), 4)
+    policy.engine.load_weights(policy.learner().checkpoint_weights(), 4)
 
 
 def test_adapters_of_several_ranks_are_refused(tmp_path: Path) -> None:

@@ -42,13 +42,13 @@ def difference(learner: PolicyLearner, rows: Sequence[tuple[Prompt, Completion]]
 
 def test_engine_and_learner_agree_before_and_after_an_update(policy: Policy) -> None:
     learner = policy.learner()
-    policy.engine.load_weights(learner.weights(), 0)
+    policy.engine.load_weights(learner.checkpoint_weights(), 0)
     before = policy.sampled(PROMPTS, seed=1)
     assert difference(learner, before) < TOLERANCE
 
     learner.step(some_experiences(before))
     assert difference(learner, before) > 10 * TOLERANCE, "the update must change the policy visibly"
-    assert policy.engine.load_weights(learner.weights(), 1) == 1
+    assert policy.engine.load_weights(learner.checkpoint_weights(), 1) == 1
     after = policy.sampled(PROMPTS, seed=2)
     assert {sample.policy_version for _, sample in after} == {1}
     assert difference(learner, after) < TOLERANCE
@@ -57,7 +57,7 @@ def test_engine_and_learner_agree_before_and_after_an_update(policy: Policy) -> 
 def test_a_row_reads_the_same_alone_as_among_others(policy: Policy) -> None:
     """Each must get its own pictures, and all parts of them."""
     learner = policy.learner()
-    policy.engine.load_weights(learner.weights(), 0)
+    policy.engine.load_weights(learner.checkpoint_weights(), 0)
     rows = policy.sampled(PROMPTS, seed=3)
     for row in rows[::3]:
         assert difference(learner, [row]) < TOLERANCE
@@ -66,9 +66,10 @@ def test_a_row_reads_the_same_alone_as_among_others(policy: Policy) -> None:
 def test_an_update_moves_the_vision_tower_and_the_engine_sees_it(policy: Policy) -> None:
     """Were a part of the names unknown to the engine, it would go on with what it has, without a word."""
     learner = policy.learner()
-    start = learner.weights()
+    start = learner.checkpoint_weights()
     learner.step(some_experiences(policy.sampled(PROMPTS, seed=4)))
-    tower = {name: tensor for name, tensor in learner.weights().items() if "visual" in name or "vision" in name}
+    weights = learner.checkpoint_weights()
+    tower = {name: tensor for name, tensor in weights.items() if "visual" in name or "vision" in name}
     assert any(not torch.equal(tensor, start[name]) for name, tensor in tower.items())
     policy.engine.load_weights(start | tower, 2)
     rows = policy.sampled(PROMPTS[:2], seed=5)
@@ -78,7 +79,7 @@ def test_an_update_moves_the_vision_tower_and_the_engine_sees_it(policy: Policy)
 def test_the_engine_attends_as_transformers_does_but_for_gemma_on_a_cpu(policy: Policy) -> None:
     """Gemma looks at a picture both ways, vLLM's attention on a CPU one way: an update there corrects for it."""
     learner = policy.learner(Encoder(policy.checkpoint))
-    policy.engine.load_weights(learner.weights(), 0)
+    policy.engine.load_weights(learner.checkpoint_weights(), 0)
     assert difference(learner, policy.sampled(TEXT_ONLY, seed=6)) < TOLERANCE
     one_way = policy.family == "gemma3" and not torch.cuda.is_available()
     found = difference(learner, policy.sampled(PROMPTS[:2], seed=6))

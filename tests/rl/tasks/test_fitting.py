@@ -19,7 +19,7 @@ from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.fitting import Bounds, Room
 from rl.tasks.making import make_task
 from tests.fixtures.builders import an_image
-from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
+from tests.fixtures.tiny_families import SEEING_FAMILIES, write_tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_no_bounds_leave_pictures_alone() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SEEING_FAMILIES)
 def test_tokens_are_counted_without_pixels_as_the_processor_counts_them(family: str, tmp_path: Path) -> None:
     encoder = Encoder(write_tiny_checkpoint(family, tmp_path))
     room = Room(encoder, None, None, "refuse", "")

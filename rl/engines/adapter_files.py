@@ -1,4 +1,4 @@
-"""What the hub, and vLLM with it, calls weights where Transformers, whose names are used here, has other names."""
+"""Adapters as files, which PEFT and vLLM read."""
 
 from __future__ import annotations
 
@@ -10,22 +10,9 @@ from safetensors.torch import save_file
 
 from rewards.models.backbone import lora_config
 
-RENAMED = {"gemma3": ("vision_tower.", "vision_tower.vision_model.")}
-"""For a ``model_type``: a part of the names in Transformers, and on the hub."""
+PEFT_PREFIX = "base_model.model."
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's ``max_lora_rank`` may be."""
-
-
-def hub_name(name: str, model_type: str) -> str:
-    """The name on the hub of a weight in Transformers.
-
-    >>> hub_name("model.vision_tower.encoder.layers.0.mlp.fc1.bias", "gemma3")
-    'model.vision_tower.vision_model.encoder.layers.0.mlp.fc1.bias'
-    >>> hub_name("model.language_model.norm.weight", "gemma3")
-    'model.language_model.norm.weight'
-    """
-    part, hub = RENAMED.get(model_type, ("", ""))
-    return name if hub in name else name.replace(part, hub)
 
 
 def write_adapters(adapters: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -37,7 +24,8 @@ def write_adapters(adapters: Mapping[str, torch.Tensor], folder: Path) -> None:
     ranks = {tensor.shape[0] for name, tensor in adapters.items() if name.endswith("lora_A.weight")}
     if len(ranks) != 1:
         raise ValueError(f"adapters of ranks {sorted(ranks)}: allowed is one rank for all")
-    lora_config(ranks.pop()).save_pretrained(folder)
+    layers = {name.removeprefix(PEFT_PREFIX).rpartition(".lora_")[0] for name in adapters}
+    lora_config(ranks.pop(), layers).save_pretrained(folder)
     save_file({name: tensor.contiguous() for name, tensor in adapters.items()}, folder / "adapter_model.safetensors")
 
 
