@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-EXTENTS = ("pixel_attention_mask",)
+EXTENTS = ("pixel_attention_mask", "pixel_mask")
 """Masks of what is picture and what is padding around it: of equal pixels, their extents tell them apart."""
 UNREAD = ("hidden_states", "attentions")
 """What a tower says of its layers, and no model reads: as large as all the rest, and left out unless asked for."""
@@ -34,14 +34,13 @@ def see_equal_images_once(model: Any) -> None:
     def once(*unnamed: Any, **named: Any) -> Any:
         named |= dict(zip(names, unnamed, strict=False))
         beside = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
-        pictures = _pictures(beside.pop("pixel_values"), beside, packed, padded)
+        pictures = _pictures(beside.pop("pixel_values", None), beside, packed, padded)
         places = pictures.firsts if pictures else []
         distinct = sorted(set(places))
         if pictures and len(distinct) < len(places):
             found = plain(**(named | pictures.only(distinct)))
             where = [distinct.index(first) for first in places]
-            tiles = [pictures.tiles[place] for place in distinct]
-            keep = named.get("output_hidden_states")
+            tiles, keep = pictures.tiles(distinct), named.get("output_hidden_states")
             if (whole := _for_all(found, where, tiles, pictures.one_row, keep)) is not None:
                 return whole
         return plain(**named)
@@ -72,12 +71,11 @@ class _Pictures:
         """See `first_equals`."""
         return first_equals(self.pixels, [self._kind(place) for place in range(len(self.pixels))])
 
-    @property
-    def tiles(self) -> list[int]:
-        """How many tiles each has that are not padding; of one that is no stack of tiles, 1."""
+    def tiles(self, places: Sequence[int]) -> list[int]:
+        """How many tiles these have that are not padding; of one that is no stack of tiles, 1."""
         if self.packed or self.padded or self.pixels[0].ndim != 4:
-            return [1] * len(self.pixels)
-        return [int((picture != 0).flatten(1).any(1).sum()) for picture in self.pixels]
+            return [1] * len(places)
+        return [int((self.pixels[place] != 0).flatten(1).any(1).sum()) for place in places]
 
     def only(self, places: Sequence[int]) -> dict[str, torch.Tensor]:
         """Arguments for these pictures."""
@@ -96,9 +94,11 @@ class _Pictures:
 
 
 def _pictures(
-    pixel_values: torch.Tensor, beside: dict[str, torch.Tensor], packed: bool, padded: bool
+    pixel_values: torch.Tensor | None, beside: dict[str, torch.Tensor], packed: bool, padded: bool
 ) -> _Pictures | None:
     """The pictures of a batch; None where it is not known which pixels belong to which."""
+    if pixel_values is None:
+        return None
     if packed:
         grid = beside.get("image_grid_thw")
         if grid is None or grid.prod(-1).sum() != len(pixel_values):
@@ -116,7 +116,7 @@ def _pictures(
 
 def _matched(pictures: _Pictures) -> _Pictures | None:
     count = len(pictures.pixels)
-    return pictures if count and all(len(rows) == count for rows in pictures.beside.values()) else None
+    return pictures if count and all(rows.shape[:1] == (count,) for rows in pictures.beside.values()) else None
 
 
 def _for_all(found: Any, where: Sequence[int], tiles: Sequence[int], one_row: bool, keep: bool | None) -> Any | None:

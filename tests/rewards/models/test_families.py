@@ -154,11 +154,26 @@ def test_prompts_for_the_engine_are_those_of_the_processor_with_one_placeholder_
 
 
 @pytest.mark.parametrize(
-    ("family", "end"), [("qwen2_5_vl", "<|im_end|>"), ("internvl", "<|im_end|>"), ("gemma3", "<end_of_turn>")]
+    ("family", "end", "others"),
+    [
+        ("qwen2_5_vl", "<|im_end|>", {"<|endoftext|>"}),
+        ("internvl", "<|im_end|>", set()),
+        ("gemma3", "<end_of_turn>", {"<eos>"}),
+        ("gemma4", "<turn|>", {"<eos>"}),
+        ("smolvlm", "<end_of_utterance>", set()),
+        ("llava", "</s>", set()),
+        ("mistral3", "</s>", set()),
+        # Its chat has nothing after an answer but the next turn.
+        ("glm4v", "<|endoftext|>", {"<|user|>"}),
+        ("qwen3", "<|im_end|>", set()),
+    ],
 )
-def test_an_answer_ends_with_its_turn(family: str, end: str, checkpoint: Callable[[str], str]) -> None:
+def test_an_answer_ends_with_its_turn(
+    family: str, end: str, others: set[str], checkpoint: Callable[[str], str]
+) -> None:
     encoder = Encoder(checkpoint(family))
     assert encoder.tokenizer.convert_ids_to_tokens(encoder.end_token) == end
+    assert {*encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.end_tokens))} == {end, *others}
     rollout = a_written(encoder, PROMPTS[0], "1: a\n2: b\n\n")
     assert [encoder.decode(rollout.token_ids[span.start : span.end]) for span in rollout.steps] == [
         "1: a\n",
