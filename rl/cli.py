@@ -14,8 +14,10 @@ from rl.commands.doctor import doctor
 from rl.commands.ending import FAILURE
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
+from rl.commands.export import export, push
 from rl.commands.lasting_output import lasting_output
 from rl.commands.make_policy import make_policy
+from rl.commands.make_real import make_real
 from rl.commands.plan import plan
 from rl.commands.report import report
 from rl.commands.select import select
@@ -23,6 +25,7 @@ from rl.commands.steps import steps
 from rl.commands.study import study
 from rl.commands.train import train
 from rl.commands.train_outcome import train_outcome
+from rl.commands.try_out import try_out
 
 app = typer.Typer(
     name="sieve",
@@ -39,20 +42,11 @@ app = typer.Typer(
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
 for command in (
-    train,
-    plan,
-    doctor,
-    report,
-    board,
-    make_policy,
-    select,
-    annotate,
-    steps,
-    train_outcome,
-    convert_prm,
-    study,
+    *(train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study),
+    *(make_real, convert_prm, export, push),
 ):
     app.command()(command)
+app.command("try")(try_out)
 
 evaluations = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Measure a reward model, or a policy."

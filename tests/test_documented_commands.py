@@ -115,8 +115,10 @@ TRIALS: dict[str, Trial] = {
     "make fuzz": target,
     "make docs": target,
     ".venv/bin/sieve doctor": parsed,  # tests/rl/instruments/test_doctor.py runs it
+    ".venv/bin/sieve try configs/quickstart.yaml --html try.html": inside("engine.kind=hf --prompts 1"),
     ".venv/bin/sieve train configs/quickstart.yaml seed=1 learner.samples=16": dry,
-    ".venv/bin/sieve train configs/qwen2_5_vl_7b_8gpu.yaml --dry-run --gpu-gb 80": dry,
+    # Its tables are the reader's.
+    ".venv/bin/sieve train configs/qwen2_5_vl_7b_8gpu.yaml --dry-run --gpu-gb 80": inside("task.name=grid"),
     f".venv/bin/sieve plan configs/quickstart.yaml --run {RUN} --gpus 8,64": inside(
         "task.name=my_task:make engine.kind=hf annotation.budget=fixed annotation.share_prefixes=false"
     ),
@@ -136,6 +138,9 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve report runs/bis runs/random": inside(),
     ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": inside(),
     ".venv/bin/sieve study configs/studies/selectors.yaml --dry-run": inside(),
+    f".venv/bin/sieve export {RUN} exported": inside(),
+    f".venv/bin/sieve push {RUN} me/my-mprm --part mprm": parsed,  # tests/rl/publishing/test_pushing.py has a hub
+    ".venv/bin/sieve train configs/quickstart.yaml engine.top_p=0.95 engine.min_p=0.02": dry,
     ".venv/bin/sieve study configs/studies/selectors.yaml workers=2": parsed,  # it takes hours
     ".venv/bin/sieve study configs/studies/selectors.yaml --report": parsed,  # of hours of work
     "PYTHONPATH=. .venv/bin/sieve train configs/smoke.yaml engine.kind=hf task.name=my_task:make "
@@ -172,6 +177,7 @@ TRIALS: dict[str, Trial] = {
     "python -m benchmarks.faults --out runs/faults": options,
     "python benchmarks/scoring.py": options,
     "python benchmarks/verdicts.py": options,
+    "python benchmarks/families.py": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,

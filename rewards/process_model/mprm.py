@@ -28,6 +28,7 @@ from rewards.models.backbone import (
     load_model,
 )
 from rewards.models.encoding import Encoder
+from rewards.models.optimizer_files import FOLDER as OPTIMIZER
 from rewards.models.optimizer_files import WHOLE, Snapshot, load_optimizer, save_optimizer
 from rewards.models.runtime import Runtime
 from rewards.models.sharding import Length, pack, spread
@@ -230,7 +231,7 @@ class MPRM:
         self._accelerator.wait_for_everyone()
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote with the same settings."""
+        """Go on from what `save` wrote with the same settings; without an optimizer beside it, a new one learns."""
         state: dict[str, Any] = load_file(folder / BESIDE_FILE)
         if not self.settings.lora_rank:
             saved = load_model(folder, self._runtime.dtype, self._runtime.trust_remote_code)
@@ -239,7 +240,8 @@ class MPRM:
         if unplaced := sorted((trained - state.keys()) | (state.keys() - {*self.scorer.state_dict()})):
             raise ValueError(f"{folder}: holds another kind of MPRM than this one: {unplaced[0]} has no counterpart")
         set_model_state_dict(self._wrapped, state, options=replace(WHOLE, strict=False))
-        load_optimizer(self.optimizer, self._wrapped, folder)
+        if (folder / OPTIMIZER).is_dir():  # an exported one has none
+            load_optimizer(self.optimizer, self._wrapped, folder)
         self.version = json.loads((folder / MPRM_FILE).read_text())["version"]
 
     @property

@@ -28,7 +28,7 @@ def check_resumption(was: Config, now: Config) -> None:
     pairs = [(key, _value(was, key), _value(now, key)) for key in FIXED]
     pairs += [("outcome_model.reward or harvest", was.outcome_model.is_used, now.outcome_model.is_used)]
     pairs += [("learner.reference_every", bool(was.learner.reference_every), bool(now.learner.reference_every))]
-    pairs += [("served.endpoint", *(config.served.endpoint is not None for config in (was, now)))]
+    pairs += [("served.endpoint", was.served.endpoint is not None, now.served.endpoint is not None)]
     for key, before, after in pairs:
         if before != after:
             raise ConfigError(

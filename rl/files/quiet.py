@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """What this process writes to stderr inside the block is held back, and shown only if the block raises."""
+def quiet_stderr(is_told: bool = False) -> Iterator[None]:
+    """What this process writes to stderr inside the block is held back, and shown only if the block raises; never where
+    the caller tells of the error in words."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -19,8 +20,9 @@ def quiet_stderr() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
+            if not is_told:
+                held.seek(0)
+                os.write(kept, held.read())
             raise
         finally:
             sys.stderr.flush()

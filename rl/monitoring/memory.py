@@ -33,12 +33,13 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while True:
-            self.gib = max(self.gib, _in_use() / 2**30)
+            self.gib = max(self.gib, memory_in_use())
             if self._done.wait(INTERVAL):
                 return
 
 
-def _in_use() -> int:
+def memory_in_use() -> float:
+    """What this process and its descendants hold now, in GiB."""
     here = psutil.Process()
     total = 0
     for process in [here, *here.children(recursive=True)]:
@@ -48,4 +49,4 @@ def _in_use() -> int:
             total += process.memory_info().rss
         except psutil.Error:
             continue
-    return total
+    return total / 2**30

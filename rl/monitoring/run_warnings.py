@@ -76,7 +76,7 @@ class RunWarnings:
             return sum(getattr(signs, name) for signs in self._latest)
 
         right, answers = total("right"), total("answers")
-        among = f"the {answers:,} of the last {steps}"
+        among = f"{answers:,} answers in the last {steps}"
         yield "right", no_right_answer(right, among)
         yield "mixed", no_mixed_group(total("mixed"), total("groups"), right, answers, among)
         yield "entropy", no_entropy(max(signs.entropy for signs in self._latest), f"the last {steps}")

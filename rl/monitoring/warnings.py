@@ -17,11 +17,11 @@ DIFFERENCES = {"float32": 1e-2, "bfloat16": 0.5}
 def no_right_answer(right: int, among: str) -> str | None:
     """
     >>> no_right_answer(0, "8 answers")
-    'no answer is right, of 8 answers: GRPO learns nothing from that; see the verdicts, the instruction, the verifier'
+    'no answer is right (8 answers): GRPO learns nothing from that; see the verdicts, the instruction, the verifier'
     """
     if right:
         return None
-    told = f"no answer is right, of {among}"
+    told = f"no answer is right ({among})"
     return f"{told}: GRPO learns nothing from that; see the verdicts, the instruction, the verifier"
 
 
@@ -29,14 +29,14 @@ def no_mixed_group(mixed: int, groups: int, right: int, answers: int, among: str
     """Where no answer is right it is `no_right_answer` that says so.
 
     >>> no_mixed_group(0, 2, right=8, answers=8, among="8 answers")
-    'every answer is right, of 8 answers: there is nothing left to learn from these prompts'
+    'every answer is right (8 answers): there is nothing left to learn from these prompts'
     >>> no_mixed_group(0, 2, right=4, answers=8, among="8 answers")
     'none of 2 groups has right and wrong answers: GRPO learns from such groups alone; raise learner.samples'
     """
     if mixed or not right:
         return None
     if right == answers:
-        return f"every answer is right, of {among}: there is nothing left to learn from these prompts"
+        return f"every answer is right ({among}): there is nothing left to learn from these prompts"
     told = f"none of {groups:,} groups has right and wrong answers"
     return f"{told}: GRPO learns from such groups alone; raise learner.samples"
 
@@ -138,12 +138,12 @@ def unseen_pictures(pictures: int, tokens: int, checkpoint: str) -> str | None:
     """Of a prompt whose pictures became so many tokens.
 
     >>> unseen_pictures(1, 0, "Qwen/Qwen3-0.6B")
-    'policy.checkpoint Qwen/Qwen3-0.6B sees no pictures, and the task has some: they become no token of the prompt'
+    'policy.checkpoint Qwen/Qwen3-0.6B sees no pictures, and the task has some: they become no tokens of the prompt'
     """
     if tokens or not pictures:
         return None
     told = f"policy.checkpoint {checkpoint} sees no pictures, and the task has some"
-    return f"{told}: they become no token of the prompt"
+    return f"{told}: they become no tokens of the prompt"
 
 
 def other_model(difference: float, dtype: str, when: str) -> str | None:
@@ -155,3 +155,37 @@ def other_model(difference: float, dtype: str, when: str) -> str | None:
     if difference <= DIFFERENCES[dtype]:
         return None
     return f"engine and learner differ by up to {difference:.2g} nats at a token {when}: they are not the same model"
+
+
+def no_room(prompt: int, context: int, answer: int) -> str | None:
+    """For an ``answer`` of so many tokens behind a ``prompt`` of so many.
+
+    >>> no_room(240, 256, 64)
+    'answers have room for 15 tokens at most: engine.max_model_len is 256, and a prompt has 240'
+    """
+    left = context - 1 - prompt
+    if left >= answer:
+        return None
+    told = f"answers have room for {max(left, 0):,} tokens at most"
+    return f"{told}: engine.max_model_len is {context:,}, and a prompt has {prompt:,}"
+
+
+def refused_reference(is_accepted: bool, verifier: str, reference: str) -> str | None:
+    """
+    >>> refused_reference(False, "my_module:judge", "12")
+    "task.verifier my_module:judge calls the reference itself wrong: 'Answer: 12', boxed and in <answer> tags, too"
+    """
+    if is_accepted:
+        return None
+    told = f"task.verifier {verifier} calls the reference itself wrong"
+    return f"{told}: {'Answer: ' + reference!r}, boxed and in <answer> tags, too"
+
+
+def skipped_update(skipped: float) -> str | None:
+    """
+    >>> skipped_update(1)
+    'the policy step was skipped: its loss or its gradient is no number; see policy.dtype, learner.learning_rate'
+    """
+    if not skipped:
+        return None
+    return "the policy step was skipped: its loss or its gradient is no number; see policy.dtype, learner.learning_rate"

@@ -15,7 +15,7 @@ from rewards.models.encoding import Encoder
 from rewards.models.runtime import Runtime
 from rewards.process_model.config import MPRMConfig
 from rewards.process_model.ensemble import ProcessEnsemble
-from rewards.process_model.labels import LABEL_RULES, LabelRule, hard
+from rewards.process_model.labels import LABEL_RULES, LabelRule, checked_rule, hard
 from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
 from rewards.process_model.reading import make_reader
 from rewards.records import Prompt, Rollout, StepScores
@@ -117,13 +117,14 @@ def _encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
 
 
 def make_label_rule(config: Config) -> LabelRule:
-    """The label rule that the configuration names.
+    """The label rule that the configuration names; one of the user's own raises nothing but `UsersCodeError`.
 
     Raises:
         ConfigError: There is none of that name.
     """
     rules = LABEL_RULES | {"hard": partial(hard, threshold=config.mprm.threshold)}
-    return resolve("mprm.label", config.mprm.label, rules)
+    rule = resolve("mprm.label", config.mprm.label, rules)
+    return rule if config.mprm.label in rules else checked_rule(f"mprm.label {config.mprm.label}", rule)
 
 
 def make_runtime(config: Config, num_cpus: float) -> Runtime:

@@ -27,7 +27,7 @@ from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
 from rl.reward_models.mprm import make_runtime, open_process_model
-from rl.workers.pending import Pending, Ready
+from rl.workers.pending import Here, Pending, Ready
 from rl.workers.worker import Worker
 
 PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
@@ -107,7 +107,7 @@ class AnswerRewards:
         model: The outcome model's worker; None in a run without one.
     """
 
-    def __init__(self, config: Config, model: Worker | None) -> None:
+    def __init__(self, config: Config, model: Worker | Here | None) -> None:
         self._config, self._settings, self.model = config, config.outcome_model, model
         self._recent = RecentPreferences(self._settings.capacity)
 

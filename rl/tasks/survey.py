@@ -26,12 +26,14 @@ SAMPLE = 200
 def survey_lines(config: Config, make_encoder: Callable[[], Encoder]) -> Iterator[str]:
     """Of each source of each table of `files`: its rows, those with pictures, those whose pictures are resized, those
     for which the model has no room, those that cannot be read, down to the last pixel, and the longest prompt; then
-    which reference answers the verifier cannot read whole. Nothing for other tasks. What keeps tables from being read
-    is a line, too.
+    which reference answers the verifier cannot read whole. Nothing for other tasks.
 
     Args:
         config: The experiment.
         make_encoder: Makes the policy's processor, which counts tokens; it raises ConfigError where there is none.
+
+    Raises:
+        ConfigError: After all lines: a table or a row of it would keep a run from starting.
     """
     if config.task.name != "files":
         return
@@ -46,7 +48,7 @@ def survey_lines(config: Config, make_encoder: Callable[[], Encoder]) -> Iterato
         )
         yield from _table_lines(config, splits, make_encoder)
     except ValueError as error:  # it names the table
-        yield f"tables: {error}"
+        raise ConfigError(str(error)) from None
 
 
 def _table_lines(config: Config, splits: dict[str, list[Table]], make_encoder: Callable[[], Encoder]) -> Iterator[str]:
@@ -60,6 +62,7 @@ def _table_lines(config: Config, splits: dict[str, list[Table]], make_encoder: C
     no_room = "dropped" if task.long_prompts == "drop" else "refused"
     rows: list[tuple[str, ...]] = [("tables", "rows", "pictures", "resized", no_room, "unreadable", "longest, tokens")]
     named: list[str] = []
+    refused = 0
     references: list[tuple[str, str]] = []
     training: set[str] = set()
     for split, tables in splits.items():
@@ -71,18 +74,18 @@ def _table_lines(config: Config, splits: dict[str, list[Table]], make_encoder: C
             for source, report in look.reports.items():
                 rows.append((f"  {split}, {table.name}: {source}", *_cells(report)))
                 named += report.named
+                refused += report.unreadable + (report.dropped if task.long_prompts != "drop" else 0)
     yield from _aligned(rows)
     yield from (f"  {problem}" for problem in named)
-    try:
-        check_mixture(task.mixture, training)
-    except ValueError as error:
-        yield f"  {error}"
     if unreadable := unreadable_line(task.verifier, references):
         yield f"  {unreadable}"
     if uncounted:
         yield uncounted
     if any(table.name.startswith(HUB) for tables in splits.values() for table in tables):
         yield f"  of tables of the hub the first {SAMPLE} rows were looked at"
+    check_mixture(task.mixture, training)
+    if refused:
+        raise ConfigError(f"{refused:,} rows of the tables are refused; the first: {named[0]}")
 
 
 def _cells(report: SourceReport) -> tuple[str, ...]:

@@ -27,6 +27,25 @@ class Ready(Generic[Result]):
         return self.answer
 
 
+@dataclass(frozen=True)
+class Here:
+    """An object of this process, which answers at once as a worker does.
+
+    >>> Here("a b").call("split"), Here("a b").start("upper").result()
+    (['a', 'b'], 'A B')
+    """
+
+    resident: Any
+
+    def start(self, method: str, *arguments: Any) -> Ready[Any]:
+        """Like `rl.workers.worker.Worker.start`."""
+        return Ready(self.call(method, *arguments))
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Like `rl.workers.worker.Worker.call`."""
+        return getattr(self.resident, method)(*arguments)
+
+
 class Starts(Protocol):
     """Who begins work when asked: a worker, several ranks as one, or what answers in their place."""
 

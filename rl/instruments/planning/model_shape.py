@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 
@@ -46,9 +47,13 @@ class Tower:
         return self.layers * rank * (attention + 3 * (self.hidden + self.intermediate))
 
 
+NO_TOWER = Tower(0, layers=0, hidden=0, intermediate=0, heads=0, key_value_heads=0, head_size=0)
+"""Of a model that sees no pictures."""
+
+
 @dataclass(frozen=True)
 class ModelShape:
-    """A language model with a vision tower before it.
+    """A language model with a vision tower before it, or with `NO_TOWER`.
 
     Attributes:
         language, vision: The two.
@@ -72,13 +77,12 @@ class ModelShape:
         return 2 * self.language.layers * self.language.key_width
 
 
+@cache
 def find_shape(checkpoint: str, trust_remote_code: bool = False) -> ModelShape | None:
     """The shape of a checkpoint: of a known name, a local folder, or a hub name that is in the cache; asks no network.
 
     None where it cannot be known.
     """
-    from rl.instruments.planning.model_shape import KNOWN_SHAPES
-
     if checkpoint in KNOWN_SHAPES:
         return KNOWN_SHAPES[checkpoint]
     from transformers import AutoConfig
@@ -86,73 +90,83 @@ def find_shape(checkpoint: str, trust_remote_code: bool = False) -> ModelShape |
     try:
         config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=trust_remote_code)
         return shape_of(config)
-    except (OSError, ValueError, AttributeError):
+    except Exception:  # a configuration can be wrong in any way
         return None
 
 
 def shape_of(config: Any) -> ModelShape:
-    """The shape of the model that a Transformers configuration describes; its parameters are counted on a model without
-    memory (the meta device).
+    """The shape of the model that a Transformers configuration describes, counted on a model without memory (the meta
+    device).
 
     Raises:
-        AttributeError, ValueError: It is no vision-language model of a known kind.
+        AttributeError, ValueError: It is no language model, with or without a vision tower.
     """
     import torch
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     from rewards.models.backbone import VISION_TOWERS
 
+    kind = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+        model = kind.from_config(config)
     parts = dict(model.named_parameters())
     vision = sum(p.numel() for name, p in parts.items() if not VISION_TOWERS.isdisjoint(name.split(".")))
-    names = [name.rpartition(".")[0] for name in parts if "language_model.layers.0." in name]
+    towers = [part for name, part in model.named_modules() if name.rpartition(".")[2] in VISION_TOWERS]
+    text = config.get_text_config()
     return ModelShape(
-        _language_tower(config.get_text_config(), sum(p.numel() for p in parts.values()) - vision, names),
-        _vision_tower(config.vision_config, vision),
-        config.get_text_config().vocab_size,
-        _patches_of_a_token(config),
+        _language_tower(text, sum(p.numel() for p in parts.values()) - vision, model.get_decoder().layers),
+        _vision_tower(config.vision_config, vision, towers[0]) if vision else NO_TOWER,
+        text.vocab_size,
+        _patches_of_a_token(config) if vision else 1,
     )
 
 
-def _language_tower(config: Any, parameters: int, names: list[str]) -> Tower:
-    """``names`` are those of the first layer's modules."""
+def _language_tower(config: Any, parameters: int, layers: Any) -> Tower:
+    names = {name.rpartition(".")[0] for layer in layers for name, _ in layer.named_parameters()}
+
+    def widest(name: str) -> int:
+        """The largest of all layers, of which some may differ."""
+        each = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
+        return max(getattr(layer, name, None) or 0 for layer in each)
+
+    heads = widest("num_attention_heads")
+    experts = max(widest("num_experts_per_tok"), widest("top_k_experts")) * widest("moe_intermediate_size")
     return Tower(
         parameters,
         config.num_hidden_layers,
         config.hidden_size,
-        config.intermediate_size,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        max(widest("intermediate_size"), experts),
+        heads,
+        widest("num_key_value_heads") or heads,
+        widest("head_dim") or config.hidden_size // heads,
         norms=len({name for name in names if name.endswith("layernorm")}),
         head_norms=any(name.endswith("q_norm") for name in names),
     )
 
 
-def _vision_tower(config: Any, parameters: int) -> Tower:
-    depth = config.depth if hasattr(config, "depth") else config.num_hidden_layers
-    heads = config.num_attention_heads
-    return Tower(
-        parameters,
-        depth,
-        config.hidden_size,
-        config.intermediate_size,
-        heads,
-        heads,
-        config.hidden_size // heads,
-        gated=config.model_type.startswith("qwen2_5_vl"),
-    )
+def _vision_tower(config: Any, parameters: int, tower: Any) -> Tower:
+    """What its layers hold: configurations have many names for it."""
+    from torch.nn import ModuleList
+
+    stacks = [part for part in tower.modules() if isinstance(part, ModuleList)]
+    layers = max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()))
+    shapes = {name: tuple(p.shape) for name, p in layers[0].named_parameters()}
+    hidden = next(shape[0] for name, shape in shapes.items() if "norm" in name.split(".")[0])
+    feed_forward = [shape for name, shape in shapes.items() if "att" not in name and len(shape) == 2]
+    heads = getattr(config, "num_attention_heads", None) or config.num_heads
+    inner, gated = max(map(max, feed_forward)), len(feed_forward) == 3
+    return Tower(parameters, len(layers), hidden, inner, heads, heads, hidden // heads, gated=gated)
 
 
 def _patches_of_a_token(config: Any) -> int:
     vision = config.vision_config
-    if hasattr(vision, "spatial_merge_size"):
-        return vision.spatial_merge_size**2
-    side = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
-    patch = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
-    tokens = config.mm_tokens_per_image if hasattr(config, "mm_tokens_per_image") else config.image_seq_length
-    return (side // patch) ** 2 // tokens
+    names = (vision, "spatial_merge_size"), (config, "spatial_merge_size"), (config, "scale_factor")
+    for owner, name in (*names, (vision, "pooling_kernel_size")):
+        if side := getattr(owner, name, None):
+            return side**2
+    tokens = getattr(config, "mm_tokens_per_image", None) or getattr(config, "image_seq_length", None)
+    side, patch = (size if isinstance(size, int) else size[0] for size in (vision.image_size, vision.patch_size))
+    return max(1, (side // patch) ** 2 // tokens) if tokens else 1
 
 
 def _qwen(

@@ -39,7 +39,7 @@ class PageData:
 
 def report_page(runs: Sequence[Run], sample: RolloutSample) -> str:
     """The HTML of a report."""
-    style, script = _asset("report.css"), "\n".join(map(_asset, SCRIPTS))
+    style, script = asset("report.css"), "\n".join(map(asset, SCRIPTS))
     names = [run.name for run in runs]
     title = f"Sieve report: {names[0] if len(names) == 1 else f'{len(names)} runs'}"
     data = PageData(
@@ -50,7 +50,7 @@ def report_page(runs: Sequence[Run], sample: RolloutSample) -> str:
         settings=settings_table(runs),
         sample=sample,
     )
-    return Template(_asset("report.html")).substitute(
+    return Template(asset("report.html")).substitute(
         title=escape(title),
         policy=content_policy(style, script),
         style=style,
@@ -81,5 +81,6 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file of the page."""
     return resources.files("rl.instruments.report").joinpath("assets", name).read_text(encoding="utf-8")

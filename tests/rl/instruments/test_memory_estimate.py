@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed._tools.mem_tracker import MemTracker
-from transformers import AutoModelForImageTextToText, Gemma3Config, InternVLConfig, Qwen2_5_VLConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, Gemma3Config, InternVLConfig, Qwen2_5_VLConfig
 
 from rewards.models.backbone import add_lora, freeze_vision_tower
 from rl.config import Config
@@ -103,6 +103,41 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", KNOWN_SHAPES)
 def test_known_shapes_are_those_of_the_published_models(name: str) -> None:
     assert shape_of(PUBLISHED[name]) == KNOWN_SHAPES[name]
+
+
+FAMILIES = {
+    # of Transformers' own defaults: vision layers, hidden size, feed-forward size, gated; patches of a token; the
+    # language model's feed-forward size of one token
+    "qwen2_vl": (32, 1280, 5120, False, 4, 29568),
+    "qwen3_vl": (27, 1152, 4304, False, 4, 22016),
+    "qwen3_vl_moe": (27, 1152, 4304, False, 4, 5632),
+    "qwen3_5": (27, 1152, 4304, False, 4, 12288),
+    "gemma4": (16, 768, 3072, True, 9, 9216),
+    "smolvlm": (12, 1152, 3072, False, 4, 11008),
+    "llava_next": (24, 1024, 4096, False, 1, 11008),
+    "mistral3": (24, 1024, 4096, True, 4, 32768),
+    "glm4v": (24, 1536, 4096, True, 4, 13696),
+    "qwen3": (0, 0, 0, True, 1, 22016),
+    "llama": (0, 0, 0, True, 1, 11008),
+}
+
+WANTED: dict[str, dict[str, Any]] = {
+    "gemma4": {"vision_config": {"num_hidden_layers": 16}},
+    "smolvlm": {"pad_token_id": 0},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_shape_by_its_own_classes(family: str) -> None:
+    config = AutoConfig.for_model(family, **WANTED.get(family, {}))
+    shape = shape_of(config)
+    *vision, patches, inner = FAMILIES[family]
+    tower = shape.vision
+    assert [tower.layers, tower.hidden, tower.intermediate, tower.gated] == vision
+    assert (shape.patches, shape.language.intermediate) == (patches, inner)
+    assert shape.language.layers == config.get_text_config().num_hidden_layers
+    assert shape.vocabulary == config.get_text_config().vocab_size
+    assert shape.vision.parameters < shape.parameters > 10**9
 
 
 def test_a_local_checkpoint_is_counted_and_an_unknown_one_is_said_to_be() -> None:

@@ -47,7 +47,7 @@ def a_config(after: int = 3, **named: object) -> Config:
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        (a_step(NONE_RIGHT), "no answer is right, of the 12 of the last 3 policy steps: GRPO learns nothing"),
+        (a_step(NONE_RIGHT), "no answer is right (12 answers in the last 3 policy steps): GRPO learns nothing"),
         (a_step(NONE_MIXED), "none of 6 groups has right and wrong answers"),
         (a_step(ALL_RIGHT), "every answer is right"),
         (a_step(kept=0), "the buffer is empty after 3 policy steps"),

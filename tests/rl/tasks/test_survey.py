@@ -39,8 +39,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def survey(encoder: Encoder | None, **task: Any) -> tuple[dict[str, list[str]], list[str]]:
-    """The cells of each source, by split and name, and the lines that follow."""
+def survey(encoder: Encoder | None, **task: Any) -> tuple[dict[str, list[str]], list[str], str]:
+    """The cells of each source, by split and name, the lines that follow, and what it is refused for in the end."""
 
     def make() -> Encoder:
         if encoder is None:
@@ -49,14 +49,20 @@ def survey(encoder: Encoder | None, **task: Any) -> tuple[dict[str, list[str]], 
 
     named = {"train_files": ("train.csv",), "heldout_files": ("heldout.csv",)} | task
     engine = EngineConfig(max_completion_tokens=8, max_model_len=64)
-    empty, head, *lines = survey_lines(Config(task=TaskConfig(name="files", **named), engine=engine), make)
+    said, refused = [], ""
+    try:
+        for line in survey_lines(Config(task=TaskConfig(name="files", **named), engine=engine), make):
+            said.append(line)
+    except ConfigError as error:
+        refused = str(error)
+    empty, head, *lines = said
     assert empty == "" and head.split()[:4] == ["tables", "rows", "pictures", "resized"]
     found = [line.split() for line in lines[:4]]
-    return {" ".join(words[:3]): words[3:] for words in found}, lines[4:]
+    return {" ".join(words[:3]): words[3:] for words in found}, lines[4:], refused
 
 
 def test_every_row_is_counted_with_what_becomes_of_it(encoder: Encoder, folder: Path) -> None:
-    found, further = survey(encoder, long_prompts="drop")
+    found, further, refused = survey(encoder, long_prompts="drop")
     # rows, pictures, resized, dropped, unreadable, longest
     assert found["train, train.csv: a"] == ["2", "2", "0", "1", "0", "22", "(train.csv:0)"]
     assert found["train, train.csv: b"] == ["6", "5", "0", "1", "4", "22", "(train.csv:3)"]
@@ -65,17 +71,25 @@ def test_every_row_is_counted_with_what_becomes_of_it(encoder: Encoder, folder: 
     said = "\n".join(further)
     for part in ("broken cannot be read", "cut cannot be read", "train.csv:1: the prompt has", "'<|im_end|>'"):
         assert part in said
+    assert refused.startswith("5 rows of the tables are refused; the first: train.csv:")
+    assert survey(encoder)[2].startswith("7 rows of the tables are refused"), "two are too long"
+
+
+def test_rows_that_can_all_be_read_are_not_refused(encoder: Encoder, folder: Path) -> None:
+    (folder / "train.csv").write_text("question,answer,images,source\nred = ?,1,small,a\nred = ?,2,,b\n")
+    (folder / "heldout.csv").write_text("question,answer\nred = ?,1\n")
+    assert survey(encoder)[2] == ""
 
 
 def test_bounds_and_smaller_pictures_are_counted(encoder: Encoder, folder: Path) -> None:
-    found, _ = survey(encoder, long_prompts="shrink")
+    found, *_ = survey(encoder, long_prompts="shrink")
     assert found["train, train.csv: a"][:5] == ["2", "2", "1", "0", "0"]
-    found, _ = survey(encoder, max_pixels=60 * 60)
+    found, *_ = survey(encoder, max_pixels=60 * 60)
     assert found["train, train.csv: a"] == ["2", "2", "2", "0", "0", "17", "(train.csv:0)"]
 
 
 def test_without_a_processor_all_else_is_counted(folder: Path) -> None:
-    found, further = survey(None, min_pixels=10_000)
+    found, further, _ = survey(None, min_pixels=10_000)
     assert found["train, train.csv: a"] == ["2", "2", "1", "0", "0"]
     assert further[-1] == "  tokens were not counted: there is no processor here"
 
@@ -83,30 +97,34 @@ def test_without_a_processor_all_else_is_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ({"train_files": ("gone.csv",)}, "tables: gone.csv: no such file"),
-        ({"train_files": ("heldout.csv",)}, "tables: heldout.csv: is in both"),
-        ({"columns": {"question": "q"}}, "tables: train.csv: no column 'q' for question"),
-        ({"image_root": "gone"}, "tables: task.image_root: 'gone' is no folder"),
+        ({"train_files": ("gone.csv",)}, "gone.csv: no such file"),
+        ({"train_files": ("heldout.csv",)}, "heldout.csv: is in both"),
+        ({"columns": {"question": "q"}}, "train.csv: no column 'q' for question"),
+        ({"image_root": "gone"}, "task.image_root: 'gone' is no folder"),
     ],
 )
 def test_what_cannot_be_opened_is_said(task: dict[str, Any], said: str, folder: Path, encoder: Encoder) -> None:
     named = {"train_files": ("train.csv",), "heldout_files": ("heldout.csv",)} | task
-    lines = list(survey_lines(Config(task=TaskConfig(name="files", **named)), lambda: encoder))
-    assert len(lines) == 2 and lines[1].startswith(said)
+    with pytest.raises(ConfigError) as refused:
+        list(survey_lines(Config(task=TaskConfig(name="files", **named)), lambda: encoder))
+    assert str(refused.value).startswith(said)
 
 
 def test_references_that_the_verifier_cannot_read_are_named(folder: Path, encoder: Encoder) -> None:
     Path("heldout.csv").write_text("question,answer\nred = ?,1\nred = ?,1 or 2\n")
-    _, further = survey(encoder, verifier="numeric")
+    _, further, _ = survey(encoder, verifier="numeric")
     assert any("numeric cannot read 1 of" in line and "heldout.csv: row 1 '1 or 2'" in line for line in further)
     assert not any("cannot read 1 of" in line for line in survey(encoder, verifier="exact")[1])
 
 
 @pytest.mark.parametrize("mixture", [{"gone": 1.0}, {"a": 1.0, "gone": 2.0}, {"heldout": 1.0}])
 def test_a_share_of_a_source_that_is_not_there_is_said(mixture: Any, folder: Path, encoder: Encoder) -> None:
-    _, further = survey(encoder, mixture=mixture)
-    assert f"  task.mixture: no source {[*mixture][-1]!r} among the training prompts; there are a, b, text" in further
-    assert not any("task.mixture" in line for line in survey(encoder, mixture={"a": 1.0, "text": 3.0})[1])
+    rows = "red = ?,1,small,a\nred = ?,2,small,b\nred = ?,3,,text\n"
+    (folder / "train.csv").write_text(f"question,answer,images,source\n{rows}")
+    (folder / "heldout.csv").write_text("question,answer\nred = ?,1\n")
+    refused = survey(encoder, mixture=mixture)[2]
+    assert refused == f"task.mixture: no source {[*mixture][-1]!r} among the training prompts; there are a, b, text"
+    assert not survey(encoder, mixture={"a": 1.0, "text": 3.0})[2]
 
 
 def test_other_tasks_have_no_tables(encoder: Encoder) -> None:

@@ -1,0 +1,65 @@
+"""``sieve try``: a few prompts through the parts of a run, shown as a person would check them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rewards.files.whole_file import replacing
+from rl.commands.ending import FAILURE, one_line
+from rl.commands.options import check
+
+
+def try_out(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="The experiment.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key.sub=value", help="Changes, for example task.steps=sentence.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(metavar="P", help="Training prompts, the first ones.")] = 2,
+    samples: Annotated[int, typer.Option(metavar="S", help="Answers to each of them.")] = 4,
+    html: Annotated[Path | None, typer.Option("--html", metavar="OUT.html", help="Write it as a page, too.")] = None,
+) -> None:
+    """Try a configuration in a minute: a few prompts through its processor, engine, learner and reward model.
+
+    In one process, without Ray. Shown are prompts as the model reads them, with special tokens and the tokens of their
+    pictures; answers, cut into numbered steps; verdicts and why; a continuation from the end of each step; the MPRM's
+    scores; how far engine and learner are apart, before and after a policy step and new weights; seconds and memory.
+    It ends with warnings in plain words. Nothing is written, but for `--html`.
+
+    Exit codes: 0 it went through, with or without warnings; 1 a stage failed; 2 the input is wrong.
+
+    Example: `sieve try configs/quickstart.yaml policy.checkpoint=MODEL --html try.html`
+    """
+    from rl.workers.worker import WORKER_ENVIRONMENT
+
+    os.environ.update(WORKER_ENVIRONMENT)
+    from rewards.records import PromptError
+    from rewards.users_code import UsersCodeError
+    from rl.config import load_config
+    from rl.instruments.trying.page import trial_page
+    from rl.instruments.trying.remarks import find_warnings
+    from rl.instruments.trying.terminal_view import print_trial
+    from rl.instruments.trying.tryout import Tryout, small
+    from rl.monitoring.terminal import open_terminal, waiting
+
+    with one_line(wrong=(PromptError, UsersCodeError)):
+        check(prompts >= 1, f"--prompts {prompts}: allowed is 1 or more")
+        check(samples >= 2, f"--samples {samples}: allowed is 2 or more, since answers are compared")
+        check(html is None or not html.is_dir(), f"--html {html} is a folder; allowed is the name of a file")
+        resolved = load_config(config, overrides or [])
+        tryout = Tryout(small(resolved, prompts, samples))
+        terminal = open_terminal()
+        tryout.run(lambda stage: waiting(stage, terminal))
+        trial = tryout.trial
+        trial.warnings = find_warnings(resolved, trial, tryout.task, tryout.verifier)
+        print_trial(terminal, resolved, trial)
+        if html is not None:
+            page = trial_page(config, resolved, trial).encode(errors="replace")
+            with replacing(html) as path:
+                path.write_bytes(page)
+            terminal.print(f"written {html}", markup=False, soft_wrap=True)
+    if trial.failure:
+        raise typer.Exit(FAILURE)
