@@ -41,8 +41,9 @@ from rewards.process_model.reading import Decode, Reading, make_reader
 from rewards.process_model.step_scorer import StepScorer, scorer_inputs
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 
-LIKELIHOOD_RATE = 1000
-"""How many times as far as the model's own weights the likelihood's move: on a scale of 1, and not of thousandths."""
+LIKELIHOOD_RATE = 3000
+"""How many times as far as the model's own weights the likelihood's move: they come to be some 10, since one unlikely
+token of a step is a fraction of a nat in its mean."""
 
 MPRM_FILE, BESIDE_FILE, BACKBONE = "mprm.json", "beside_backbone.safetensors", "backbone."
 MAX_GRAD_NORM = 1.0

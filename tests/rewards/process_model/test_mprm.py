@@ -12,7 +12,7 @@ import torch
 from rewards.models.encoding import Encoder
 from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard
-from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
+from rewards.process_model.mprm import LIKELIHOOD_RATE, MPRM, MPRM_FILE, open_mprm
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine
@@ -100,7 +100,9 @@ def test_the_likelihoods_weights_move_with_the_learning_rate_and_never_below_0(
     lessons = [
         [
             Annotated(
-                prompt, rollout, StepCounts((_means(rollout) > typical) == likely, np.ones(len(rollout.steps)), 0)
+                prompt,
+                rollout,
+                StepCounts(((_means(rollout) > typical) == likely).astype(int), np.ones(len(rollout.steps)), 0),
             )
             for prompt, rollout in zip(prompts, rollouts, strict=True)
         ]
@@ -108,7 +110,7 @@ def test_the_likelihoods_weights_move_with_the_learning_rate_and_never_below_0(
     ]
     metrics = model.train(lessons[0])
     first = [metrics["likelihood_step"], metrics["likelihood_so_far"]]
-    assert 0 < max(first) <= 1.01 * 1000 * learning_rate and min(first) >= 0
+    assert 0 < max(first) <= 1.01 * LIKELIHOOD_RATE * learning_rate and min(first) >= 0
     for _ in range(6):
         metrics = model.train(lessons[1])
     assert metrics["likelihood_step"] == 0
