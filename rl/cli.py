@@ -9,12 +9,15 @@ import typer
 
 from rl.commands.annotate import annotate
 from rl.commands.board import board
+from rl.commands.convert_prm import convert_prm
 from rl.commands.doctor import doctor
 from rl.commands.ending import FAILURE
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
+from rl.commands.export import export, push
 from rl.commands.lasting_output import lasting_output
 from rl.commands.make_policy import make_policy
+from rl.commands.make_real import make_real
 from rl.commands.plan import plan
 from rl.commands.report import report
 from rl.commands.select import select
@@ -38,7 +41,10 @@ app = typer.Typer(
 
     Exit codes: 0 done, 1 it failed, 2 the input is wrong.""",
 )
-for command in (train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study):
+for command in (
+    *(train, plan, doctor, report, board, make_policy, select, annotate, steps, train_outcome, study),
+    *(make_real, convert_prm, export, push),
+):
     app.command()(command)
 app.command("try")(try_out)
 

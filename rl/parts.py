@@ -21,6 +21,7 @@ from rl.reward_models.hacking_watch import HackingWatch
 from rl.reward_models.lessons import Lessons
 from rl.reward_models.mprm import AbsentMPRM, check_mprm, start_mprm
 from rl.reward_models.outcome import AnswerRewards, check_outcome_model, start_outcome_model
+from rl.reward_models.served import ServedMPRM, make_served
 from rl.rollouts.making import make_group
 from rl.rollouts.stream import RolloutStream
 from rl.tasks.making import make_added_rewards, make_task, make_verifier
@@ -48,7 +49,7 @@ class Parts:
     lessons: Lessons
     learner: Worker | WorkerGroup
     transfer: WeightTransfer
-    mprm: Worker | WorkerGroup | AbsentMPRM
+    mprm: Worker | WorkerGroup | AbsentMPRM | ServedMPRM
     recording: Recording | None
 
     def close(self) -> None:
@@ -73,11 +74,11 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     check_outcome_model(config)
     lessons = Lessons(config)
     credit = make_credit(config, encoder.separators)
-    judge = make_judge(config, encoder.decode, folder)
+    judge, served = make_judge(config, encoder.decode, folder), make_served(config, encoder.decode, folder)
     start_ray(config)
     ray_started()
     engines, policy = start_engines(config), start_learner(config)
-    mprm = start_mprm(config)
+    mprm = served or start_mprm(config)
     budget, looks = make_configured_budget(config), lessons.looks_at_images
     return Parts(
         task=task,

@@ -71,7 +71,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     records = None if resume else find_records(config)
     pairs = None if resume else find_preferences(config)
     benchmark = read_configured_benchmark(config)
-    others = "learner and reward model" if config.mprm.enabled else "and learner"
+    others = "learner and reward model" if config.places_mprm else "and learner"
     with PeakMemory() as memory, _StopOnSignal(console) as stopped, ExitStack() as others_kept_out:
         if resume:
             others_kept_out.enter_context(only_one(folder))

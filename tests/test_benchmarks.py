@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
+from benchmarks import families
 from benchmarks.credit_rules import Run, difference
 from benchmarks.learner import SHAPES, make_config
 from benchmarks.loop import Timed
@@ -46,6 +48,11 @@ def test_made_up_models_are_as_large_as_the_published_ones(name: str) -> None:
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(make_config(KNOWN_SHAPES[name]))
     assert sum(weight.numel() for weight in model.parameters()) == KNOWN_SHAPES[name].parameters
+
+
+def test_the_table_of_families_tells_why_a_cell_is_empty() -> None:
+    result = doctest.testmod(families)
+    assert result.failed == 0 and result.attempted > 0
 
 
 def test_time_to_an_accuracy_is_read_between_evaluations() -> None:

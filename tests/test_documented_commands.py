@@ -132,11 +132,15 @@ TRIALS: dict[str, Trial] = {
     f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
     ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
+    ".venv/bin/sieve convert-prm OpenGVLab/VisualPRM-8B -o visualprm": parsed,
     ".venv/bin/sieve make-policy my_policy --seed 1": parsed,
     f".venv/bin/sieve board {RUN}": parsed,  # tests/rl/instruments/test_board.py opens it
     ".venv/bin/sieve report runs/bis runs/random": inside(),
     ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": inside(),
     ".venv/bin/sieve study configs/studies/selectors.yaml --dry-run": inside(),
+    f".venv/bin/sieve export {RUN} exported": inside(),
+    f".venv/bin/sieve push {RUN} me/my-mprm --part mprm": parsed,  # tests/rl/publishing/test_pushing.py has a hub
+    ".venv/bin/sieve train configs/quickstart.yaml engine.top_p=0.95 engine.min_p=0.02": dry,
     ".venv/bin/sieve study configs/studies/selectors.yaml workers=2": parsed,  # it takes hours
     ".venv/bin/sieve study configs/studies/selectors.yaml --report": parsed,  # of hours of work
     "PYTHONPATH=. .venv/bin/sieve train configs/smoke.yaml engine.kind=hf task.name=my_task:make "
@@ -173,6 +177,7 @@ TRIALS: dict[str, Trial] = {
     "python -m benchmarks.faults --out runs/faults": options,
     "python benchmarks/scoring.py": options,
     "python benchmarks/verdicts.py": options,
+    "python benchmarks/families.py": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,

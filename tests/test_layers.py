@@ -13,11 +13,11 @@ ROWS = """
     rl.cli
     rl.commands
     rl.train
-    rl.loop
+    rl.loop rl.publishing
     rl.checkpoints rl.evaluating
     rl.parts rl.instruments
     rl.annotating
-    rl.reward_models rl.rollouts
+    rl.reward_models rl.rollouts rl.real_policy
     rl.learning rl.workers rl.tiny_policy
     rl.engines rl.monitoring
     rl.files rl.tasks

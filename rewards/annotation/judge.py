@@ -17,9 +17,7 @@ The library's own retries, with growing pauses, stand behind the first four; a r
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +30,10 @@ from typing import Any
 import numpy as np
 import openai
 
-from rewards.annotation.judge_cache import JudgeCache
 from rewards.annotation.judge_config import JudgeConfig
 from rewards.annotation.verdicts import NoVerdictError, answer_format, parse_verdict, question, step_verdicts
+from rewards.endpoints.answer_cache import AnswerCache
+from rewards.endpoints.asking import image_part, make_client, problem_in_words, reason_of
 from rewards.models.steps import step_texts
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
@@ -98,7 +97,7 @@ class Judge:
 
         def broken(error: BaseException) -> None:
             judgement.failures["broken"] += 1
-            judgement.problem = _in_words("broken", error, self._key)
+            judgement.problem = problem_in_words("broken", error, self._key)
 
         def work() -> None:
             try:
@@ -128,10 +127,9 @@ class Judge:
         if not asked:
             return
         resting, self._rest = self._rest > 0, max(0, self._rest - 1)
-        client = openai.AsyncOpenAI(
-            base_url=settings.endpoint, api_key=self._key, timeout=settings.timeout, max_retries=settings.retries
-        )
-        with JudgeCache(Path(settings.cache) if settings.cache is not None else None) as cache:
+        client = make_client(settings, self._key)
+        path = Path(settings.cache) if settings.cache is not None else None
+        with AnswerCache(path, "verdicts", "first_wrong integer") as cache:
             async with client:
                 silent = settings.patience if resting else 0
                 batch = _Batch(settings, self._decode, client, cache, judgement, silent)
@@ -159,7 +157,7 @@ class _Batch:
     settings: JudgeConfig
     decode: Callable[[Sequence[int]], str]
     client: openai.AsyncOpenAI
-    cache: JudgeCache
+    cache: AnswerCache
     judgement: Judgement
     silent: int
 
@@ -185,7 +183,7 @@ class _Batch:
         content = self._content(prompt, steps)
         key = hashlib.blake2b(json.dumps([self.settings.model, content]).encode(), digest_size=24).hexdigest()
         known = self.cache.get(key)
-        if known is not None and 0 <= known <= len(steps):
+        if isinstance(known, int) and 0 <= known <= len(steps):
             self.judgement.cached += 1
             return known
         first_wrong = await self._ask(content, len(steps))
@@ -211,7 +209,7 @@ class _Batch:
         except NoVerdictError as error:
             self._fail(error.reason, error)
         except Exception as error:  # the library and a server that talks nonsense raise many kinds
-            reason = _reason(error)
+            reason = reason_of(error)
             self.silent = self.silent + 1 if reason in NO_REPLY else 0
             self._fail(reason, error)
         return None
@@ -237,34 +235,10 @@ class _Batch:
 
     def _fail(self, reason: str, error: Exception) -> None:
         self.judgement.failures[reason] += 1
-        self.judgement.problem = _in_words(reason, error, self.client.api_key)
+        self.judgement.problem = problem_in_words(reason, error, self.client.api_key)
 
     def _content(self, prompt: Prompt, steps: list[str]) -> list[dict[str, Any]]:
         if prompt.id not in self._images:
-            self._images[prompt.id] = [_image_part(image) for image in prompt.images]
+            self._images[prompt.id] = [image_part(image) for image in prompt.images]
         text = question(prompt, steps, self.settings.with_answer)
         return [*self._images[prompt.id], {"type": "text", "text": text}]
-
-
-def _image_part(image: Any) -> dict[str, Any]:
-    """An image in the form of OpenAI's chat interface, without loss."""
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
-
-
-def _in_words(reason: str, error: BaseException, key: str) -> str:
-    """One line without the key, which some servers repeat when they do not like it."""
-    kind = f"{type(error).__name__}: " if reason in ("malformed", "broken") else ""
-    return f"{reason}: {kind}{' '.join(str(error).replace(key, '***').split())[:300]}"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, openai.APITimeoutError):
-        return "timeout"
-    if isinstance(error, openai.APIConnectionError):
-        return "unreachable"
-    if isinstance(error, openai.APIStatusError):
-        return "rejected" if error.status_code < 500 else "server_error"
-    return "malformed"

@@ -116,14 +116,22 @@ class Encoder:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
 
         Raises:
-            PromptError: The question spells a special token, which would end the turn, or stand for a picture.
+            PromptError: See `check_question`.
+        """
+        self.check_question(prompt)
+        system = [("system", self.system)] if self.system else []
+        return self.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
+
+    def check_question(self, prompt: Prompt) -> None:
+        """Whether a prompt's question is text alone.
+
+        Raises:
+            PromptError: It spells a special token, which would end the turn, or stand for a picture.
         """
         if spelled := self._special_token(prompt.question):
             raise PromptError(
                 f"{prompt.id}: its question holds {spelled!r}, a special token of this checkpoint; allowed is none"
             )
-        system = [("system", self.system)] if self.system else []
-        return self.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
 
     def check_system_prompt(self, text: str) -> None:
         """Whether the chat template writes a system prompt as it is, before a picture, too.
@@ -165,9 +173,11 @@ class Encoder:
             ValueError: It writes them elsewhere.
         """
         bare, shown = (self.render([("user", "<<text>>")], count).partition("<<text>>")[0] for count in (0, images))
-        if not shown.startswith(bare):
+        # Idefics' template has a blank before a text alone.
+        begun = next((begin for begin in (bare, bare.rstrip()) if shown.startswith(begin)), None)
+        if begun is None or (images and shown == begun):
             raise ValueError("the checkpoint's chat template does not write images right before a user's text")
-        return shown.removeprefix(bare)
+        return shown.removeprefix(begun)
 
     def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
         """A conversation of (role, text) in the checkpoint's chat template; images come first in the first
@@ -196,11 +206,12 @@ class Encoder:
     def image_tokens(self, width: int, height: int) -> int:
         """Tokens that a picture of so many pixels becomes, with or without those that the processor writes around all
         pictures alike."""
-        if count := getattr(self.processor, "_get_num_multimodal_tokens", None):
-            return int(count(image_sizes=[(height, width)])["num_image_tokens"][0])
-        # SmolVLM's has to be shown one.
-        prompt = Prompt(f"a picture of {width} x {height}", "", "", (Image.new("RGB", (width, height)),), "")
-        return self.head_length(prompt) - len(self.prompt_tokens(prompt))
+        try:
+            return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])["num_image_tokens"][0])
+        except (AttributeError, KeyError, TypeError):
+            # SmolVLM's has to be shown one, and so has LLaVA's with the image processor of another family.
+            prompt = Prompt(f"a picture of {width} x {height}", "", "", (Image.new("RGB", (width, height)),), "")
+            return self.head_length(prompt) - len(self.prompt_tokens(prompt))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of completion tokens, without special tokens."""

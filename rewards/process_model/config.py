@@ -51,9 +51,9 @@ class MPRMConfig(Section):
     """Of `token`: the words for right and wrong, each one token; VisualPRM's, while published BIS has Yes and No."""
     step_marker: str = "<prm>"
     """Of `inline`: what ends a step; added to the vocabulary where it is missing."""
-    likelihood: bool | None = None
-    """Whether scores also use how likely the MPRM finds the text, which costs the logits of every answer token; null
-    for yes where it reads the rollout as the policy wrote it."""
+    likelihood: bool = False
+    """Of `rollout`: whether scores also use how likely the MPRM finds each step and the text so far, in nats a token,
+    which costs the logits of every answer token."""
     label: str = "hard"
     """Label rule of `token` and `value`: `hard` (1 if a share above `threshold` of the continuations was right), `soft`
     (that share), or `package.module:name`."""
@@ -96,15 +96,10 @@ class MPRMConfig(Section):
     num_gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray reserves for each rank."""
 
-    @property
-    def uses_likelihood(self) -> bool:
-        """What `likelihood` comes to."""
-        return self.input_format == "rollout" if self.likelihood is None else self.likelihood
-
     def identity(self) -> dict[str, Any]:
         """What a model is, however it goes on learning: the keys that a saved one brings itself."""
         kept = ("head", "input_format", "likelihood", "verdicts", "step_marker", "lora_rank")
-        return {key: getattr(self, key) for key in kept} | {"likelihood": self.uses_likelihood}
+        return {key: getattr(self, key) for key in kept}
 
     def learns_after(self, step: int) -> bool:
         """Whether an update is due after policy step ``step``, counted from 1."""

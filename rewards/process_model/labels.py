@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rewards.records import StepCounts
+from rewards.users_code import UsersCodeError, in_one_line
 
 LabelRule = Callable[[StepCounts], np.ndarray]
 
@@ -32,6 +33,32 @@ def soft(counts: StepCounts) -> np.ndarray:
     """
     sampled = counts.sampled > 0
     return np.where(sampled, counts.correct / np.where(sampled, counts.sampled, 1), np.nan)
+
+
+def checked_rule(name: str, rule: LabelRule) -> LabelRule:
+    """A rule of the user's that gives targets, or stops everything with a `UsersCodeError`.
+
+    Args:
+        name: For messages.
+        rule: The user's own.
+
+    >>> checked_rule("mine", lambda counts: counts.correct > 1)(StepCounts(np.array([2, 0]), np.array([4, 4]), 0))
+    array([1., 0.])
+    """
+
+    def targets(counts: StepCounts) -> np.ndarray:
+        with in_one_line(f"{name} failed"):
+            given = np.asarray(rule(counts), dtype=float)
+        if given.shape != counts.sampled.shape:
+            raise UsersCodeError(
+                f"{name} gave the shape {given.shape} for {len(counts.sampled)} steps; allowed is one a step"
+            )
+        wrong = ~(np.isnan(given) | ((given >= 0) & (given <= 1)))
+        if wrong.any():
+            raise UsersCodeError(f"{name} gave a step {given[wrong][0]:g}; allowed is a number from 0 to 1, or NaN")
+        return given
+
+    return targets
 
 
 LABEL_RULES: dict[str, LabelRule] = {"hard": hard, "soft": soft}

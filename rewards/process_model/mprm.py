@@ -28,6 +28,7 @@ from rewards.models.backbone import (
     load_model,
 )
 from rewards.models.encoding import Encoder
+from rewards.models.optimizer_files import FOLDER as OPTIMIZER
 from rewards.models.optimizer_files import WHOLE, Snapshot, load_optimizer, save_optimizer
 from rewards.models.runtime import Runtime
 from rewards.models.sharding import Length, pack, spread
@@ -36,11 +37,12 @@ from rewards.process_model.config import MPRMConfig
 from rewards.process_model.guard import GroupArea, group_area
 from rewards.process_model.labels import LabelRule, hard
 from rewards.process_model.objective import LOG_CONCENTRATION, Targets, make_targets, weighted_loss
-from rewards.process_model.reading import Reading, make_reader
+from rewards.process_model.reading import Decode, Reading, make_reader
 from rewards.process_model.step_scorer import StepScorer, scorer_inputs
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 
-LIKELIHOOD_RATE = 0.1  # a single weight on a scale of 1, where the model's own weights move in thousandths
+LIKELIHOOD_RATE = 1000
+"""How many times as far as the model's own weights the likelihood's move: on a scale of 1, and not of thousandths."""
 
 MPRM_FILE, BESIDE_FILE, BACKBONE = "mprm.json", "beside_backbone.safetensors", "backbone."
 MAX_GRAD_NORM = 1.0
@@ -60,6 +62,7 @@ class MPRM:
         label_rule: From a rollout's counts to its steps' targets; the `beta` head learns from the counts themselves.
         settings: What it is and how it learns.
         runtime: How it computes.
+        decode: The policy's, where its vocabulary is another; see `rewards.process_model.reading.make_reader`.
 
     Attributes:
         version: Number of updates taken; every score carries it.
@@ -76,6 +79,7 @@ class MPRM:
         label_rule: LabelRule = hard,
         settings: MPRMConfig = MPRMConfig(),
         runtime: Runtime = Runtime(),
+        decode: Decode | None = None,
     ) -> None:
         self.settings, self._runtime = settings, runtime
         torch.set_num_threads(runtime.threads)
@@ -90,12 +94,12 @@ class MPRM:
         backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
         if settings.input_format == "inline":
             add_token(backbone, checkpoint, encoder.tokenizer, settings.step_marker, runtime.trust_remote_code)
-        self._read = make_reader(settings.input_format, encoder, settings.step_marker, settings.verdicts[0])
+        self._read = make_reader(settings.input_format, encoder, settings.step_marker, settings.verdicts[0], decode)
         if settings.lora_rank:
             add_lora(backbone, settings.lora_rank, runtime.seed)
         if settings.freeze_vision:
             freeze_vision_tower(backbone)
-        self.scorer = StepScorer(backbone, settings.head, signs, settings.uses_likelihood, runtime.seed)
+        self.scorer = StepScorer(backbone, settings.head, signs, settings.likelihood, runtime.seed)
         layers = set(backbone._no_split_modules or ())
         self._blank = None
         if settings.sharding != "ddp" and self._accelerator.num_processes > 1 and encoder.sees:
@@ -144,7 +148,8 @@ class MPRM:
 
         Returns:
             Means over the optimizer steps: ``loss`` in nats a step, ``grad_norm``, and the share of ``positive``
-            targets; the optimizer steps ``skipped``; and the ``likelihood_weight`` at the end, if there is one.
+            targets; the optimizer steps ``skipped``; and, where there are any, the weights at the end of the
+            likelihood of a step, ``likelihood_step``, and of the text so far, ``likelihood_so_far``.
         """
         self._wrapped.train()
         losses, norms, positives, skipped = [], [], [], 0
@@ -170,8 +175,9 @@ class MPRM:
             "positive": float(np.mean(positives or nothing)),
             "skipped": float(skipped),
         }
-        if self.settings.uses_likelihood:
-            metrics["likelihood_weight"] = float(self._full(self.scorer.likelihood_weight))
+        if self.settings.likelihood:
+            weights = self._full(self.scorer.likelihood_weights).tolist()
+            metrics |= dict(zip(("likelihood_step", "likelihood_so_far"), weights, strict=True))
         return metrics
 
     def update(
@@ -224,7 +230,7 @@ class MPRM:
         self._accelerator.wait_for_everyone()
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote with the same settings."""
+        """Go on from what `save` wrote with the same settings; without an optimizer beside it, a new one learns."""
         state: dict[str, Any] = load_file(folder / BESIDE_FILE)
         if not self.settings.lora_rank:
             saved = load_model(folder, self._runtime.dtype, self._runtime.trust_remote_code)
@@ -233,7 +239,8 @@ class MPRM:
         if unplaced := sorted((trained - state.keys()) | (state.keys() - {*self.scorer.state_dict()})):
             raise ValueError(f"{folder}: holds another kind of MPRM than this one: {unplaced[0]} has no counterpart")
         set_model_state_dict(self._wrapped, state, options=replace(WHOLE, strict=False))
-        load_optimizer(self.optimizer, self._wrapped, folder)
+        if (folder / OPTIMIZER).is_dir():  # an exported one has none
+            load_optimizer(self.optimizer, self._wrapped, folder)
         self.version = json.loads((folder / MPRM_FILE).read_text())["version"]
 
     @property
@@ -268,7 +275,14 @@ class MPRM:
         found = loss.item(), float(self._full(norm))
         if np.isfinite(found).all():
             self.optimizer.step()
+            self._keep_in_bounds()
         return found
+
+    @torch.no_grad()
+    def _keep_in_bounds(self) -> None:
+        """The likelihood's weights are never negative."""
+        if self.settings.likelihood:
+            self.scorer.likelihood_weights.clamp_(min=0)
 
     def _outputs(self, readings: Sequence[Reading]) -> torch.Tensor:
         return self._wrapped(scorer_inputs(self.encoder, readings, self._accelerator.device))
@@ -293,13 +307,14 @@ class MPRM:
         return StepScores(scores, self.version, concentration)
 
     def _parameter_groups(self) -> list[dict[str, object]]:
-        """A single weight moves faster, and is not drawn to 0."""
+        """The likelihood's weights move faster, and are not drawn to 0."""
         decay = self.settings.weight_decay
         groups: list[dict[str, object]] = [{"params": [], "weight_decay": decay}]
-        plain = [p for n, p in self.scorer.named_parameters() if p.requires_grad and n != "likelihood_weight"]
+        plain = [p for n, p in self.scorer.named_parameters() if p.requires_grad and n != "likelihood_weights"]
         groups[0]["params"] = plain
-        if self.settings.uses_likelihood:
-            groups.append({"params": [self.scorer.likelihood_weight], "lr": LIKELIHOOD_RATE, "weight_decay": 0.0})
+        if self.settings.likelihood:
+            rate = LIKELIHOOD_RATE * self.settings.learning_rate
+            groups.append({"params": [self.scorer.likelihood_weights], "lr": rate, "weight_decay": 0.0})
         return groups
 
     @staticmethod
@@ -324,6 +339,7 @@ def open_mprm(
     settings: MPRMConfig = MPRMConfig(),
     runtime: Runtime = Runtime(),
     label_rule: LabelRule = hard,
+    decode: Decode | None = None,
 ) -> MPRM:
     """An MPRM from a folder that `MPRM.save` wrote, as it was, or a new one from any other checkpoint.
 
@@ -331,18 +347,18 @@ def open_mprm(
         checkpoint: Folder or hub name.
         encoder: The checkpoint's processor.
         settings: For a saved one, all but what it is (head, format, words, adapters), which its folder says.
-        runtime, label_rule: See `MPRM`.
+        runtime, label_rule, decode: See `MPRM`.
 
     Raises:
         ValueError: See `MPRM`.
     """
     saved = Path(checkpoint) / MPRM_FILE
     if not saved.is_file():
-        return MPRM(checkpoint, encoder, label_rule, settings, runtime)
+        return MPRM(checkpoint, encoder, label_rule, settings, runtime, decode)
     content = json.loads(saved.read_text())
     was = content["settings"]
     identity = {key: was[key] for key in settings.identity()} | {"verdicts": tuple(was["verdicts"])}
     base = content["checkpoint"] if was["lora_rank"] else checkpoint
-    mprm = MPRM(base, encoder, label_rule, settings.model_copy(update=identity), runtime)
+    mprm = MPRM(base, encoder, label_rule, settings.model_copy(update=identity), runtime, decode)
     mprm.load(Path(checkpoint))
     return mprm

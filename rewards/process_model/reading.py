@@ -10,11 +10,15 @@ r"""How a reward model reads a rollout: three input formats, each a head (the pr
     have that blank line; the published script for VisualProcessBench leaves it out.
 
 The model is causal: in all three a score depends on nothing after the place it is read at.
+
+`rollout` reads the policy's tokens, and so wants the policy's vocabulary. `chat` and `inline` read what the steps say,
+in the tokens of whichever model reads: its family and its tokenizer need not be the policy's. Each step has one place
+to be read at, so that scores come in the order of the policy's own steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rewards.models.encoding import Encoder
@@ -41,6 +45,8 @@ class Reading:
 
 
 Reader = Callable[[Prompt, Rollout], Reading]
+Decode = Callable[[Sequence[int]], str]
+"""The text of a rollout's tokens."""
 
 SYSTEM_PROMPT = """\
 You are an advanced AI assistant, designed to serve as a process supervision model. In this task, I will provide a \
@@ -62,7 +68,13 @@ Your task is to verify the accuracy and correctness of each step in the given so
 """VisualPRM's, with which it was trained (OpenGVLab/InternVL, commit 2410d1d, ``PRM_SYSTEM_PROMPT``)."""
 
 
-def make_reader(input_format: InputFormat, encoder: Encoder, step_marker: str = "<prm>", verdict: str = "+") -> Reader:
+def make_reader(
+    input_format: InputFormat,
+    encoder: Encoder,
+    step_marker: str = "<prm>",
+    verdict: str = "+",
+    decode: Decode | None = None,
+) -> Reader:
     """The reader of a format.
 
     Args:
@@ -70,6 +82,7 @@ def make_reader(input_format: InputFormat, encoder: Encoder, step_marker: str = 
         encoder: Of the model that reads.
         step_marker: Of `inline`: what ends a step; one token of the vocabulary.
         verdict: Of `chat`: the answer to earlier steps.
+        decode: Of `chat` and `inline`: the policy's, where its vocabulary is another than the encoder's.
 
     Raises:
         ValueError: The checkpoint's chat template does not keep the parts of a conversation apart, or knows no system
@@ -80,21 +93,22 @@ def make_reader(input_format: InputFormat, encoder: Encoder, step_marker: str = 
             prompt, encoder.chat_text(prompt), rollout.token_ids, tuple(span.end - 1 for span in rollout.steps)
         )
     if input_format == "chat":
-        return _chat_reader(encoder, verdict)
-    return _inline_reader(encoder, step_marker)
+        return _chat_reader(encoder, verdict, decode or encoder.decode)
+    return _inline_reader(encoder, step_marker, decode or encoder.decode)
 
 
-def _chat_reader(encoder: Encoder, verdict: str) -> Reader:
+def _chat_reader(encoder: Encoder, verdict: str, decode: Decode) -> Reader:
     ask, go_on = _between_turns(encoder)
     encoder.check_system_prompt(SYSTEM_PROMPT)
     ask_tokens, turn = encoder.tokens(ask), encoder.tokens(verdict) + encoder.tokens(go_on)
 
     def read(prompt: Prompt, rollout: Rollout) -> Reading:
+        encoder.check_question(prompt)
         text = f"### Question:\n{prompt.question}\n\n### Solution Process:\n"
         head = encoder.opening([("system", SYSTEM_PROMPT), ("user", text)], len(prompt.images))
         tokens: list[int] = []
         ends: list[int] = []
-        for step in map(str.strip, step_texts(rollout, encoder.decode)):
+        for step in map(str.strip, step_texts(rollout, decode)):
             tokens += [*(turn if tokens else []), *encoder.plain_tokens(step), *ask_tokens]
             ends.append(len(tokens) - 1)
         return Reading(prompt, head, tuple(tokens), tuple(ends))
@@ -102,17 +116,18 @@ def _chat_reader(encoder: Encoder, verdict: str) -> Reader:
     return read
 
 
-def _inline_reader(encoder: Encoder, step_marker: str) -> Reader:
+def _inline_reader(encoder: Encoder, step_marker: str, decode: Decode) -> Reader:
     marker = encoder.tokens(step_marker)
     if len(marker) != 1:
         raise ValueError(f"the step marker {step_marker!r} is {len(marker)} tokens of this checkpoint; allowed is one")
 
     def read(prompt: Prompt, rollout: Rollout) -> Reading:
+        encoder.check_question(prompt)
         text = f"{encoder.pictures(len(prompt.images))}Question: {prompt.question}\nProcess:"
         head = encoder.opening([("user", ""), ("assistant", text)])
         tokens: list[int] = []
         ends: list[int] = []
-        for step in map(str.strip, step_texts(rollout, encoder.decode)):
+        for step in map(str.strip, step_texts(rollout, decode)):
             # The blank before the first step belongs to it, as most vocabularies have words.
             before = "\n\n" if tokens else " "
             tokens += [*encoder.plain_tokens(before + step), *marker]

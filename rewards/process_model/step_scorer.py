@@ -6,12 +6,13 @@
     step's success rate, so that a score comes with how sure it is.
 
 On top of a head's log-odds the score can use what the same pass gives for free: how likely the model itself finds what
-was written up to the step's end (as an implicit process reward model does, arXiv 2412.01981),
+was written (as an implicit process reward model does, arXiv 2412.01981),
 
-    log-odds_j + w * log p(answer up to the end of step j),      w learned, from 0.
+    log-odds_j + u * mean log p(tokens of step j) + v * mean log p(tokens up to the end of step j).
 
 A step's end has few layers left to compare what was written with what it would have expected; the likelihood is that
-comparison. What it is worth is decided by the Monte-Carlo labels, through w.
+comparison. Means, in nats a token, are of one size however long an answer is. What they are worth is decided by the
+Monte-Carlo labels, through u and v, learned from 0 and never negative: no text is right because it is unlikely.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class ScorerInputs:
         model: Keyword arguments of the backbone's forward pass.
         completion_ids: The tokens after the heads (B, T), right-padded.
         rows, columns: Where the S scores are read: row of the batch, and place among the completion's tokens.
+        begins: Where among them the step of each score begins.
     """
 
     model: dict[str, torch.Tensor]
     completion_ids: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
+    begins: torch.Tensor
 
 
 def scorer_inputs(encoder: Encoder, readings: Sequence[Reading], device: torch.device | str) -> ScorerInputs:
@@ -53,12 +56,9 @@ def scorer_inputs(encoder: Encoder, readings: Sequence[Reading], device: torch.d
     )
     rows = [row for row, reading in enumerate(readings) for _ in reading.ends]
     columns = [end for reading in readings for end in reading.ends]
-    return ScorerInputs(
-        batch.model_inputs(device),
-        batch.completion_ids.to(device),
-        torch.tensor(rows, dtype=torch.long, device=device),
-        torch.tensor(columns, dtype=torch.long, device=device),
-    )
+    begins = [begin for reading in readings for begin in (0, *(end + 1 for end in reading.ends))[:-1]]
+    places = (torch.tensor(values, dtype=torch.long, device=device) for values in (rows, columns, begins))
+    return ScorerInputs(batch.model_inputs(device), batch.completion_ids.to(device), *places)
 
 
 class StepScorer(torch.nn.Module):
@@ -81,7 +81,7 @@ class StepScorer(torch.nn.Module):
                 torch.manual_seed(seed)
                 self.head = TwoLayerHead(hidden, 2 if head == "beta" else 1).to(backbone.device)
         if likelihood:
-            self.likelihood_weight = torch.nn.Parameter(torch.zeros(1, device=backbone.device))
+            self.likelihood_weights = torch.nn.Parameter(torch.zeros(2, device=backbone.device))
         self._kind, self._signs, self._likelihood = head, list(signs), likelihood
 
     def forward(self, inputs: ScorerInputs) -> torch.Tensor:
@@ -91,8 +91,7 @@ class StepScorer(torch.nn.Module):
         states = hidden[inputs.rows, start + inputs.columns]
         outputs = self._token_odds(states.float()) if self._kind == "token" else self.head(states)
         if self._likelihood:
-            so_far = self._log_likelihood(hidden[:, start - 1 : -1], inputs.completion_ids)
-            extra = self.likelihood_weight * so_far[inputs.rows, inputs.columns]
+            extra = self._mean_log_likelihoods(hidden[:, start - 1 : -1], inputs) @ self.likelihood_weights
             outputs = torch.cat([outputs[:, :1] + extra.unsqueeze(1), outputs[:, 1:]], dim=1)
         return outputs
 
@@ -108,10 +107,15 @@ class StepScorer(torch.nn.Module):
             return (states @ (plus - minus)).unsqueeze(1)
         return cap * ((states @ plus / cap).tanh() - (states @ minus / cap).tanh()).unsqueeze(1)
 
-    def _log_likelihood(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """log p of each completion up to and with each token, (B, T) in nats, from the states before the tokens."""
+    def _mean_log_likelihoods(self, hidden: torch.Tensor, inputs: ScorerInputs) -> torch.Tensor:
+        """Mean log p of the tokens of each step, and of those up to its end (S, 2), in nats, from the states before the
+        tokens."""
         logprobs = self.backbone.get_output_embeddings()(hidden).float().log_softmax(-1)
-        return logprobs.gather(2, tokens.unsqueeze(2)).squeeze(2).cumsum(1)
+        tokens = logprobs.gather(2, inputs.completion_ids.unsqueeze(2)).squeeze(2)
+        before = torch.nn.functional.pad(tokens.cumsum(1), (1, 0))  # of the tokens before each place
+        rows, begins, ends = inputs.rows, inputs.begins, inputs.columns + 1
+        so_far = before[rows, ends]
+        return torch.stack([(so_far - before[rows, begins]) / (ends - begins), so_far / ends], dim=1)
 
 
 class TwoLayerHead(torch.nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -11,7 +10,7 @@ from rewards.annotation.hybrid_labels import HybridRule, hybrid_labels
 from rewards.annotation.judge import Judge, Judgement
 from rewards.records import Rollout, StepCounts
 from rl.config import Config
-from rl.errors import ConfigError
+from rl.config.api_keys import api_key
 from rl.monitoring.metrics import judge_metrics
 
 CACHE = "judge.sqlite"
@@ -28,9 +27,7 @@ def make_judge(config: Config, decode: Callable[[Sequence[int]], str], folder: P
     judge = config.judge
     if judge.endpoint is None:
         return None
-    key = os.environ.get(judge.api_key_env, "") if judge.api_key_env is not None else None
-    if key == "":
-        raise ConfigError(f"judge.api_key_env: the environment variable {judge.api_key_env!r} is not set")
+    key = api_key(judge, "judge")
     # Runs share verdicts by a file that they name; else they are the run's own.
     cache = judge.cache if judge.cache is not None else str(folder / CACHE)
     return Judge(judge.model_copy(update={"cache": cache}), decode, key)

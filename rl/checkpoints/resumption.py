@@ -22,12 +22,13 @@ def check_resumption(was: Config, now: Config) -> None:
     """Whether a run can go on with another configuration than it had.
 
     Raises:
-        ConfigError: One of the keys in `FIXED` has another value, or the outcome model or the reference policy comes or
-            goes.
+        ConfigError: One of the keys in `FIXED` has another value, or the outcome model, reference policy or served
+            reward model comes or goes.
     """
     pairs = [(key, _value(was, key), _value(now, key)) for key in FIXED]
     pairs += [("outcome_model.reward or harvest", was.outcome_model.is_used, now.outcome_model.is_used)]
     pairs += [("learner.reference_every", bool(was.learner.reference_every), bool(now.learner.reference_every))]
+    pairs += [("served.endpoint", was.served.endpoint is not None, now.served.endpoint is not None)]
     for key, before, after in pairs:
         if before != after:
             raise ConfigError(

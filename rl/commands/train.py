@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +85,7 @@ def _train(config: Config, folder: Path, resume: bool) -> None:
     from rl.monitoring.console import Console
     from rl.monitoring.summary import summary_lines
     from rl.train import train
+    from rl.workers.ray_cluster import watch_ray
 
     named = WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError, UsersCodeError
     sieve = typed_command("sieve")
@@ -91,7 +94,14 @@ def _train(config: Config, folder: Path, resume: bool) -> None:
     def further() -> str:
         return f"go on with: {again}" if checkpoints(folder) else f"{folder} has no checkpoint yet to go on from"
 
+    def without_ray(died: str) -> None:
+        with suppress(typer.Exit):
+            fail(f"{died}; {further()}", FAILURE)
+        sys.stdout.flush()
+        os._exit(FAILURE)  # the main thread waits for Ray, which ends nothing any more
+
     console = Console()
+    watch_ray(without_ray)
     with one_line(further, failed=(*named, OSError), stopped="stopped at once"):
         try:
             outcome = train(config, folder, resume, console)

@@ -35,8 +35,9 @@ def check_fit(config: Sections) -> None:
             f"task.max_prompt_tokens is {config.task.max_prompt_tokens}: allowed with engine.max_model_len "
             f"{config.engine.max_model_len} is at most {longest}"
         )
-    if config.judge.endpoint is not None and not config.judge.model:
-        raise ValueError("judge.endpoint is set: judge.model must name the model that it serves")
+    for section, endpoint in (("judge", config.judge), ("served", config.served)):
+        if endpoint.endpoint is not None and not endpoint.model:
+            raise ValueError(f"{section}.endpoint is set: {section}.model must name the model that it serves")
     outcome = config.outcome_model
     if outcome.reward != "rule" and not (outcome.checkpoint or outcome.pairs or outcome.harvest):
         raise ValueError(
@@ -48,6 +49,7 @@ def check_fit(config: Sections) -> None:
     _check_learner(config)
     _check_ppo(config)
     _check_mprm(config)
+    _check_served(config)
     _check_without_mprm(config)
     _check_evaluation(config.evaluation)
 
@@ -199,7 +201,7 @@ def _check_mprm(config: Sections) -> None:
     mprm, dtype = config.mprm, config.policy.dtype
     if mprm.likelihood and mprm.input_format != "rollout":
         raise ValueError(
-            f"mprm.likelihood is true: allowed is false or null with mprm.input_format {mprm.input_format}, "
+            f"mprm.likelihood is true: allowed is false with mprm.input_format {mprm.input_format}, "
             "where the model reads what no policy wrote"
         )
     if mprm.verdicts[0] == mprm.verdicts[1]:
@@ -211,6 +213,27 @@ def _check_mprm(config: Sections) -> None:
             f"mprm.lora_rank is 0: most updates of a whole model are lost in policy.dtype {dtype}; allowed is 1 or "
             "more, or policy.dtype float32"
         )
+
+
+def _check_served(config: Sections) -> None:
+    """Nothing asks of a served reward model what only one of the run's own can do."""
+    if config.served.endpoint is None:
+        return
+    mprm = config.mprm
+    for key, value, fits, allowed in (
+        ("mprm.enabled", mprm.enabled, mprm.enabled, "true"),
+        ("mprm.until", mprm.until, mprm.until == 0, "0, since it learns nothing"),
+        ("mprm.checkpoint", mprm.checkpoint, mprm.checkpoint is None, "null"),
+        ("mprm.beside", list(mprm.beside), not mprm.beside, "none"),
+        ("mprm.warm_start", list(mprm.warm_start), not mprm.warm_start, "none"),
+        ("selection.selector", config.selection.selector, config.selection.selector != "bis_visual", "another"),
+    ):
+        if not fits:
+            raise ValueError(
+                f"{key} is {value!r}: allowed with served.endpoint, a reward model elsewhere, is {allowed}"
+            )
+    if not config.served.step_marker:
+        raise ValueError("served.step_marker is '': allowed is what the model was trained with after each step")
 
 
 def _check_without_mprm(config: Sections) -> None:

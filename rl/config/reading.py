@@ -21,7 +21,7 @@ from rl.errors import ConfigError
 Kind = TypeVar("Kind", bound=Section)
 
 
-SECRET = {"judge.api_key_env"}
+SECRET = {"judge.api_key_env", "served.api_key_env"}
 """Keys whose wrong value may be a secret by mistake, and is not repeated."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 200

@@ -10,6 +10,7 @@ import regex
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from rewards.annotation.judge_config import JudgeConfig
+from rewards.endpoints.served_config import ServedConfig
 from rewards.models.named_rules import RULES
 from rewards.models.truncation import Truncation
 from rewards.outcome.config import OutcomeModelConfig
@@ -232,11 +233,17 @@ class Sections(Section):
     judge: JudgeConfig = JudgeConfig()
     selection: SelectionConfig = SelectionConfig()
     mprm: MPRMConfig = MPRMConfig()
+    served: ServedConfig = ServedConfig()
     outcome_model: OutcomeModelConfig = OutcomeModelConfig()
     watch: WatchConfig = WatchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     replay: ReplayConfig = ReplayConfig()
+
+    @property
+    def places_mprm(self) -> bool:
+        """Whether the run has a process reward model of its own to place, and not a served one or none."""
+        return self.mprm.enabled and self.served.endpoint is None
 
     @property
     def weight_route(self) -> str:

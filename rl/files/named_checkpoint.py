@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from rewards.files.cache_folder import check_cache
@@ -57,6 +58,22 @@ def refuse_absent(option: str, named: str) -> None:
     """
     if not Path(named).is_dir() and (Path(named).parent.is_dir() or not HUB_NAME.fullmatch(named)):
         raise ConfigError(f"{option} {named} is no folder; allowed is that of a checkpoint, or a hub name")
+
+
+def fetch_files(option: str, named: str, patterns: Sequence[str]) -> Path:
+    """The folder of a checkpoint; of one on the hub the files of these patterns, fetched where they are missing.
+
+    Raises:
+        ConfigError: They cannot be fetched.
+    """
+    if Path(named).is_dir():
+        return Path(named)
+    try:
+        check_cache(HF_HUB_CACHE)
+        return Path(snapshot_download(named, allow_patterns=list(patterns)))
+    except Exception as error:  # of the network, of the hub, and of the disk
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{option}: {named!r} cannot be fetched: {reason}") from None
 
 
 def refuse_damaged(option: str, folder: Path) -> None:
@@ -178,18 +195,20 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     return encoder
 
 
-def make_judge_encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:
-    """The processor of a reward model that reads the policy's tokens; ``checkpoint`` None for the policy's own.
+def make_judge_encoder(config: Config, checkpoint: str | None, key: str, reads_text: bool = False) -> Encoder:
+    """The processor of a reward model; ``checkpoint`` None for the policy's own, ``reads_text`` if it reads what the
+    policy's tokens say, and not the tokens themselves.
 
     Raises:
-        ConfigError: There is none, or its vocabulary does not hold the policy's.
+        ConfigError: There is none, or it reads tokens, and its vocabulary does not hold the policy's.
     """
     encoder = make_encoder(config, checkpoint, key)
-    if checkpoint is not None:
+    if checkpoint is not None and not reads_text:
         policy = make_encoder(config).tokenizer.get_vocab()
         if not policy.items() <= encoder.tokenizer.get_vocab().items():
             raise ConfigError(
                 f"{key}: {checkpoint!r} has another vocabulary than policy.checkpoint, {config.policy.checkpoint!r}, "
-                "whose tokens it is to read; allowed is one with the same"
+                "whose tokens it is to read; allowed is one with the same, or an MPRM with mprm.input_format chat or "
+                "inline, which read text"
             )
     return encoder

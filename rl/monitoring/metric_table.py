@@ -167,7 +167,8 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "mprm/loss": ("cross-entropy of a labelled step, nats", "falls", "lower `mprm.learning_rate`"),
     "mprm/grad_norm": ("length of the gradient before clipping", "steady", "lower `mprm.learning_rate`"),
     "mprm/positive": ("positive targets it was taught", "0.3 to 0.9", "see the selector"),
-    "mprm/likelihood_weight": ("weight of the text's likelihood in the scores", "settles above 0", "nothing"),
+    "mprm/likelihood_step": ("weight of a step's likelihood in the scores", "settles above 0", "nothing"),
+    "mprm/likelihood_so_far": ("weight of the whole text's likelihood in the scores", "0 or more", "nothing"),
     "mprm/skipped": ("optimizer steps left out: loss or gradient not finite", "0", "lower `mprm.learning_rate`"),
     "mprm/guard_auc_before": (
         "area under the ROC curve of step scores against Monte-Carlo labels within groups, before an update, on "

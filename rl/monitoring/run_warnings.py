@@ -56,7 +56,7 @@ class RunWarnings:
 
     def __init__(self, config: Config) -> None:
         self._window = min(config.watch.hopeless_after, config.steps)
-        self._has_mprm = config.mprm.enabled
+        self._teaches = config.places_mprm and config.mprm.until != 0
         self._latest: deque[Signs] = deque(maxlen=self._window)
         self._said: set[str] = set()
 
@@ -80,6 +80,6 @@ class RunWarnings:
         yield "right", no_right_answer(right, among)
         yield "mixed", no_mixed_group(total("mixed"), total("groups"), right, answers, among)
         yield "entropy", no_entropy(max(signs.entropy for signs in self._latest), f"the last {steps}")
-        if self._has_mprm:
+        if self._teaches:
             yield "buffer", empty_buffer(max(signs.kept for signs in self._latest), steps)
             yield "labels", one_kind_of_labels(total("positive"), total("labelled"))

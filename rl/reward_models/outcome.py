@@ -20,13 +20,13 @@ from rewards.outcome.outcome_model import (
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import RecentPreferences, harvest
 from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble
-from rewards.process_model.mprm import MPRM_FILE, open_mprm
+from rewards.process_model.mprm import MPRM_FILE
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
-from rl.reward_models.mprm import make_runtime
+from rl.reward_models.mprm import make_runtime, open_process_model
 from rl.workers.pending import Here, Pending, Ready
 from rl.workers.worker import Worker
 
@@ -80,10 +80,10 @@ def make_outcome_runtime(config: Config) -> Runtime:
 
 
 def _open_judge(config: Config, folder: str) -> OutcomeModel | AnswerJudge:
-    encoder = make_judge_encoder(config, folder, "outcome_model.beside")
     if (Path(folder) / MPRM_FILE).is_file():
         runtime = make_runtime(config, config.outcome_model.num_cpus)
-        return AnswerJudge(open_mprm(folder, encoder, config.mprm, runtime))
+        return AnswerJudge(open_process_model(config, folder, "outcome_model.beside", runtime))
+    encoder = make_judge_encoder(config, folder, "outcome_model.beside")
     return open_outcome_model(folder, encoder, config.outcome_model, make_outcome_runtime(config))
 
 

@@ -107,7 +107,8 @@ class CsvRows:
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             raise ValueError(f"line {line}: not UTF-8: {error.reason}; allowed is UTF-8") from None
-        csv.field_size_limit(len(text) + 1)  # for all readers of this process, and never in anybody's way
+        # It is of all readers of this process, such as those of installed packages: it only grows.
+        csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
         self._rows: list[list[str]] = []
         self.names: list[str] = []

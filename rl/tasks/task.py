@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
+
+import PIL.Image
 
 from rewards.records import Prompt, PromptError
 from rewards.users_code import UsersCodeError, in_one_line
@@ -84,6 +87,9 @@ class CheckedTask:
         for text in TEXTS:
             if not isinstance(value := getattr(prompt, text), str):
                 raise UsersCodeError(f"{asked} gave {text} as a {type(value).__name__}; allowed is text")
+        images = prompt.images
+        if not isinstance(images, tuple | list) or not all(isinstance(image, PIL.Image.Image) for image in images):
+            raise UsersCodeError(f"{asked} gave images as {reprlib.repr(images)}; allowed is a tuple of PIL's images")
         return prompt
 
 

@@ -9,7 +9,6 @@ teacher, spread over all steps; reinforcement learning then has something to sha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,17 +20,16 @@ from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from rl.files.folders import new_folder
-from rl.monitoring.terminal import progress_bar, waiting
+from rl.monitoring.terminal import waiting
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_scene import ATTRIBUTES, COLOURS, SHAPES
 from rl.tasks.grid_steps import Count, Puzzle, demonstrate
 from rl.tiny_policy.architecture import make_model, make_processor
+from rl.tiny_policy.lesson import Report, learn
 from rl.tiny_policy.measure import chat_text, measure
 from rl.tiny_policy.tokenizer import END_OF_TURN
 
 SHIPPED = Path(__file__).parent / "grid_policy"
-
-Report = Callable[[str], None]
 
 _SEED = 10_000  # added to the recipe's seed for the task's stream, so that RL does not replay the warm start's prompts
 _IGNORED = -100
@@ -90,7 +88,7 @@ def make_policy(
             ("counting", lessons.count, recipe.counting),
             ("solving", lessons.solve, recipe.solving),
         ):
-            _learn(name, loss, steps, optimizers, report)
+            learn(name, loss, steps, optimizers, report)
     model.eval()
     with new_folder(Path(output_dir)) as partial:
         model.save_pretrained(partial)
@@ -172,30 +170,3 @@ def _optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Opti
         torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.0),
         torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
-
-
-def _learn(
-    name: str, loss: Callable[[], Tensor], steps: int, optimizers: list[torch.optim.Optimizer], report: Report
-) -> None:
-    """One lesson, its learning rate falling to a tenth; the rates are given back as they came."""
-    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    began = time.monotonic()
-    with progress_bar(name, steps, lines=False) as advance:
-        for step, factor in enumerate(_schedule(steps)):
-            for optimizer, peak in zip(optimizers, peaks, strict=True):
-                optimizer.param_groups[0]["lr"] = peak * factor
-                optimizer.zero_grad()
-            value = loss()
-            value.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            advance(1)
-            if (step + 1) % 50 == 0 or step + 1 == steps:
-                report(f"{name}: step {step + 1} of {steps}, loss {value.item():.3f}, {time.monotonic() - began:.0f} s")
-    for optimizer, peak in zip(optimizers, peaks, strict=True):
-        optimizer.param_groups[0]["lr"] = peak
-
-
-def _schedule(steps: int) -> Iterator[float]:
-    for step in range(steps):
-        yield min(1.0, (step + 1) / 10) * (1 - 0.95 * step / steps)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryFile, gettempdir
+from threading import Thread
 
 import ray
 from ray._private import ray_constants, services
@@ -18,6 +20,7 @@ from rl.errors import ConfigError, LostWorkerError
 
 LONGEST_SOCKET_PATH = 107
 """In bytes, on Linux."""
+SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_REACH = 5
 """What the head of a cluster gets to answer."""
 
@@ -44,6 +47,38 @@ def join_ray() -> None:
             ray.init(address, ignore_reinit_error=True, **options)
     except Exception as error:  # Ray has no kind of its own for what keeps it from starting
         raise LostWorkerError(f"Ray does not start: {' '.join(str(error).split())}") from error
+
+
+def watch_ray(ended: Callable[[str], None]) -> None:
+    """From here on, call ``ended`` from a thread of its own, once, if a server dies that `join_ray` has started on this
+    machine: a minute later Ray ends this process, with nothing but a line of its log.
+
+    Args:
+        ended: Takes which one it was; it has to end the process, which nothing else can go on with.
+    """
+    Thread(target=_watch, args=(ended,), daemon=True).start()
+
+
+def _watch(ended: Callable[[str], None]) -> None:
+    while (dead := _dead_server()) is None or dead != _later(_dead_server):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    ended("Ray's {} (process {}) died".format(*dead))
+
+
+def _dead_server() -> tuple[str, int] | None:
+    """Name and process of a server that has ended, while Ray has not been shut down."""
+    node = ray._private.worker._global_node
+    for name in ("gcs_server", "raylet"):
+        for server in (node.all_processes if node else {}).get(name, ()):
+            if server.process.poll() is not None:
+                return name, server.process.pid
+    return None
+
+
+def _later(look: Callable[[], tuple[str, int] | None]) -> tuple[str, int] | None:
+    """What is there a moment later: as it is shut down, Ray ends its servers first and forgets them next."""
+    time.sleep(SECONDS_BETWEEN_LOOKS)
+    return look()
 
 
 def start_ray(config: Config) -> None:
@@ -137,7 +172,7 @@ def kinds_of_workers(config: Config) -> list[Kind]:
         Kind("learner", learner.ranks, learner.num_cpus, learner.num_gpus),
         Kind("engine", engine.count, engine.num_cpus, engine.num_gpus),
     ]
-    if mprm.enabled:
+    if config.places_mprm:
         kinds.append(Kind("mprm", mprm.ranks, mprm.num_cpus, mprm.num_gpus))
     if outcome.is_used:
         kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))

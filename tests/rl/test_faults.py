@@ -78,6 +78,20 @@ def test_a_run_that_loses_worker_after_worker_and_its_driver_is_one_that_loses_n
     assert checkpoints(run) == ["step-2", "step-4"]
 
 
+def test_a_run_whose_ray_dies_says_so_and_how_to_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "rayless"
+    running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500")
+    running.wait_for("step 1/")
+    (server,) = (child for child in psutil.Process(running.pid).children() if child.name() == "gcs_server")
+    workers = running.workers()
+    server.kill()
+    code, said = running.end()
+    assert code == 1 and "Traceback" not in said
+    assert f"sieve: Ray's gcs_server (process {server.pid}) died; go on with: " in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith(f"train --resume {run}")
+    assert outliving(workers) == []
+
+
 def test_a_run_that_may_not_begin_anew_stops_with_the_cause(tmp_path: Path) -> None:
     run = tmp_path / "killed"
     running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500", "recovery.attempts=0")

@@ -35,7 +35,7 @@ def best_split(config: Config, seconds: StageSeconds, measured_on: Split, gpus: 
         ConfigError: There is not one GPU for each kind of worker.
     """
     each = config.engine.tensor_parallel
-    others = ["learner", "MPRM"] if config.mprm.enabled else ["learner"]
+    others = ["learner", "MPRM"] if config.places_mprm else ["learner"]
     if gpus < each + len(others):
         raise ConfigError(
             f"--gpus {gpus}: allowed is {each + len(others)} or more: one each for {' and '.join(others)}, and "
@@ -60,7 +60,7 @@ def plan_of(
 
 def _splits(config: Config, gpus: int) -> Iterator[Split]:
     each, rows = config.engine.tensor_parallel, config.learner.prompts * config.learner.samples
-    has_mprm = config.mprm.enabled
+    has_mprm = config.places_mprm
     for learner in _numbers(min(rows, gpus - each - has_mprm)):
         for mprm in _numbers(min(rows, gpus - each - learner)) if has_mprm else [0]:
             prompts = -(-config.learner.prompts // ((gpus - learner - mprm) // each))

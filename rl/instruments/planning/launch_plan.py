@@ -195,7 +195,7 @@ def checkpoints(config: Config) -> dict[str, str]:
     """Of the policy, and of each model of its own, by the section that names it."""
     policy = policy_checkpoint(config)
     found = {"policy": policy}
-    if config.mprm.enabled:
+    if config.places_mprm:
         found["mprm"] = config.mprm.checkpoint or policy
     if config.learner.algorithm == "ppo" and config.value.backbone == "own":
         found["value"] = config.value.checkpoint or policy

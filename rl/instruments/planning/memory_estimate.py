@@ -93,7 +93,7 @@ def mprm_memory(config: Config, shape: ModelShape, beside: int = 0) -> Memory:
         learns="adapters" if mprm.lora_rank else "language" if mprm.freeze_vision else "all",
         width=width,
         autocast=False,
-        logits="all" if mprm.uses_likelihood else "none",
+        logits="all" if mprm.likelihood else "none",
     )
     memory = trained_model(shape, mprm.lora_rank, mprm.freeze_vision, width, mprm.ranks, mprm.sharding, autocast=False)
     process = _process(mprm.num_gpus)

@@ -79,7 +79,7 @@ class StageSeconds:
 
 def split_of(config: Config) -> Split:
     """The one that a configuration has."""
-    return Split(config.engine.count, config.learner.ranks, config.mprm.ranks if config.mprm.enabled else 0)
+    return Split(config.engine.count, config.learner.ranks, config.mprm.ranks if config.places_mprm else 0)
 
 
 def given_seconds(text: str, measured: StageSeconds | None = None) -> StageSeconds:

@@ -66,22 +66,56 @@ def test_one_pass_scores_each_step_as_if_nothing_came_after(
             assert model.score([prompt], [cut])[0].scores[-1] == pytest.approx(scores.scores[position], abs=1e-5)
 
 
-def test_the_likelihood_enters_with_its_weight(encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]) -> None:
-    """Against the sampler's own log-probabilities: the model's weights are frozen here, all but the likelihood's."""
+def test_the_likelihood_enters_as_means_a_token_with_its_weights(
+    encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]
+) -> None:
+    """Against the sampler's own log-probabilities: the model's weights are as good as frozen here."""
     prompts, rollouts = sampled
     model, plain = (
-        MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=on, learning_rate=1e-12)) for on in (True, False)
+        MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=on, learning_rate=1e-6)) for on in (True, False)
     )
     for with_it, without in zip(model.score(prompts, rollouts), plain.score(prompts, rollouts), strict=True):
         assert np.array_equal(with_it.scores, without.scores), "it starts at 0"
-    lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
-    weight = [model.train(lessons)["likelihood_weight"] for _ in range(3)][-1]
-    assert abs(weight) > 0.01
+    with torch.no_grad():
+        model.scorer.likelihood_weights += torch.tensor([2.0, 3.0])
     scored = zip(rollouts, model.score(prompts, rollouts), plain.score(prompts, rollouts), strict=True)
     for rollout, with_it, without in scored:
         odds = [np.log(entry.scores / (1 - entry.scores)) for entry in (with_it, without)]
-        so_far = [sum(rollout.logprobs[: span.end]) for span in rollout.steps]
-        assert odds[0] - odds[1] == pytest.approx(weight * np.array(so_far), abs=1e-4)
+        spans = [
+            (0 if not place else rollout.steps[place - 1].end, span.end) for place, span in enumerate(rollout.steps)
+        ]
+        extra = [2 * np.mean(rollout.logprobs[a:b]) + 3 * np.mean(rollout.logprobs[:b]) for a, b in spans]
+        assert odds[0] - odds[1] == pytest.approx(np.array(extra), abs=1e-4)
+
+
+@pytest.mark.parametrize("learning_rate", [1e-5, 1e-4])
+def test_the_likelihoods_weights_move_with_the_learning_rate_and_never_below_0(
+    learning_rate: float, encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]
+) -> None:
+    """Unlikely steps are wrong first, and then right, by as many labels of each as it takes to turn the weights."""
+    prompts, rollouts = sampled
+    settings = MPRMConfig(likelihood=True, learning_rate=learning_rate, batch_size=len(rollouts))
+    model = MPRM(CHECKPOINT, encoder, hard, settings)
+    typical = np.median(np.concatenate([_means(rollout) for rollout in rollouts]))
+    lessons = [
+        [
+            Annotated(
+                prompt, rollout, StepCounts((_means(rollout) > typical) == likely, np.ones(len(rollout.steps)), 0)
+            )
+            for prompt, rollout in zip(prompts, rollouts, strict=True)
+        ]
+        for likely in (True, False)
+    ]
+    metrics = model.train(lessons[0])
+    first = [metrics["likelihood_step"], metrics["likelihood_so_far"]]
+    assert 0 < max(first) <= 1.01 * 1000 * learning_rate and min(first) >= 0
+    for _ in range(6):
+        metrics = model.train(lessons[1])
+    assert metrics["likelihood_step"] == 0
+
+
+def _means(rollout: Rollout) -> np.ndarray:
+    return np.array([np.mean(rollout.logprobs[span.start : span.end]) for span in rollout.steps])
 
 
 def test_it_learns_labels_and_leaves_out_missing_steps(

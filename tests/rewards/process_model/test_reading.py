@@ -120,6 +120,7 @@ def test_inline_marks_every_step_in_the_assistants_turn(encoder: Encoder, rollou
             "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<IMG_CONTEXT>\n<IMG_CONTEXT>\nQuestion: ",
         ),
         ("gemma3", 1, "<start_of_turn>user\n<end_of_turn>\n<start_of_turn>model\n<start_of_image>Question: "),
+        ("smolvlm", 1, "<|im_start|>User: <end_of_utterance>\nAssistant: <image>Question: "),
         ("qwen2_5_vl", 0, "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\nQuestion: "),
     ],
 )
@@ -135,6 +136,15 @@ def test_inline_has_the_pictures_where_the_published_code_has_them(
     reading = make_reader("inline", encoder)(replace(PROMPT, images=PROMPT.images * images), rollout)
     assert opening in reading.head and reading.head.endswith("\nProcess:")
     assert encoder.tokenizer.decode(list(reading.token_ids)) == " So.<prm>\n\nThen.<prm>"
+
+
+def test_inline_refuses_a_chat_that_has_pictures_elsewhere(tmp_path: Path) -> None:
+    encoder = Encoder(write_tiny_checkpoint("qwen2_5_vl", tmp_path))
+    encoder.processor.chat_template = "{{ '<|image_pad|>' if messages[0].content[1] else '' }}" + (
+        "{% for message in messages %}{{ '<|im_start|>' }}{{ message.content[-1].text }}{% endfor %}"
+    )
+    with pytest.raises(ValueError, match="does not write images right before a user's text"):
+        encoder.pictures(1)
 
 
 def test_a_marker_of_several_tokens_is_refused(encoder: Encoder) -> None:

@@ -48,6 +48,20 @@ def test_what_it_raises_is_one_line() -> None:
         CheckedVerifier("mine", lambda completion, reference: np.zeros(2))("", "")  # type: ignore[arg-type, return-value]
 
 
+def test_an_error_that_stops_loops_or_cannot_say_its_words_is_one_line_too() -> None:
+    class SpeechlessError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    for error, told in (StopIteration("none"), "StopIteration: none"), (SpeechlessError(), "SpeechlessError: it does"):
+
+        def failing(completion: str, reference: str, error: BaseException = error) -> bool:
+            raise error
+
+        with pytest.raises(UsersCodeError, match=f"^mine failed: {told}"):
+            CheckedVerifier("mine", failing)("", "")
+
+
 def test_its_own_reader_of_answers_is_found_behind_it() -> None:
     config = Config.model_validate({"task": {"verifier": "tests.rewards.verification.test_checked_verifier:SHOUTING"}})
     verifier = make_verifier(config)

@@ -78,4 +78,4 @@ def test_help_imports_nothing_heavy() -> None:
         "'pyarrow', 'PIL', 'tensorboard', 'matplotlib'} & set(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert printed == "15 set()\n"
+    assert printed == "20 set()\n"

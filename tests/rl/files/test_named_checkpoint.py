@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers.models.smolvlm import processing_smolvlm
 
+from rl.config import Config
 from rl.errors import ConfigError
-from rl.files.named_checkpoint import SHIPPED_POLICY, refuse_damaged
+from rl.files.named_checkpoint import SHIPPED_POLICY, make_encoder, refuse_damaged
 
 
 @pytest.mark.parametrize("part", ["p.bin", "../elsewhere.safetensors", "/tmp/x.safetensors", "a/b.safetensors", ""])
@@ -24,3 +26,17 @@ def test_an_index_names_safetensors_beside_it_and_nothing_else(part: str, tmp_pa
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model.safetensors", "a": part}}))
     with pytest.raises(ConfigError, match=r"names .*: allowed are \*\.safetensors beside it"):
         refuse_damaged("policy.checkpoint", folder)
+
+
+def test_a_processor_that_lacks_a_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolVLM's writes the lengths of videos in words; the package that it does so with is installed with Sieve."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(SHIPPED_POLICY, folder)
+    settings = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps(settings | {"processor_class": "SmolVLMProcessor"}))
+    assert processing_smolvlm.num2words(2) == "two"
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(ConfigError) as caught:
+        make_encoder(Config.model_validate({"policy": {"checkpoint": str(folder)}}))
+    said = str(caught.value)
+    assert said.startswith(f"policy.checkpoint: the processor of '{folder}' lacks a package: ") and "num2words" in said

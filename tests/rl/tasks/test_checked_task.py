@@ -18,7 +18,7 @@ from rl.errors import ConfigError
 from rl.tasks.grid import GridTask
 from rl.tasks.making import make_task
 from rl.tasks.task import KnowsSteps, Split, StepTruth, checked_task
-from tests.fixtures.builders import a_prompt
+from tests.fixtures.builders import a_prompt, an_image
 
 HERE = "tests.rl.tasks.test_checked_task"
 TRUTH = StepTruth("total/1:add", True, True)
@@ -143,3 +143,13 @@ def test_commands_end_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("rl.train.train", asked)
     said = refused("train", config, f"output_dir={tmp_path / 'run'}")
     assert said == f"{FAILS}{tmp_path / 'run'} has no checkpoint yet to go on from"
+
+
+@pytest.mark.parametrize("images", [None, ("a.png",), an_image(), (an_image(), None)])
+def test_images_that_are_none_are_one_line(images: Any) -> None:
+    with pytest.raises(
+        UsersCodeError, match=r"^mine: prompt\('train', 0\) gave images as .*; allowed is a tuple of PIL's"
+    ):
+        checked_task("mine", Own(replace(a_prompt(), images=images))).prompt("train", 0)
+    right = replace(a_prompt(), images=(an_image(),))
+    assert checked_task("mine", Own(right)).prompt("train", 0) is right

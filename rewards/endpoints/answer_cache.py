@@ -1,4 +1,4 @@
-"""A judge's verdicts on disk, so that nothing is paid for twice; several processes may share the file."""
+"""Answers on disk, so that nothing is paid for twice; several processes may share the file."""
 
 from __future__ import annotations
 
@@ -6,43 +6,48 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 WAIT = 5.0
 """Seconds to wait for another process that is writing."""
 
 
-class JudgeCache:
-    """First wrong steps by the digest of what was asked, in an SQLite file. For use within one thread.
+class AnswerCache:
+    """Answers by the digest of what was asked, in an SQLite file. For use within one thread.
 
     A file that cannot be read or written is never mended or deleted, and raises nothing: the cache then knows nothing,
     takes nothing, and says in ``failed`` that this happened.
 
     Args:
         path: The file, made where there is none; None for no cache.
+        table: Of these answers; a file may have several.
+        column: Its name and kind, in SQL.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, table: str, column: str) -> None:
         self.failed = False
+        self._get = f"select {column.split()[0]} from {table} where key = ?"
+        self._put = f"insert or replace into {table} values (?, ?)"
         self._connection: sqlite3.Connection | None = None
         if path is None:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-            self._connection.execute("create table if not exists verdicts (key text primary key, first_wrong integer)")
+            self._connection.execute(f"create table if not exists {table} (key text primary key, {column})")
         except (sqlite3.Error, OSError):
             self._give_up()
 
-    def get(self, key: str) -> int | None:
-        """The first wrong step, counted from 1, or 0 for none; None if it is not known."""
-        row = self._execute("select first_wrong from verdicts where key = ?", key)
-        return row[0] if row and isinstance(row[0], int) else None
+    def get(self, key: str) -> object:
+        """What was answered; None if it is not known."""
+        row = self._execute(self._get, key)
+        return row[0] if row else None
 
-    def put(self, key: str, first_wrong: int) -> None:
-        """Remember a verdict; of two for one key, the later counts."""
-        self._execute("insert or replace into verdicts values (?, ?)", key, first_wrong)
+    def put(self, key: str, answer: object) -> None:
+        """Remember an answer; of two for one key, the later counts."""
+        self._execute(self._put, key, answer)
 
-    def __enter__(self) -> JudgeCache:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -9,30 +9,34 @@ from pathlib import Path
 
 import pytest
 
-from rewards.annotation import judge_cache
-from rewards.annotation.judge_cache import JudgeCache
+from rewards.endpoints import answer_cache
+from rewards.endpoints.answer_cache import AnswerCache
+
+
+def opened(path: Path | None) -> AnswerCache:
+    return AnswerCache(path, "verdicts", "first_wrong integer")
 
 
 def test_a_verdict_is_there_for_whoever_opens_the_file_later(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "judge.sqlite"
-    with JudgeCache(path) as cache:
+    with opened(path) as cache:
         cache.put("a", 2)
         cache.put("b", 0)
         cache.put("a", 3)
         assert not cache.failed
-    with JudgeCache(path) as cache:
+    with opened(path) as cache:
         assert (cache.get("a"), cache.get("b"), cache.get("c")) == (3, 0, None)
 
 
 def test_without_a_path_it_knows_nothing_and_that_is_no_failure() -> None:
-    with JudgeCache(None) as cache:
+    with opened(None) as cache:
         cache.put("a", 2)
         assert cache.get("a") is None and not cache.failed
 
 
 def _fill(path: Path, first: int) -> None:
-    judge_cache.WAIT = 120  # as long as a slow disk keeps the other one writing
-    with JudgeCache(path) as cache:
+    answer_cache.WAIT = 120  # as long as a slow disk keeps the other one writing
+    with opened(path) as cache:
         for number in range(first, first + 100):
             cache.put(str(number), number % 7)
         os._exit(int(cache.failed))
@@ -47,7 +51,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
-    with JudgeCache(path) as cache:
+    with opened(path) as cache:
         assert [cache.get(str(number)) for number in range(150)] == [number % 7 for number in range(150)]
 
 
@@ -72,11 +76,11 @@ def _make_unusable(kind: str, path: Path) -> sqlite3.Connection | None:
 def test_a_file_that_cannot_be_used_is_left_alone_and_said(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rewards.annotation.judge_cache.WAIT", 0.1)
+    monkeypatch.setattr("rewards.endpoints.answer_cache.WAIT", 0.1)
     path = tmp_path / "judge.sqlite"
     blocker = _make_unusable(kind, path)
     before = path.read_bytes() if path.is_file() else b""
-    with JudgeCache(path) as cache:
+    with opened(path) as cache:
         assert cache.get("a") is None
         cache.put("a", 1)
         assert cache.get("a") is None
@@ -88,18 +92,15 @@ def test_a_file_that_cannot_be_used_is_left_alone_and_said(
 
 def test_a_file_that_breaks_while_open(tmp_path: Path) -> None:
     path = tmp_path / "judge.sqlite"
-    with JudgeCache(path) as cache:
+    with opened(path) as cache:
         cache.put("a", 1)
         path.write_bytes(b"x" * path.stat().st_size)
         assert cache.get("a") is None and cache.failed
 
 
-def test_what_is_no_number_is_not_known(tmp_path: Path) -> None:
-    path = tmp_path / "judge.sqlite"
-    with JudgeCache(path) as cache:
-        cache.put("a", 1)
-    with sqlite3.connect(path) as other:
-        other.execute("update verdicts set first_wrong = 'two'")
-    other.close()
-    with JudgeCache(path) as cache:
-        assert cache.get("a") is None
+def test_tables_of_one_file_do_not_know_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    with opened(path) as verdicts, AnswerCache(path, "scores", "scores text") as scores:
+        verdicts.put("a", 2)
+        scores.put("a", "[0.5]")
+        assert (verdicts.get("a"), scores.get("a"), scores.get("b")) == (2, "[0.5]", None)

@@ -1,0 +1,113 @@
+"""Which families of models work: a tiny model of each, of its own classes, through all that a run asks of it.
+
+    python benchmarks/families.py                        # all of them, with vLLM; the table of docs/models.md
+    python benchmarks/families.py --families gemma3 qwen3 --without-vllm
+
+A cell is the largest difference, in nats, between two ways that must come to the same (see
+`tests/fixtures/family_checks.py`), or a dash where it failed; the reasons follow the table. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+VLLM = "vLLM"
+DEADLINE = 1800
+
+
+def main() -> None:
+    """Check every family in processes of its own, and print the table."""
+    sys.path.insert(0, str(ROOT))
+    from tests.fixtures.tiny_families import ALL_FAMILIES
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--families", nargs="+", choices=list(ALL_FAMILIES), default=list(ALL_FAMILIES))
+    parser.add_argument("--without-vllm", action="store_true", help="Transformers' own engine alone")
+    parser.add_argument("--one", nargs=2, metavar=("FAMILY", "ENGINE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        for name, found in checked(*arguments.one):
+            print(json.dumps([name, found]), flush=True)
+        return
+    engines = ["hf"] if arguments.without_vllm else [VLLM, "hf"]
+    rows = {}
+    for family in arguments.families:
+        rows[family] = {name: found for engine in engines for name, found in in_a_process(family, engine)}
+        print(f"{family}: {rows[family]}", file=sys.stderr)
+    print(table(rows))
+
+
+def checked(family: str, engine: str) -> Iterator[tuple[str, float | str]]:
+    """Each check's difference, or in one line why there is none; with one of the engines."""
+    import torch
+
+    from tests.fixtures.family_checks import CHECKS, check_vllm
+    from tests.fixtures.tiny_families import write_tiny_checkpoint
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = write_tiny_checkpoint(family, Path(folder) / family)
+        for name, check in ({VLLM: check_vllm} if engine == VLLM else CHECKS).items():
+            try:
+                yield name, check(checkpoint, Path(folder) / "saved" / name)
+            except Exception as error:  # whatever it is, it is what the table tells
+                yield name, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def in_a_process(family: str, engine: str) -> list[tuple[str, float | str]]:
+    """`checked`, where nothing that fails takes the rest along."""
+    command = [sys.executable, __file__, "--one", family, engine]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | QUIET, capture_output=True, text=True, timeout=DEADLINE
+        )
+    except subprocess.TimeoutExpired:
+        return [(engine, f"no answer within {DEADLINE} s")]
+    found = [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith('["')]
+    last = done.stderr.strip().splitlines()[-1:] or [""]
+    return found if done.returncode == 0 else [*found, (engine, f"the process ended with {done.returncode}: {last[0]}")]
+
+
+def table(rows: dict[str, dict[str, float | str]]) -> str:
+    """In Markdown: families by checks, and why cells are empty.
+
+    >>> print(table({"one": {"hf": 1e-6}, "other": {"hf": "KeyError: x"}}))
+    | family | hf |
+    |---|---|
+    | `one` | 1e-06 |
+    | `other` | - |
+    <BLANKLINE>
+    - `other`, hf: KeyError: x
+    """
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [_line(["family", *columns]), "|" + "---|" * (1 + len(columns))]
+    for family, row in rows.items():
+        lines.append(_line([f"`{family}`", *(_cell(row.get(name)) for name in columns)]))
+    reasons = [
+        f"- `{family}`, {name}: {found}"
+        for family, row in rows.items()
+        for name, found in row.items()
+        if isinstance(found, str)
+    ]
+    return "\n".join([*lines, *([""] if reasons else []), *reasons])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(found: float | str | None) -> str:
+    return f"{found:.0e}" if isinstance(found, float) else "-"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Asking a model behind a URL: the client, a picture on its way, and what went wrong in one line."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import openai
+
+from rewards.endpoints.config import EndpointConfig
+
+
+def make_client(settings: EndpointConfig, api_key: str) -> openai.AsyncOpenAI:
+    """A client that waits, and tries again with growing pauses, as the section says."""
+    return openai.AsyncOpenAI(
+        base_url=settings.endpoint, api_key=api_key, timeout=settings.timeout, max_retries=settings.retries
+    )
+
+
+def image_part(image: Any) -> dict[str, Any]:
+    """An image in the form of OpenAI's chat interface, without loss."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+def reason_of(error: Exception) -> str:
+    """`timeout`, `unreachable`, `rejected` (HTTP 4xx), `server_error` (HTTP 5xx) or `malformed`."""
+    if isinstance(error, openai.APITimeoutError):
+        return "timeout"
+    if isinstance(error, openai.APIConnectionError):
+        return "unreachable"
+    if isinstance(error, openai.APIStatusError):
+        return "rejected" if error.status_code < 500 else "server_error"
+    return "malformed"
+
+
+def problem_in_words(reason: str, error: BaseException, key: str) -> str:
+    """One line without the key, which some servers repeat when they do not like it."""
+    kind = f"{type(error).__name__}: " if reason in ("malformed", "broken") else ""
+    text = str(error)
+    if isinstance(error, openai.APIStatusError):
+        text = f"HTTP {error.status_code}: {error.response.text}"
+    return f"{reason}: {kind}{' '.join(text.replace(key, '***').split())[:300]}"

@@ -1,0 +1,64 @@
+"""What sections on models behind a URL have in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from rewards.section import Count, Positive, Section, Weight
+
+
+class EndpointConfig(Section):
+    """A model that others serve: where it is, and how it is asked; see `rewards.endpoints.asking`."""
+
+    endpoint: str | None = None
+    """Address of a server, for example `http://127.0.0.1:8000/v1`; null for none."""
+    model: str = ""
+    """Name of the model there."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key; null if the server wants none."""
+    with_answer: bool = False
+    """Of a judge: whether it is told the reference answer."""
+    structured: bool = True
+    """Of a judge: whether the server can hold its answer to a JSON schema, as vLLM can; a weak model is then still
+    readable."""
+    max_tokens: Count = 1024
+    """Of a judge: longest answer."""
+    temperature: Annotated[float, Field(ge=0)] | None = 0.0
+    """Of a judge's answers; null for the server's own."""
+    concurrency: Count = 8
+    """Requests at once."""
+    timeout: Positive = 60
+    """Seconds that one request may take."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Further attempts after one that got no answer, each after a longer pause."""
+    patience: Count = 4
+    """Of a judge: rollouts in a row without an answer after which the others of the step are not sent."""
+    deadline: Positive = 300
+    """Seconds that the rollouts of one step may take."""
+    price_input: Weight = 0.0
+    """Of a million prompt tokens of a judge, in any currency."""
+    price_output: Weight = 0.0
+    """Of a million answer tokens of a judge."""
+    cache: str | None = None
+    """File of known answers, which several runs may share; null for one in the run folder."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/@?#\s]+(/[^@?#\s]*)?", value):
+            raise ValueError(
+                "input should be the http or https address of a server, without a password or a query: the key goes "
+                "into the environment variable that api_key_env names"
+            )
+        return value
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_no_key(cls, value: str | None) -> str | None:
+        """Run folders and messages repeat it, and so it must not be the key."""
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError("input should be the name of an environment variable, in capitals, and not the key itself")
+        return value

@@ -1,0 +1,48 @@
+"""A lesson of a warm start: one loss, some optimizer steps, a learning rate that rises and falls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from rl.monitoring.terminal import progress_bar
+
+Report = Callable[[str], None]
+
+
+def learn(
+    name: str, loss: Callable[[], Tensor], steps: int, optimizers: list[torch.optim.Optimizer], report: Report
+) -> None:
+    """One lesson: its learning rate rises in ten steps and falls to a twentieth; the rates are given back as they came.
+
+    Args:
+        name: For people to read.
+        loss: Takes the next batch of examples and gives their loss.
+        steps: Of the optimizers.
+        optimizers: Of disjoint parameters.
+        report: Takes a line every 50 steps.
+    """
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    began = time.monotonic()
+    with progress_bar(name, steps, lines=False) as advance:
+        for step, factor in enumerate(_schedule(steps)):
+            for optimizer, peak in zip(optimizers, peaks, strict=True):
+                optimizer.param_groups[0]["lr"] = peak * factor
+                optimizer.zero_grad()
+            value = loss()
+            value.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            advance(1)
+            if (step + 1) % 50 == 0 or step + 1 == steps:
+                report(f"{name}: step {step + 1} of {steps}, loss {value.item():.3f}, {time.monotonic() - began:.0f} s")
+    for optimizer, peak in zip(optimizers, peaks, strict=True):
+        optimizer.param_groups[0]["lr"] = peak
+
+
+def _schedule(steps: int) -> Iterator[float]:
+    for step in range(steps):
+        yield min(1.0, (step + 1) / 10) * (1 - 0.95 * step / steps)
