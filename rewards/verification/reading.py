@@ -13,7 +13,7 @@ from rewards.verification.quantity import EXACT, Quantity, in_one_spelling, pars
 from rewards.verification.quantity import LONGEST as LONGEST_NUMBER
 
 _LAST_NUMBER = re.compile(
-    r"(?<![\w.])-?(?:\d+ {1,2}\d+/\d+(?![\d/])|\d{1,3}(?: \d{3}){2,}(?!\d)"
+    r"(?<![\w.])(?<![a-zA-Z]\^)-?(?:\d+ {1,2}\d+/\d+(?![\d/])|\d{1,3}(?: \d{3}){2,}(?!\d)"
     r"|\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+|/\d+)?)(?:\s*%)?"
 )
 _DIGIT = re.compile(r"[\d\u00bc-\u00be\u2150-\u215e\u00b2\u00b3\u00b9\u2070-\u2079]")
@@ -22,7 +22,8 @@ _SPAN = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)\$|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]", re.DOTALL
 )
 _CLAUSE = re.compile(
-    r"[.!?。]\s+(?=[^\W\d_]{2}|I\s)(?!(?:or|and|but|not|no|wait)\b)|[,;]?\s+(?=(?:because|since)\b)", re.IGNORECASE
+    r"[.!?。]\s+(?=[^\W\d_]{2}|I\s)(?!(?:or|and|but|not|no|wait)\b)|[,;]?\s+(?=(?:because|since|which)\b)",
+    re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?=.*[^\W\d_]{2})[^=\\]*", re.DOTALL)
 _SEVERAL = re.compile(r"\d|[=<>^_+*/]|\\|\b(?:and|or|nor|not|either|minus|times|plus|half|than)\b", re.IGNORECASE)
