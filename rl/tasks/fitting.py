@@ -84,8 +84,10 @@ class Room:
 
         Raises:
             TooLongError: It cannot be made to fit, or must not.
-            PromptError: Its question holds a special token.
+            PromptError: Its question holds a special token, or it has pictures, which the policy does not read.
         """
+        if sizes and not self.encoder.sees:
+            raise PromptError(f"{prompt.id}: the policy's checkpoint reads no pictures, and the prompt has some")
         if self.images is not None and len(sizes) > self.images:
             raise TooLongError(
                 f"{prompt.id}: the prompt has {len(sizes)} images; allowed with engine.images_per_prompt "
@@ -108,7 +110,7 @@ class Room:
         """Tokens of a prompt with pictures of these sizes."""
         blank = [PIL.Image.new("RGB", (1, 1))] * len(sizes)
         text = len(self.encoder.prompt_tokens(replace(prompt, images=tuple(blank))))
-        return text + sum(self._image_tokens(size) for size in sizes) + self._beside * len(sizes)
+        return text + sum(self._image_tokens(size) + self._beside for size in sizes)
 
     def _image_tokens(self, size: Size) -> int:
         width, height = size

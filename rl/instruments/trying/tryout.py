@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,9 +31,10 @@ from rl.monitoring.warnings import unseen_pictures
 from rl.reward_models.credit import make_credit
 from rl.reward_models.mprm import build_mprm, check_mprm
 from rl.reward_models.outcome import AnswerRewards, build_outcome_model, check_outcome_model
+from rl.reward_models.served import make_served
 from rl.rollouts.making import make_group, rollout_requests
 from rl.tasks.making import make_added_rewards, make_task, make_verifier
-from rl.workers.pending import Here
+from rl.workers.pending import Here, Starts
 
 MOST_CONTINUATIONS = 4
 Waiting = Callable[[str], AbstractContextManager[None]]
@@ -170,10 +173,12 @@ class Tryout:
         ]
 
     def _start_mprm(self) -> None:
-        self._mprm = build_mprm(self.config)
+        self._folder = TemporaryDirectory(prefix="sieve-try-")  # of a served one's cache
+        served = make_served(self.config, self._encoder.decode, Path(self._folder.name))
+        self._mprm: Starts = served or Here(build_mprm(self.config))
 
     def _score(self) -> None:
-        self._scores = self._mprm.score(self._of, self._rollouts)
+        self._scores = self._mprm.start("score", self._of, self._rollouts).result()
         for answer, scores in zip(self.trial.all_answers(), self._scores, strict=True):
             answer.scores = scores.scores.tolist()
 

@@ -13,6 +13,7 @@ from rl.cli import app
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import an_image
 from tests.fixtures.runs import SMOKE
+from tests.fixtures.tiny_families import write_tiny_checkpoint
 
 FILES = ("task.name=files", "task.train_files=[train.csv]", "task.heldout_files=[heldout.csv]")
 
@@ -69,6 +70,19 @@ def test_rows_that_cannot_be_read_are_refused_after_they_are_counted(folder: Pat
     code, said, refused = dry_run(*FILES)
     assert code == 2 and "placement:" in said and "unreadable" in said
     assert refused.startswith("sieve: 1 rows of the tables are refused; the first: train.csv: row 1")
+
+
+def test_a_model_of_text_alone_is_for_tasks_without_pictures(folder: Path) -> None:
+    write_tiny_checkpoint("qwen3", folder / "text")
+    code, said, refused = dry_run(*FILES, "policy.checkpoint=text")
+    assert code == 2 and "placement:" in said
+    assert refused.startswith(
+        "sieve: 2 rows of the tables are refused; the first: train.csv:1: the policy's checkpoint"
+    )
+    for split in ("train", "heldout"):
+        (folder / f"{split}.csv").write_text(f"question,answer\n{split} = ?,1\n")
+    code, said, refused = dry_run(*FILES, "policy.checkpoint=text")
+    assert (code, refused) == (0, "") and "0 of them of 0 picture(s)" in said
 
 
 def test_a_checkpoint_without_a_shape_is_refused(folder: Path) -> None:
