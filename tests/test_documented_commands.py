@@ -159,7 +159,9 @@ TRIALS: dict[str, Trial] = {
     "RAY_AUTH_MODE=token .venv/bin/ray start --head --port=6379": parsed,
     "RAY_AUTH_MODE=token .venv/bin/ray start --address=HEAD:6379": parsed,
     "RAY_AUTH_MODE=token RAY_ADDRESS=HEAD:6379 .venv/bin/sieve doctor": parsed,
-    "RAY_AUTH_MODE=token RAY_ADDRESS=HEAD:6379 .venv/bin/sieve train configs/qwen2_5_vl_7b_2nodes.yaml": dry,
+    "RAY_AUTH_MODE=token RAY_ADDRESS=HEAD:6379 .venv/bin/sieve train configs/qwen2_5_vl_7b_2nodes.yaml": inside(
+        "--dry-run task.name=grid"
+    ),
     "srun --cpus-per-task=$SLURM_CPUS_PER_TASK ray symmetric-run --address $head:6379 --min-nodes $SLURM_NNODES "
     "-- env RAY_ADDRESS=$head:6379 sieve train $@": parsed,
     "sbatch sieve.sbatch configs/qwen2_5_vl_7b_2nodes.yaml output_dir=runs/two-nodes": script,
