@@ -17,8 +17,6 @@ from rewards.files.json_text import read_json
 from rewards.files.whole_file import content_of
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
-from rewards.outcome.outcome_model import STATE_FILE
-from rewards.process_model.mprm import MPRM_FILE
 from rl.config import Config
 from rl.config.users_parts import make_step_rule
 from rl.errors import ConfigError
@@ -133,6 +131,10 @@ def refuse_other_kind(option: str, folder: Path, kind: Kind) -> None:
     Raises:
         ConfigError: It is a saved reward model of another kind.
     """
+    # Imported here: engines use this file as well, and would start later with what reward models need.
+    from rewards.outcome.outcome_model import STATE_FILE
+    from rewards.process_model.mprm import MPRM_FILE
+
     if kind == "mprm" and (folder / STATE_FILE).is_file():
         raise ConfigError(f"{option} {folder} is a saved outcome model; allowed is an MPRM, or a plain checkpoint")
     if kind == "outcome" and (folder / MPRM_FILE).is_file():
