@@ -13,7 +13,8 @@ import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner
 
-from rewards.models.encoding import Encoder, rollout_of_steps
+from rewards.models.encoding import Encoder
+from rewards.models.rollout_of_steps import rollout_of_steps
 from rewards.process_model.mprm import open_mprm
 from rl.cli import app
 from rl.config import Config
