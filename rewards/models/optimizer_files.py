@@ -16,9 +16,6 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from rewards.files.json_text import read_json
-from rewards.files.whole_file import content_of
-
 FOLDER = "optimizer"
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -66,7 +63,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, fol
             for name, parameter in zip(names["params"], group["params"], strict=True):
                 if name not in state:
                     optimizer.state.pop(parameter, None)
-    return read_json(content_of(folder / FOLDER / "extra.json"))
+    return json.loads((folder / FOLDER / "extra.json").read_text())
 
 
 @dataclass(frozen=True)
