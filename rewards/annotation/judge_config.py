@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from rewards.endpoints.config import EndpointConfig
-from rewards.section import Share
+from rewards.section import Share, Weight
 
 
 class JudgeConfig(EndpointConfig):
@@ -21,3 +21,7 @@ class JudgeConfig(EndpointConfig):
     """The kinds of steps that it has a say in; the empty one is of steps without a kind."""
     share: Share = 1.0
     """Share of the annotated rollouts that it reads."""
+    price_input: Weight = 0.0
+    """Of a million prompt tokens, in any currency."""
+    price_output: Weight = 0.0
+    """Of a million answer tokens."""

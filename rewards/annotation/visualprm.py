@@ -36,7 +36,8 @@ import numpy as np
 from PIL.Image import Image
 
 from rewards.files.json_records import PLACEHOLDER, UnusableRecordError, json_object
-from rewards.models.encoding import Encoder, rollout_of_steps
+from rewards.models.encoding import Encoder
+from rewards.models.rollout_of_steps import rollout_of_steps
 from rewards.models.steps import step_texts
 from rewards.records import Annotated, Prompt, StepCounts
 

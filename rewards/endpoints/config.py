@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from rewards.section import Count, Positive, Section, Weight
+from rewards.section import Count, Positive, Section
 
 
 class EndpointConfig(Section):
@@ -38,10 +38,6 @@ class EndpointConfig(Section):
     """Of a judge: rollouts in a row without an answer after which the others of the step are not sent."""
     deadline: Positive = 300
     """Seconds that the rollouts of one step may take."""
-    price_input: Weight = 0.0
-    """Of a million prompt tokens of a judge, in any currency."""
-    price_output: Weight = 0.0
-    """Of a million answer tokens of a judge."""
     cache: str | None = None
     """File of known answers, which several runs may share; null for one in the run folder."""
 

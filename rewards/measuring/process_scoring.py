@@ -11,7 +11,8 @@ from rewards.files.images import UnreadableImageError, load_images
 from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution
 from rewards.measuring.process_report import ProcessReport, Threshold, make_report
 from rewards.measuring.process_scores import ScoredSolution
-from rewards.models.encoding import Encoder, rollout_of_steps
+from rewards.models.encoding import Encoder
+from rewards.models.rollout_of_steps import rollout_of_steps
 from rewards.records import Prompt, Rollout, StepScores
 
 Score = Callable[[Sequence[Prompt], Sequence[Rollout]], Sequence[StepScores]]

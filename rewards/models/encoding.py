@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import nan
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from rewards.models.named_rules import LINE
 from rewards.models.step_rule import StepRule
 from rewards.models.steps import NO_MARKERS, Markers, separator_tokens, step_spans
 from rewards.models.token_text import TokenReader, TokenText
-from rewards.records import Prompt, PromptError, Rollout, StepSpan
+from rewards.records import Prompt, PromptError, StepSpan
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 REMEMBERED = 2**30
@@ -354,47 +352,3 @@ def _join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     for rows, part in zip(whole.split([len(part) for part in parts]), parts, strict=True):
         rows[tuple(slice(length) for length in part.shape)] = part
     return whole
-
-
-def rollout_of_steps(
-    name: str, question: str, steps: Sequence[str], encoder: Encoder, separator: str, closed: bool, text: str
-) -> Rollout:
-    """A rollout without outcome and log-probabilities.
-
-    Each step is tokenised on its own, with the separator after it, so that every step has its span whatever its text
-    holds. For text that the tokenizer knows, `Encoder.steps` finds the same spans in these tokens.
-    Its kind is what the encoder's markers say; a step that is a mere marker keeps its span, since it may have a label.
-
-    Args:
-        name: The id of its prompt.
-        question: What the prompt asks.
-        steps: Text of each step.
-        encoder: Of the model that reads.
-        separator: Text between steps; see `rewards.models.step_rule.StepRule.between`.
-        closed: Whether the last step ends with a separator, too, because an answer follows it.
-        text: The whole of it.
-
-    Raises:
-        ValueError: The checkpoint has no tokens for a step, or its text or the question stands for an image.
-    """
-    ends = [separator] * (len(steps) - 1) + [separator if closed else ""]
-    pieces = [encoder.tokens(step.strip() + end) for step, end in zip(steps, ends, strict=True)]
-    if not all(pieces):
-        raise ValueError("a step has no tokens in this vocabulary")
-    if not encoder.placeholders.isdisjoint(token for piece in (encoder.tokens(question), *pieces) for token in piece):
-        raise ValueError("its text holds this checkpoint's image placeholder")
-    bounds = np.cumsum([0, *map(len, pieces)]).tolist()
-    kinds = encoder.markers.kinds(steps)
-    tokens = tuple(token for piece in pieces for token in piece)
-    return Rollout(
-        prompt_id=name,
-        source="",
-        group=0,
-        token_ids=tokens,
-        logprobs=(nan,) * len(tokens),
-        text=text,
-        steps=tuple(StepSpan(*bound, kind) for bound, kind in zip(pairwise(bounds), kinds, strict=True)),
-        outcome=nan,
-        finish_reason="stop",
-        policy_version=-1,
-    )

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.backbone import (
     device,
     freeze_vision_tower,
@@ -135,7 +137,7 @@ class OutcomeModel:
         load_weights(self._scorer.backbone, folder)
         self._scorer.head.load_state_dict(load_file(folder / HEAD_FILE))
         load_optimizer(self._optimizer, self._scorer, folder)
-        self.version = json.loads((folder / STATE_FILE).read_text())["version"]
+        self.version = read_json(content_of(folder / STATE_FILE))["version"]
 
     def _learn(self, pairs: Sequence[Preference]) -> tuple[float, float, float]:
         """One optimizer step; its loss, its accuracy, and the length of its gradient."""

@@ -19,6 +19,8 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rewards.models.backbone import (
     BlankPicture,
     add_lora,
@@ -242,7 +244,7 @@ class MPRM:
         set_model_state_dict(self._wrapped, state, options=replace(WHOLE, strict=False))
         if (folder / OPTIMIZER).is_dir():  # an exported one has none
             load_optimizer(self.optimizer, self._wrapped, folder)
-        self.version = json.loads((folder / MPRM_FILE).read_text())["version"]
+        self.version = read_json(content_of(folder / MPRM_FILE))["version"]
 
     @property
     def rank(self) -> int:
@@ -356,7 +358,7 @@ def open_mprm(
     saved = Path(checkpoint) / MPRM_FILE
     if not saved.is_file():
         return MPRM(checkpoint, encoder, label_rule, settings, runtime, decode)
-    content = json.loads(saved.read_text())
+    content = read_json(content_of(saved))
     was = content["settings"]
     identity = {key: was[key] for key in settings.identity()} | {"verdicts": tuple(was["verdicts"])}
     base = content["checkpoint"] if was["lora_rank"] else checkpoint

@@ -28,6 +28,7 @@ from rewards.endpoints.answer_cache import AnswerCache
 from rewards.endpoints.asking import image_part, make_client, problem_in_words, reason_of
 from rewards.endpoints.config import EndpointConfig
 from rewards.endpoints.served_config import ServedConfig
+from rewards.files.json_text import read_json
 from rewards.models.steps import step_texts
 from rewards.records import Prompt, Rollout, StepScores
 
@@ -99,9 +100,9 @@ class ServedPRM:
             return np.zeros(0)
         body = self._body(prompt, steps)
         key = hashlib.blake2b(json.dumps([self._settings.column, body]).encode(), digest_size=24).hexdigest()
-        known = cache.get(key)
-        if isinstance(known, str):
-            return np.array(json.loads(known))
+        known = _known(cache.get(key), len(steps))
+        if known is not None:
+            return known
         try:
             reply = await client.post("/pooling", cast_to=str, body=body)
         except Exception as error:  # the library's own kinds
@@ -128,9 +129,9 @@ class ServedPRM:
             ServedModelError: They are not there, not one a step, or no probabilities.
         """
         try:
-            (entry,) = json.loads(content)["data"]
+            (entry,) = read_json(content)["data"]
             rows = np.array(entry["data"], dtype=float)
-        except (ValueError, TypeError, LookupError, RecursionError):
+        except (ValueError, TypeError, LookupError):
             raise self._error(f"malformed: {content[:SHOWN]!r}, and not scores as of /pooling") from None
         if rows.ndim == 1:
             rows = rows[:, None]
@@ -149,3 +150,12 @@ class ServedPRM:
 
     def _error(self, problem: str) -> ServedModelError:
         return ServedModelError(f"{str(self._settings.endpoint).rstrip('/')}/pooling: {problem}")
+
+
+def _known(answer: object, steps: int) -> np.ndarray | None:
+    """The scores that a cache has of so many steps; None where it has none, or its file is damaged."""
+    try:
+        scores = np.array(read_json(answer), dtype=float) if isinstance(answer, str) else None
+    except (ValueError, TypeError):
+        return None
+    return scores if scores is not None and scores.shape == (steps,) else None

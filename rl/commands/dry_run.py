@@ -76,6 +76,7 @@ class _Opening:
 
     def lines(self) -> Iterator[str]:
         """What ends an answer, and what is in the tables; then the reward models and the first prompts are opened."""
+        from rl.instruments.trying.rendering import answer_ends
         from rl.reward_models.mprm import check_mprm
         from rl.reward_models.outcome import check_outcome_model
         from rl.tasks.survey import survey_lines
@@ -84,8 +85,7 @@ class _Opening:
         if self._encoder is None:
             yield f"the processor was not opened: {self._closed}"
         else:
-            ends = self._encoder.tokenizer.convert_ids_to_tokens(sorted(self._encoder.end_tokens))
-            yield f"an answer ends with {' or '.join(ends)}"
+            yield f"an answer ends with {' or '.join(answer_ends(self._encoder))}"
             if system := self._config.task.system:
                 yield f"every prompt begins: {self._encoder.opening([('system', system), ('user', '')])!r}"
             check_mprm(self._config)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from rewards.files.whole_file import replacing
 from rl.commands.ending import one_line
 from rl.commands.options import check
 
@@ -27,7 +26,7 @@ def report(
 
     Example: `sieve report runs/bis runs/random -o comparison.html`
     """
-    from rl.instruments.report.page import report_page
+    from rl.instruments.report.page import report_page, write_page
     from rl.instruments.report.rollouts import sample_rollouts
     from rl.instruments.report.runs import read_runs
 
@@ -39,10 +38,7 @@ def report(
         check(not target.is_dir(), f"-o {target} is a folder; allowed is the name of a file")
         found = read_runs(folders)
         sample = sample_rollouts(found, rollouts)
-        page = report_page(found, sample).encode(errors="replace")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as path:
-            path.write_bytes(page)
+        size = write_page(target, report_page(found, sample))
     recorded = sum(sample.recorded)
     shown = f"{len(sample.rollouts):,} of {recorded:,} rollouts" if recorded else "no rollouts"
-    print(f"{target}: {len(found)} run{'s' if len(found) > 1 else ''}, {shown}, {len(page) / 1e6:.1f} MB")
+    print(f"{target}: {len(found)} run{'s' if len(found) > 1 else ''}, {shown}, {size / 1e6:.1f} MB")

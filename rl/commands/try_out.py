@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from rewards.files.whole_file import replacing
 from rl.commands.ending import FAILURE, one_line
 from rl.commands.options import check
 
@@ -39,6 +38,7 @@ def try_out(
     from rewards.records import PromptError
     from rewards.users_code import UsersCodeError
     from rl.config import load_config
+    from rl.instruments.report.page import write_page
     from rl.instruments.trying.page import trial_page
     from rl.instruments.trying.remarks import find_warnings
     from rl.instruments.trying.terminal_view import print_trial
@@ -57,9 +57,7 @@ def try_out(
         trial.warnings = find_warnings(resolved, trial, tryout.task, tryout.verifier)
         print_trial(terminal, resolved, trial)
         if html is not None:
-            page = trial_page(config, resolved, trial).encode(errors="replace")
-            with replacing(html) as path:
-                path.write_bytes(page)
+            write_page(html, trial_page(config, resolved, trial))
             terminal.print(f"written {html}", markup=False, soft_wrap=True)
     if trial.failure:
         raise typer.Exit(FAILURE)

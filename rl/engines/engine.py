@@ -30,9 +30,9 @@ class Engine(Protocol):
 
         Prefix and continuation together hold at most ``max_completion_tokens``. Log-probabilities are those of the
         distribution sampled from, at the engine's temperature or the request's own, among the tokens that it draws
-        from. A text that a request wants to end
-        with counts only where all of it is new. A continuation that the request's ``max_tokens`` cut short, with room
-        left, has the finish reason ``segment``; at the engine's limit it has ``length``.
+        from. A text that a request wants to end with counts only where all of it is new. A continuation that the
+        request's ``max_tokens`` cut short, with room left, has the finish reason ``segment``; at the engine's limit it
+        has ``length``.
 
         Raises:
             PromptError: A prompt is longer than the engine's context, or has too many images; see `check_prompt`.

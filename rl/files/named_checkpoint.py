@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
+from safetensors import SafetensorError, safe_open
 
 from rewards.files.cache_folder import check_cache
 from rewards.files.json_text import read_json
@@ -35,9 +36,6 @@ def named_checkpoint(option: str, named: str, kind: Kind) -> str:
     """
     folder = Path(named)
     if named == "grid_policy":
-        # Imported here, since it takes seconds: what is mistyped is said at once.
-        from rl.files.named_checkpoint import SHIPPED_POLICY
-
         return str(SHIPPED_POLICY)
     if not folder.is_dir():
         refuse_absent(option, named)
@@ -83,9 +81,6 @@ def refuse_damaged(option: str, folder: Path) -> None:
     Raises:
         ConfigError: One cannot, or weights are missing.
     """
-    # Imported here, as above.
-    from safetensors import SafetensorError, safe_open
-
     weights = sorted(folder.glob("*.safetensors"))
     if folder.is_dir() and not weights:
         raise ConfigError(f"{option}: {folder} holds no *.safetensors; allowed is no other kind of weights")
@@ -136,7 +131,7 @@ def refuse_other_kind(option: str, folder: Path, kind: Kind) -> None:
     Raises:
         ConfigError: It is a saved reward model of another kind.
     """
-    # Imported here, as above.
+    # Imported here: engines use this file as well, and would start later with what reward models need.
     from rewards.outcome.outcome_model import STATE_FILE
     from rewards.process_model.mprm import MPRM_FILE
 

@@ -112,17 +112,6 @@ def no_stated_answer(unstated: int, answers: int, verifier: str) -> str | None:
     return f"{unstated:,} of {answers:,} answers state nothing that task.verifier {verifier} reads: they count as wrong"
 
 
-def unreadable_references(unreadable: int, references: int, verifier: str) -> str | None:
-    """
-    >>> unreadable_references(4, 8, "numeric")
-    '4 of 8 references are unreadable to task.verifier numeric as a whole: it compares them as text'
-    """
-    if not unreadable:
-        return None
-    told = f"{unreadable:,} of {references:,} references are unreadable to task.verifier {verifier}"
-    return f"{told} as a whole: it compares them as text"
-
-
 def dropped_answers(dropped: int, answers: int) -> str | None:
     """
     >>> dropped_answers(2, 8)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from safetensors.torch import load_file, save_file
 
+from rewards.files.json_text import read_json_file
 from rewards.models.encoding import Encoder
 from rewards.models.runtime import Runtime
 from rewards.process_model.mprm import BACKBONE, BESIDE_FILE, MPRM_FILE, open_mprm
@@ -85,7 +86,7 @@ def export(source: Source, folder: Path, license: str | None = None, name: str =
 
 def _make_whole(source: Source, folder: Path) -> None:
     """Merge an MPRM's adapters, where it has them; and name the base without the place where it lay."""
-    content = json.loads((folder / MPRM_FILE).read_text())
+    content = read_json_file(folder / MPRM_FILE)
     if content["settings"]["lora_rank"]:
         trusted = source.config.policy.trust_remote_code
         encoder = Encoder(str(source.folder), trust_remote_code=trusted)

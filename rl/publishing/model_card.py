@@ -22,7 +22,7 @@ MEASURES = {
     "mprm/auc_index_only": "AUC of the step's index alone",
     "bench/auc": "AUC of step scores against people's labels",
 }
-PRIVATE = {"output_dir", "judge.endpoint", "judge.api_key_env"}
+PRIVATE = {"output_dir", "judge.endpoint", "judge.api_key_env", "served.endpoint", "served.api_key_env"}
 """Keys of the machine and of the user, which no card shows."""
 SECONDS_TO_ANSWER = 10
 """What the hub gets, when it is asked for a base model's licence."""

@@ -23,9 +23,9 @@ from rl.files.folders import new_folder
 from rl.real_policy.architecture import make_model, make_processor, save_model
 from rl.real_policy.language_model import END_OF_TURN, load_language_model
 from rl.real_policy.questions import COLOURS, DIGITS, SHAPES, Part, Pool, Question, questions, read_pool, solve
-from rl.tiny_policy.lesson import Report, learn
+from rl.tiny_policy.lesson import IGNORED, Report, answer_labels, learn
+from rl.tiny_policy.measure import chat_text
 
-_IGNORED = -100
 _SHIFT = 4  # pixels by which a picture is moved in the first lesson, so that few digits go a long way
 
 
@@ -119,22 +119,16 @@ class _Lessons:
         """Mean negative log-likelihood of the solutions' tokens, in nats."""
         asked = list(islice(self.questions, self.recipe.solved_batch))
         answers = [solve(question, self.recipe.slips, self.rng) + END_OF_TURN for question in asked]
-        texts = [self._chat(question) + answer for question, answer in zip(asked, answers, strict=True)]
+        texts = [
+            chat_text(self.processor, question.text, len(question.pictures)) + answer
+            for question, answer in zip(asked, answers, strict=True)
+        ]
         images = [[self.pool.pictures[name] for name in question.pictures] for question in asked]
         batch = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
-        lengths = [len(ids) for ids in self.processor.tokenizer(answers)["input_ids"]]
-        labels = torch.full_like(batch["input_ids"], _IGNORED)
-        for row, length in enumerate(lengths):  # padding is on the left
-            labels[row, -length:] = batch["input_ids"][row, -length:]
-        longest = max(lengths)
+        written = self.processor.tokenizer(answers)["input_ids"]
+        labels, longest = answer_labels(batch["input_ids"], written), max(map(len, written))
         logits = self.model(**batch, logits_to_keep=longest + 1).logits[:, :-1]
-        return cross_entropy(logits.flatten(0, 1), labels[:, -longest:].flatten(), ignore_index=_IGNORED)
-
-    def _chat(self, question: Question) -> str:
-        content = [{"type": "image"}] * len(question.pictures) + [{"type": "text", "text": question.text}]
-        return str(
-            self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        )
+        return cross_entropy(logits.flatten(0, 1), labels[:, -longest:].flatten(), ignore_index=IGNORED)
 
     def _see(self, pool: Pool, names: list[str], shifted: bool = False) -> tuple[Tensor, dict[str, list[bool]]]:
         pixels = self.processor.image_processor(

@@ -6,7 +6,6 @@ its own test pictures are held out. The digits come with scikit-learn (UCI, opti
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from numpy.random import Generator
 from PIL.Image import Image, Resampling, fromarray
 from PIL.Image import open as open_image
 
+from rewards.files.json_text import read_json
+from rewards.files.whole_file import content_of
 from rl.real_policy.language_model import package_folder
 
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
@@ -62,7 +63,7 @@ def read_pool(part: Part) -> Pool:
 
     folder = _easy_vqa(part)
     facts: dict[int, set[str]] = {}
-    for text, answer, number in json.loads((folder / "questions.json").read_text(encoding="utf-8")):
+    for text, answer, number in read_json(content_of(folder / "questions.json")):
         facts.setdefault(number, set()).update(_said(text, answer))
     seen: dict[str, Seen] = {}
     pictures = {}
@@ -92,7 +93,7 @@ def questions(part: Part, pool: Pool, sums: float, rng: Generator) -> Iterator[Q
         sums: Share of questions that ask for the sum of two digits.
         rng: Chooses.
     """
-    rows = json.loads((_easy_vqa(part) / "questions.json").read_text(encoding="utf-8"))
+    rows = read_json(content_of(_easy_vqa(part) / "questions.json"))
     asked = [row for row in rows if f"{part}-{row[2]}.png" in pool.pictures and _is_kept(row)]
     digits = [name for name, seen in pool.seen.items() if len(seen) == 1]
     while True:

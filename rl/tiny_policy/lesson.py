@@ -11,6 +11,8 @@ from torch import Tensor
 from rl.monitoring.terminal import progress_bar
 
 Report = Callable[[str], None]
+IGNORED = -100
+"""The label of a token that counts for nothing in PyTorch's and Transformers' losses."""
 
 
 def learn(
@@ -41,6 +43,18 @@ def learn(
                 report(f"{name}: step {step + 1} of {steps}, loss {value.item():.3f}, {time.monotonic() - began:.0f} s")
     for optimizer, peak in zip(optimizers, peaks, strict=True):
         optimizer.param_groups[0]["lr"] = peak
+
+
+def answer_labels(ids: Tensor, answers: list[list[int]]) -> Tensor:
+    """Labels (B, T) of left-padded tokens, of which the answers at their ends alone count.
+
+    >>> answer_labels(torch.tensor([[0, 5, 6], [4, 5, 7]]), [[6], [5, 7]]).tolist()
+    [[-100, -100, 6], [-100, 5, 7]]
+    """
+    labels = torch.full_like(ids, IGNORED)
+    for row, answer in enumerate(answers):
+        labels[row, -len(answer) :] = ids[row, -len(answer) :]
+    return labels
 
 
 def _schedule(steps: int) -> Iterator[float]:

@@ -25,14 +25,13 @@ from rl.tasks.grid import GridTask
 from rl.tasks.grid_scene import ATTRIBUTES, COLOURS, SHAPES
 from rl.tasks.grid_steps import Count, Puzzle, demonstrate
 from rl.tiny_policy.architecture import make_model, make_processor
-from rl.tiny_policy.lesson import Report, learn
+from rl.tiny_policy.lesson import Report, answer_labels, learn
 from rl.tiny_policy.measure import chat_text, measure
 from rl.tiny_policy.tokenizer import END_OF_TURN
 
 SHIPPED = Path(__file__).parent / "grid_policy"
 
 _SEED = 10_000  # added to the recipe's seed for the task's stream, so that RL does not replay the warm start's prompts
-_IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -156,9 +155,7 @@ class _Lessons:
         answers = [solution + END_OF_TURN for solution in solutions]
         texts = [question + answer for question, answer in zip(questions, answers, strict=True)]
         batch = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
-        labels = torch.full_like(batch["input_ids"], _IGNORED)
-        for row, answer in enumerate(self.processor.tokenizer(answers)["input_ids"]):  # padding is on the left
-            labels[row, -len(answer) :] = batch["input_ids"][row, -len(answer) :]
+        labels = answer_labels(batch["input_ids"], self.processor.tokenizer(answers)["input_ids"])
         return self.model(**batch, labels=labels).loss
 
 

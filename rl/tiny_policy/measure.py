@@ -24,9 +24,9 @@ _BATCH = 256
 _MAX_TOKENS = 64
 
 
-def chat_text(processor: ProcessorMixin, question: str) -> str:
-    """The model's input for one picture and a question, up to where the answer starts."""
-    content = [{"type": "image"}, {"type": "text", "text": question}]
+def chat_text(processor: ProcessorMixin, question: str, pictures: int = 1) -> str:
+    """The model's input for so many pictures and a question, up to where the answer starts."""
+    content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
     return str(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
 
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from importlib import resources
+from pathlib import Path
 from string import Template
 
+from rewards.files.whole_file import replacing
 from rl.instruments.report.comparison import (
     ReportTable,
     Stage,
@@ -81,6 +83,19 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def asset(name: str) -> str:
-    """The text of a file of the page."""
-    return resources.files("rl.instruments.report").joinpath("assets", name).read_text(encoding="utf-8")
+def asset(name: str, instrument: str = "report") -> str:
+    """The text of a file of an instrument's page."""
+    return resources.files(f"rl.instruments.{instrument}").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def write_page(file: Path, page: str) -> int:
+    """Write a page, with the folders above it, and say how many bytes it has; what was there is replaced as a whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    content = page.encode(errors="replace")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as path:
+        path.write_bytes(content)
+    return len(content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from importlib import resources
 from math import isnan
 from string import Template
 
@@ -13,7 +12,7 @@ from rl.instruments.report.page import asset, content_policy
 from rl.instruments.report.rollouts import data_uri
 from rl.instruments.step_preview import Piece
 from rl.instruments.trying.remarks import difference_lines, step_lines
-from rl.instruments.trying.terminal_view import answer_facts, numbered, picture_line
+from rl.instruments.trying.terminal_view import answer_facts, came_out, numbered, picture_line
 from rl.instruments.trying.trial import Boundary, RenderedPrompt, Trial, TriedAnswer
 from rl.monitoring.terminal import printable
 
@@ -29,10 +28,10 @@ def trial_page(name: str, config: Config, trial: Trial) -> str:
         config: The experiment, as it is and not as it was tried.
         trial: What was seen.
     """
-    style = asset("report.css") + _asset("try.css")
+    style = asset("report.css") + asset("try.css", "trying")
     engine = f"{config.engine.kind}, {config.policy.dtype}"
     about = f"{config.policy.checkpoint} ({engine}); an answer ends with {' or '.join(trial.ends)}"
-    return Template(_asset("try.html")).substitute(
+    return Template(asset("try.html", "trying")).substitute(
         title=f"sieve try {shown(name)}",
         about=shown(about),
         policy=content_policy(style, ""),
@@ -50,10 +49,6 @@ def shown(text: str) -> str:
     '&lt;b&gt;\\x00 &amp; so⏎\non'
     """
     return "⏎\n".join(escape(printable(line)) for line in text.split("\n"))
-
-
-def _asset(name: str) -> str:
-    return resources.files("rl.instruments.trying").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _warnings(trial: Trial) -> str:
@@ -101,8 +96,7 @@ def _answer(number: int, answer: TriedAnswer) -> str:
 def _row(piece: Piece, score: float | None, boundary: Boundary | None) -> str:
     text = f'<div class="step-text">{shown(piece.text)}</div>'
     if boundary is not None and boundary.text:
-        came_out = {None: "cut off", True: "right", False: "wrong"}[boundary.right]
-        text += f'<div class="continued">↳ {shown(boundary.text)} ({came_out})</div>'
+        text += f'<div class="continued">↳ {shown(boundary.text)} ({came_out(boundary)})</div>'
     if not piece.number:
         return f'<tr class="no-step"><td></td><td>{text}</td><td></td><td></td></tr>'
     counted = f"{boundary.correct:g}/{boundary.sampled:g}" if boundary is not None and boundary.sampled else ""

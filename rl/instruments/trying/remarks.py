@@ -8,7 +8,7 @@ from math import inf, isnan
 from typing import get_args
 
 from rewards.records import Prompt
-from rewards.verification.references import reads_whole
+from rewards.verification.references import unreadable_line
 from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import VERIFIERS, Verifier
 from rl.config import Config
@@ -26,7 +26,6 @@ from rl.monitoring.warnings import (
     other_model,
     refused_reference,
     skipped_update,
-    unreadable_references,
     unseen_pictures,
 )
 from rl.tasks.files import FileTask
@@ -51,18 +50,16 @@ def _of_prompts(config: Config, trial: Trial, task: Task, verifier: Verifier) ->
     longest = max((rendered.tokens for rendered in trial.prompts), default=0)
     if config.engine.kind == "vllm":
         yield no_room(longest, config.engine.max_model_len, config.engine.max_completion_tokens)
-    references = list(islice(_references(task, trial), MOST_REFERENCES))
-    unreadable = sum(not reads_whole(name, reference) for reference in references)
-    yield unreadable_references(unreadable, len(references), name)
+    yield unreadable_line(name, islice(_references(task, trial), MOST_REFERENCES))
     for rendered in trial.prompts[:1] if trial.answers else []:  # else it is the verifier that may have failed
         yield refused_reference(_accepts(verifier, rendered.prompt), name, rendered.prompt.answer)
 
 
-def _references(task: Task, trial: Trial) -> Iterator[str]:
-    """Of all rows of files, else of the prompts that were tried."""
+def _references(task: Task, trial: Trial) -> Iterator[tuple[str, str]]:
+    """Of all rows of files, else of the prompts that were tried: where each stands, and its text."""
     if isinstance(task, FileTask):
-        return (reference for split in get_args(Split) for _, reference in task.references(split))
-    return (rendered.prompt.answer for rendered in trial.prompts)
+        return chain.from_iterable(task.references(split) for split in get_args(Split))
+    return ((rendered.prompt.id, rendered.prompt.answer) for rendered in trial.prompts)
 
 
 def _accepts(verifier: Verifier, prompt: Prompt) -> bool:

@@ -21,9 +21,9 @@ def render(encoder: Encoder, prompt: Prompt) -> RenderedPrompt:
     return RenderedPrompt(prompt, tuple(_pieces(encoder, tokens)), len(tokens), _picture_tokens(encoder, prompt))
 
 
-def special_texts(encoder: Encoder, token_ids: list[int]) -> tuple[str, ...]:
-    """Tokens as they are spelled."""
-    return tuple(encoder.tokenizer.convert_ids_to_tokens(token_ids))
+def answer_ends(encoder: Encoder) -> tuple[str, ...]:
+    """What ends an answer, as it is spelled."""
+    return tuple(encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.end_tokens)))
 
 
 def _tokens(encoder: Encoder, prompt: Prompt) -> list[int]:
@@ -39,7 +39,7 @@ def _pieces(encoder: Encoder, tokens: list[int]) -> Iterator[tuple[str, bool]]:
         if key is None:
             yield encoder.tokenizer.decode(alike, clean_up_tokenization_spaces=False), False
         else:
-            (spelled,) = special_texts(encoder, [key])
+            spelled = encoder.tokenizer.convert_ids_to_tokens(key)
             yield spelled if len(alike) == 1 else f"{spelled} x {len(alike):,}", True
 
 

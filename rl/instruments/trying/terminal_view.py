@@ -89,6 +89,11 @@ def step_facts(score: float | None, boundary: Boundary | None) -> str:
     return ", ".join(said)
 
 
+def came_out(boundary: Boundary) -> str:
+    """What became of the first continuation, in words."""
+    return "cut off" if boundary.right is None else "right" if boundary.right else "wrong"
+
+
 def numbered(answer: TriedAnswer) -> Iterator[tuple[Piece, float | None, Boundary | None]]:
     """Its pieces, each step with its score and what was continued from its end."""
     steps = iter(zip_longest(answer.scores, answer.boundaries))
@@ -120,12 +125,8 @@ def _print_answer(terminal: Terminal, number: int, answer: TriedAnswer) -> None:
         text = Text(visible(piece.text), style)
         table.add_row(Text(label, f"bold {style}"), text, Text(step_facts(score, boundary)))
         if boundary is not None and boundary.text:
-            table.add_row("", Text(f"↳ {visible(boundary.text)}", "dim"), Text(_came_out(boundary), "dim"))
+            table.add_row("", Text(f"↳ {visible(boundary.text)}", "dim"), Text(came_out(boundary), "dim"))
     terminal.print(Padding(table, (0, 0, 0, 4), expand=False))
-
-
-def _came_out(boundary: Boundary) -> str:
-    return "cut off" if boundary.right is None else "right" if boundary.right else "wrong"
 
 
 def _stage_table(trial: Trial) -> Table:

@@ -23,7 +23,7 @@ from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_encoder
 from rl.files.quiet import quiet_stderr
 from rl.instruments.step_preview import Given, cut
-from rl.instruments.trying.rendering import render, special_texts
+from rl.instruments.trying.rendering import answer_ends, render
 from rl.instruments.trying.trial import Boundary, Stage, Trial, TriedAnswer
 from rl.learning.making import build_learner
 from rl.monitoring.memory import memory_in_use
@@ -85,7 +85,7 @@ class Tryout:
         check_mprm(config)
         check_outcome_model(config)
         self.task = make_task(config, self._encoder)
-        self.trial.ends = special_texts(self._encoder, sorted(self._encoder.end_tokens))
+        self.trial.ends = answer_ends(self._encoder)
         self._read = answer_reader(config.task.verifier, self.verifier, config.task.answer_marker)
         self._prompts: list[Prompt] = []
         self._rollouts: list[Rollout] = []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,18 @@ def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
         served(server, cache=cache, model="another").score(*some_rollouts(3, 2))
         assert len(server.requests) == 4
     assert [entry.scores.tolist() for entry in first] == [entry.scores.tolist() for entry in again]
+
+
+@pytest.mark.parametrize("text", ["[0.5", "[0.5]", "{}", '["a", "b", "c"]'])
+def test_what_a_damaged_cache_holds_is_asked_again(text: str, tmp_path: Path) -> None:
+    cache = tmp_path / "served.sqlite"
+    with chat_server(by_first_number) as server:
+        (first,) = served(server, cache=str(cache)).score(*some_rollouts(3))
+        with closing(sqlite3.connect(cache, isolation_level=None)) as connection:
+            connection.execute("update scores set scores = ?", (text,))
+        (again,) = served(server, cache=str(cache)).score(*some_rollouts(3))
+        assert len(server.requests) == 2
+    assert first.scores.tolist() == again.scores.tolist()
 
 
 def test_what_was_answered_before_a_failure_is_kept(tmp_path: Path) -> None:

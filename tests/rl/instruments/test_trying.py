@@ -123,7 +123,7 @@ def test_a_stage_that_fails_ends_it_in_words_with_what_was_seen() -> None:
 
 
 def test_the_command_writes_a_page_and_ends_as_it_should(tmp_path: Path) -> None:
-    page = tmp_path / "try.html"
+    page = tmp_path / "pages" / "try.html"
     result = CliRunner().invoke(app, ["try", str(QUICKSTART), "engine.kind=hf", "--prompts", "1", "--html", str(page)])
     assert result.exit_code == 0 and f"written {page}" in result.output, result.output
     assert "<title>sieve try" in page.read_text() and "prompt 1 of 1" in result.output

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewards.models.encoding import Encoder, rollout_of_steps
+from rewards.models.encoding import Encoder
+from rewards.models.rollout_of_steps import rollout_of_steps
 from rewards.process_model.mprm import open_mprm
 from rewards.records import Annotated, PromptError, Rollout, StepCounts
 from rl.config import Config

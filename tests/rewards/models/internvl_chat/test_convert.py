@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoTokenizer
 from typer.testing import CliRunner
 
-from rewards.models.encoding import Encoder, rollout_of_steps
+from rewards.models.encoding import Encoder
+from rewards.models.rollout_of_steps import rollout_of_steps
 from rewards.process_model.config import MPRMConfig
 from rewards.process_model.mprm import open_mprm
 from rewards.process_model.reading import SYSTEM_PROMPT
