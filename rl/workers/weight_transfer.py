@@ -29,10 +29,8 @@ class WeightTransfer:
     """
 
     def __init__(self, config: Config, learner: Worker | WorkerGroup, engines: EnginePool) -> None:
-        self._learner, self._engines = learner, engines
+        self._config, self._learner, self._engines = config, learner, engines
         self._route = config.weight_route
-        # vLLM has read the checkpoint's files, and Transformers has names of its own.
-        self._ask = "checkpoint_weights" if (self._route, config.engine.kind) == ("weights", "vllm") else self._route
         self._update: dict[str, Any] = {}
         if self._route in ("nccl", "ipc"):
             self._meet(config.engine.tensor_parallel)
@@ -56,7 +54,7 @@ class WeightTransfer:
                 answer.result()
             self._learner.call("release_weights")
             return answers
-        weights = self._learner.start(self._ask)
+        weights = self._learner.start(weights_for_engines(self._config))
         return self._engines.start_all(f"load_{self._route}", weights.reference, version)
 
     def _meet(self, tensor_parallel: int) -> None:
@@ -68,6 +66,14 @@ class WeightTransfer:
         joined = self._engines.start_each("join_transfer", [(handshake, place) for place in places])
         for answer in (met, *joined):
             answer.result()
+
+
+def weights_for_engines(config: Config) -> str:
+    """Which of the learner's methods gives what engines load, where it does not go from GPU to GPU: adapters alone, or
+    whole weights; vLLM has read the checkpoint's files, and Transformers has names of its own."""
+    if config.weight_route == "adapters":
+        return "adapters"
+    return "checkpoint_weights" if config.engine.kind == "vllm" else "weights"
 
 
 @dataclass(frozen=True)

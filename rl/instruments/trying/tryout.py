@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from textwrap import shorten
 
 import numpy as np
 
@@ -35,8 +35,11 @@ from rl.reward_models.served import make_served
 from rl.rollouts.making import make_group, rollout_requests
 from rl.tasks.making import make_added_rewards, make_task, make_verifier
 from rl.workers.pending import Here, Starts
+from rl.workers.weight_transfer import weights_for_engines
 
 MOST_CONTINUATIONS = 4
+LONGEST_FAILURE = 400
+"""Characters of what a library says, which can be all names of a model."""
 Waiting = Callable[[str], AbstractContextManager[None]]
 
 
@@ -125,7 +128,7 @@ class Tryout:
         except (ConfigError, PromptError, UsersCodeError) as error:
             self.trial.failure = f"{name}: {error}"
         except Exception as error:  # engines, models and processors raise many kinds
-            self.trial.failure = f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
+            self.trial.failure = f"{name}: {type(error).__name__}: {shorten(str(error), LONGEST_FAILURE)}"
 
     def _render(self) -> None:
         self._prompts = [self.task.prompt("train", number) for number in range(self.config.learner.prompts)]
@@ -228,9 +231,9 @@ class Tryout:
         self.trial.learned = self._learner.step(experiences)
 
     def _send(self) -> None:
-        adapters = self.config.weight_route == "adapters"
-        weights: Any = self._learner.adapters() if adapters else self._learner.weights()
-        load = self._engine.load_adapters if adapters else self._engine.load_weights
+        wanted = weights_for_engines(self.config)
+        weights = getattr(self._learner, wanted)()
+        load = self._engine.load_adapters if wanted == "adapters" else self._engine.load_weights
         load(weights, self._learner.version)
 
     def _compare_after(self) -> None:

@@ -18,7 +18,7 @@ from rl.engines.vllm_engine import VllmEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
 from rl.parts import start_engines, start_learner
-from rl.workers.weight_transfer import WeightTransfer
+from rl.workers.weight_transfer import WeightTransfer, weights_for_engines
 from tests.fixtures.policy_families import (
     PROMPTS,
     TOKENS,
@@ -163,3 +163,11 @@ def test_without_a_gpu_vllms_own_transfer_is_refused_by_both_sides(backend: Back
 def test_without_a_gpu_there_is_no_sleep(no_gpu: None) -> None:
     with pytest.raises(ValueError, match=r"engine.sleep is true: .*allowed is false"):
         VllmEngine(str(SHIPPED_POLICY), sleep=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "wanted"),
+    [("vllm", 0, "checkpoint_weights"), ("vllm", 4, "adapters"), ("hf", 0, "weights"), ("hf", 4, "weights")],
+)
+def test_each_engine_gets_the_names_that_it_knows(kind: str, rank: int, wanted: str) -> None:
+    assert weights_for_engines(changed(Config(), engine={"kind": kind}, learner={"lora_rank": rank})) == wanted
