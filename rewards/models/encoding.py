@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoProcessor, GenerationConfig
 
+from rewards.models.chat_template import ChatTemplate
 from rewards.models.named_rules import LINE
 from rewards.models.step_rule import StepRule
 from rewards.models.steps import NO_MARKERS, Markers, separator_tokens, step_spans
@@ -69,6 +69,7 @@ class Encoder:
 
     Attributes:
         sees: Whether the checkpoint reads pictures.
+        chat: Its chat template.
         end_token: What ends an answer in the chat template.
         end_tokens: All that end one: this, the tokenizer's end of sequence, and what the checkpoint's generation
             configuration names. Both engines stop at each of them.
@@ -87,6 +88,7 @@ class Encoder:
         # A language model has a tokenizer alone.
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.sees = hasattr(self.processor, "image_processor")
+        self.chat = ChatTemplate(self.processor, self.sees)
         self.end_token = self._end_of_turn()
         self.end_tokens = frozenset({self.end_token, *self._ends_of_sequence(checkpoint)})
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
@@ -118,7 +120,7 @@ class Encoder:
         """
         self.check_question(prompt)
         system = [("system", self.system)] if self.system else []
-        return self.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
+        return self.chat.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
 
     def check_question(self, prompt: Prompt) -> None:
         """Whether a prompt's question is text alone.
@@ -140,7 +142,7 @@ class Encoder:
         if spelled := self._special_token(text):
             raise ValueError(f"it holds {spelled!r}, a special token of the checkpoint; allowed is none")
         try:
-            written = self.render([("system", text), ("user", "<<question>>")], images=bool(self.placeholders))
+            written = self.chat.render([("system", text), ("user", "<<question>>")], images=bool(self.placeholders))
         except Exception as error:  # templates refuse what they do not know in ways of their own
             reason = " ".join(str(error).split())
             raise ValueError(f"the checkpoint's chat template refuses a system prompt: {reason}") from None
@@ -151,42 +153,6 @@ class Encoder:
         """The first special token that a text spells."""
         special = self._special.intersection(self.tokens(text))
         return self.tokenizer.convert_ids_to_tokens(min(special)) if special else None
-
-    def opening(self, turns: Sequence[tuple[str, str]], images: int = 0) -> str:
-        """A conversation as in `render`, whose last turn has not yet ended.
-
-        Raises:
-            ValueError: The checkpoint's chat template leaves out its text.
-        """
-        *before, (role, text) = turns
-        opening, found, _ = self.render([*before, (role, text + "<<end>>")], images).rpartition("<<end>>")
-        if not found:
-            raise ValueError(f"the checkpoint's chat template leaves out the text of a turn, {role}'s")
-        return opening
-
-    def pictures(self, images: int) -> str:
-        """What the chat template writes for so many images before a user's text.
-
-        Raises:
-            ValueError: It writes them elsewhere.
-        """
-        bare, shown = (self.render([("user", "<<text>>")], count).partition("<<text>>")[0] for count in (0, images))
-        # Idefics' template has a blank before a text alone.
-        begun = next((begin for begin in (bare, bare.rstrip()) if shown.startswith(begin)), None)
-        if begun is None or (images and shown == begun):
-            raise ValueError("the checkpoint's chat template does not write images right before a user's text")
-        return shown.removeprefix(begun)
-
-    def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
-        """A conversation of (role, text) in the checkpoint's chat template; images come first in the first
-        user's turn."""
-        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
-        if self.sees:
-            for message in messages:
-                message["content"] = [{"type": "text", "text": message["content"]}]
-            first = messages[[role for role, _ in turns].index("user")]
-            first["content"] = [{"type": "image"}] * images + first["content"]
-        return self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text alone, without any that the tokenizer would add around it."""
@@ -315,7 +281,7 @@ class Encoder:
 
     def _end_of_turn(self) -> int:
         """The special token that ends an answer in the chat template: in Gemma 3 another one than ends a sequence."""
-        _, _, after = self.render([("user", "<<question>>"), ("assistant", "<<answer>>")]).partition("<<answer>>")
+        _, _, after = self.chat.render([("user", "<<question>>"), ("assistant", "<<answer>>")]).partition("<<answer>>")
         tokens = self.tokens(after)
         return tokens[0] if tokens and not self.decode(tokens[:1]) else self.tokenizer.eos_token_id
 

@@ -105,7 +105,7 @@ def _chat_reader(encoder: Encoder, verdict: str, decode: Decode) -> Reader:
     def read(prompt: Prompt, rollout: Rollout) -> Reading:
         encoder.check_question(prompt)
         text = f"### Question:\n{prompt.question}\n\n### Solution Process:\n"
-        head = encoder.opening([("system", SYSTEM_PROMPT), ("user", text)], len(prompt.images))
+        head = encoder.chat.opening([("system", SYSTEM_PROMPT), ("user", text)], len(prompt.images))
         tokens: list[int] = []
         ends: list[int] = []
         for step in map(str.strip, step_texts(rollout, decode)):
@@ -123,8 +123,8 @@ def _inline_reader(encoder: Encoder, step_marker: str, decode: Decode) -> Reader
 
     def read(prompt: Prompt, rollout: Rollout) -> Reading:
         encoder.check_question(prompt)
-        text = f"{encoder.pictures(len(prompt.images))}Question: {prompt.question}\nProcess:"
-        head = encoder.opening([("user", ""), ("assistant", text)])
+        text = f"{encoder.chat.pictures(len(prompt.images))}Question: {prompt.question}\nProcess:"
+        head = encoder.chat.opening([("user", ""), ("assistant", text)])
         tokens: list[int] = []
         ends: list[int] = []
         for step in map(str.strip, step_texts(rollout, decode)):
@@ -141,7 +141,7 @@ def _between_turns(encoder: Encoder) -> tuple[str, str]:
     """What the chat template puts between a user's text and the answer to it, and between that and the next text."""
     texts = ["<<first>>", "<<answer>>", "<<second>>"]
     roles = ["user", "assistant", "user"]
-    rendered = encoder.render([(role, text) for role, text in zip(roles, texts, strict=True)])
+    rendered = encoder.chat.render([(role, text) for role, text in zip(roles, texts, strict=True)])
     places = [rendered.find(text) for text in texts]
     if -1 in places or places != sorted(places):
         raise ValueError("the checkpoint's chat template cannot hold a conversation of several turns")

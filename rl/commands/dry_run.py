@@ -87,7 +87,7 @@ class _Opening:
         else:
             yield f"an answer ends with {' or '.join(answer_ends(self._encoder))}"
             if system := self._config.task.system:
-                yield f"every prompt begins: {self._encoder.opening([('system', system), ('user', '')])!r}"
+                yield f"every prompt begins: {self._encoder.chat.opening([('system', system), ('user', '')])!r}"
             check_mprm(self._config)
             check_outcome_model(self._config)
         yield from survey_lines(self._config, self._opened)

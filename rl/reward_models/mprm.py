@@ -82,7 +82,7 @@ def _check_chat(config: Config, encoder: Encoder) -> None:
     mprm = config.mprm
     try:
         if mprm.input_format == "inline":
-            encoder.opening([("user", ""), ("assistant", encoder.pictures(1))])
+            encoder.chat.opening([("user", ""), ("assistant", encoder.chat.pictures(1))])
         else:
             make_reader(mprm.input_format, encoder, verdict=mprm.verdicts[0])
     except ValueError as error:

@@ -70,7 +70,7 @@ def test_chat_is_the_conversation_that_the_template_makes(encoder: Encoder, roll
     opening = f"### Question:\n{PROMPT.question}\n\n### Solution Process:\n{STEPS[0]}"
     turns = [("user", opening), ("assistant", "+"), ("user", STEPS[1]), ("assistant", "+"), ("user", STEPS[2])]
     turns.insert(0, ("system", SYSTEM_PROMPT))
-    whole = encoder.tokens(encoder.render(turns, images=1, answer_follows=True))
+    whole = encoder.tokens(encoder.chat.render(turns, images=1, answer_follows=True))
     assert [*encoder.tokens(reading.head), *reading.token_ids] == whole
 
 
@@ -144,7 +144,7 @@ def test_inline_refuses_a_chat_that_has_pictures_elsewhere(tmp_path: Path) -> No
         "{% for message in messages %}{{ '<|im_start|>' }}{{ message.content[-1].text }}{% endfor %}"
     )
     with pytest.raises(ValueError, match="does not write images right before a user's text"):
-        encoder.pictures(1)
+        encoder.chat.pictures(1)
 
 
 def test_a_marker_of_several_tokens_is_refused(encoder: Encoder) -> None:

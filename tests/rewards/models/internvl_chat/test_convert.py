@@ -138,7 +138,7 @@ def test_a_picture_becomes_tiles_and_a_thumbnail(original: Callable[..., Any]) -
 
 def test_a_conversation_without_a_system_prompt_has_the_templates_own(original: Callable[..., Any]) -> None:
     encoder = Encoder(str(original(*KINDS[0])[2]))
-    asked = encoder.render([("user", "Why?")], images=1, answer_follows=True)
+    asked = encoder.chat.render([("user", "Why?")], images=1, answer_follows=True)
     assert asked == (
         f"<|im_start|>system\n{DEFAULT_SYSTEM}<|im_end|>\n"
         "<|im_start|>user\n<IMG_CONTEXT>\nWhy?<|im_end|>\n<|im_start|>assistant\n"
