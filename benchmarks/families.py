@@ -18,8 +18,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rl.files.quiet import QUIET_LIBRARIES
+
 ROOT = Path(__file__).parents[1]
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 VLLM = "vLLM"
 DEADLINE = 1800
 
@@ -68,7 +69,7 @@ def in_a_process(family: str, engine: str) -> list[tuple[str, float | str]]:
     command = [sys.executable, __file__, "--one", family, engine]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | QUIET, capture_output=True, text=True, timeout=DEADLINE
+            command, cwd=ROOT, env=os.environ | QUIET_LIBRARIES, capture_output=True, text=True, timeout=DEADLINE
         )
     except subprocess.TimeoutExpired:
         return [(engine, f"no answer within {DEADLINE} s")]

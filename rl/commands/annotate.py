@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -11,6 +10,7 @@ import typer
 from rl.commands.ending import one_line
 from rl.commands.options import check, one_of
 from rl.errors import ConfigError
+from rl.files.quiet import quieten_libraries
 from rl.monitoring.terminal import typed_command
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def annotate(
 
     Example: `sieve annotate configs/quickstart.yaml --prompts 400 -o corpus.jsonl`
     """
-    from rl.workers.worker import WORKER_ENVIRONMENT
-
-    os.environ.update(WORKER_ENVIRONMENT)
+    quieten_libraries()
     from rl.annotating import corpus
     from rl.config import load_config
     from rl.monitoring.console import Console

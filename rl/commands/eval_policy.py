@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from json import dumps
@@ -16,6 +15,7 @@ from rewards.files.whole_file import replacing
 from rl.commands.ending import MODEL_FAILURES, one_line
 from rl.commands.options import check, one_of
 from rl.errors import ConfigError
+from rl.files.quiet import quieten_libraries
 
 if TYPE_CHECKING:
     from rewards.measuring.strategies import Strategy
@@ -79,9 +79,7 @@ def eval_policy(
     * `sieve eval policy --run runs/quickstart-20261121-101500 --strategy all --n 1,2,4,8,16 --plot strategies.png`
     * `sieve eval policy configs/quickstart.yaml --mprm RUN/checkpoints/step-40/mprm --mprm untrained=grid_policy`
     """
-    from rl.workers.worker import WORKER_ENVIRONMENT
-
-    os.environ.update(WORKER_ENVIRONMENT)
+    quieten_libraries()
     from rl.evaluating.policy import EvaluationOrder, evaluate_policy
     from rl.evaluating.strategies import Plan
     from rl.evaluating.strategy_views import print_report

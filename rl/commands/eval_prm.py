@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from json import dumps
@@ -14,6 +13,7 @@ import typer
 from rewards.files.whole_file import replacing
 from rl.commands.ending import MODEL_FAILURES, one_line
 from rl.commands.options import check, one_of
+from rl.files.quiet import quieten_libraries
 
 if TYPE_CHECKING:
     from rewards.measuring.process_benchmark import Bench
@@ -95,10 +95,8 @@ def eval_prm(
         if scores is not None:
             scored = nullcontext(read_scores(known, scores))
         else:
+            quieten_libraries()
             # Imported here, since scores that are there need no model.
-            from rl.workers.worker import WORKER_ENVIRONMENT
-
-            os.environ.update(WORKER_ENVIRONMENT)
             from rl.evaluating.benchmark_scoring import BenchmarkOrder, ModelOptions, benchmark_scores
             from rl.files.named_checkpoint import named_checkpoint
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, get_args
@@ -11,6 +10,7 @@ import typer
 
 from rl.commands.ending import MODEL_FAILURES, one_line
 from rl.commands.options import one_of
+from rl.files.quiet import quieten_libraries
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 PartOption = Annotated[str, typer.Option(help="policy, or mprm: the process reward model.")]
@@ -38,7 +38,7 @@ def export(
 
     Example: `sieve export runs/quickstart-20261121-101500 my_policy`
     """
-    _quieten()
+    quieten_libraries()
     from rl.files.folders import check_new_folder, new_folder
     from rl.publishing import exporting
 
@@ -64,7 +64,7 @@ def push(
 
     Example: `sieve push runs/quickstart-20261121-101500 me/grid-policy --part mprm`
     """
-    _quieten("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")  # an upload may take hours
+    quieten_libraries("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")  # an upload may take hours
     with one_line("nothing was uploaded, or not all of it", failed=MODEL_FAILURES), TemporaryDirectory() as folder:
         from rl.publishing import pushing
 
@@ -76,10 +76,3 @@ def push(
         message = f"{part} after {source.checkpoint.name.replace('-', ' ')}"
         address = pushing.push(Path(folder), repository, message, public)
         typer.echo(f"{source.folder} is at {address}")
-
-
-def _quieten(*but: str) -> None:
-    """Libraries are to say nothing of their own, but for what these variables would keep them from."""
-    from rl.workers.worker import WORKER_ENVIRONMENT
-
-    os.environ.update({name: value for name, value in WORKER_ENVIRONMENT.items() if name not in but})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rl.commands.ending import FAILURE, fail, one_line
+from rl.files.quiet import quieten_libraries
 from rl.monitoring.terminal import open_terminal, typed_command
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def study(
     * `sieve study configs/studies/selectors.yaml workers=8`
     * `sieve study configs/studies/selectors.yaml --report`
     """
-    from rl.workers.worker import WORKER_ENVIRONMENT
-
-    os.environ.update(WORKER_ENVIRONMENT)
+    quieten_libraries()
     from rl.instruments.study.report import write_report
     from rl.instruments.study.study_plan import find_findings, make_plan, run_missing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from rl.commands.ending import MODEL_FAILURES, one_line
 from rl.commands.options import check
 from rl.errors import ConfigError
+from rl.files.quiet import quieten_libraries
 
 if TYPE_CHECKING:
     from rl.reward_models.outcome_training import Trained
@@ -40,9 +40,7 @@ def train_outcome(
 
     Example: `sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o my_outcome_model`
     """
-    from rl.workers.worker import WORKER_ENVIRONMENT
-
-    os.environ.update(WORKER_ENVIRONMENT)
+    quieten_libraries()
     from rl.config import load_config
     from rl.files.folders import check_new_folder
     from rl.monitoring.console import Console

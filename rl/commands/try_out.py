@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from rl.commands.ending import FAILURE, one_line
 from rl.commands.options import check
+from rl.files.quiet import quieten_libraries
 
 
 def try_out(
@@ -32,9 +32,7 @@ def try_out(
 
     Example: `sieve try configs/quickstart.yaml policy.checkpoint=MODEL --html try.html`
     """
-    from rl.workers.worker import WORKER_ENVIRONMENT
-
-    os.environ.update(WORKER_ENVIRONMENT)
+    quieten_libraries()
     from rewards.records import PromptError
     from rewards.users_code import UsersCodeError
     from rl.config import load_config

@@ -8,6 +8,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+QUIET_LIBRARIES = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
+"""Environment variables that keep libraries from saying anything of their own; most read them as they are imported."""
+
+
+def quieten_libraries(*but: str) -> None:
+    """Set `QUIET_LIBRARIES` for this process, but for the named ones."""
+    os.environ.update({name: value for name, value in QUIET_LIBRARIES.items() if name not in but})
+
 
 @contextmanager
 def quiet_stderr(is_told: bool = False) -> Iterator[None]:

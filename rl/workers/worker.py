@@ -12,17 +12,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from rewards.records import PromptError
 from rl.errors import LostWorkerError, WorkerError
+from rl.files.quiet import QUIET_LIBRARIES
 
 Result = TypeVar("Result")
-
-
-WORKER_ENVIRONMENT = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
-}
 
 
 def worker_environment(num_gpus: float, ranks: int = 1) -> dict[str, str]:
@@ -32,9 +24,9 @@ def worker_environment(num_gpus: float, ranks: int = 1) -> dict[str, str]:
     could not share it, and stay on the CPU.
     """
     if num_gpus:
-        return WORKER_ENVIRONMENT
+        return dict(QUIET_LIBRARIES)
     first, *_ = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-    return WORKER_ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": first if ranks == 1 else ""}
+    return QUIET_LIBRARIES | {"CUDA_VISIBLE_DEVICES": first if ranks == 1 else ""}
 
 
 class Answer(Generic[Result]):
