@@ -72,7 +72,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     pairs = None if resume else find_preferences(config)
     benchmark = read_configured_benchmark(config)
     others = "learner and reward model" if config.places_mprm else "and learner"
-    with PeakMemory() as memory, _StopOnSignal(console) as stopped, ExitStack() as others_kept_out:
+    with PeakMemory() as memory, StopOnSignal(console) as stopped, ExitStack() as others_kept_out:
         if resume:
             others_kept_out.enter_context(only_one(folder))
 
@@ -148,7 +148,7 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
     }
 
 
-class _StopOnSignal:
+class StopOnSignal:
     """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for a stop after the policy step; the second one kills."""
 
     def __init__(self, console: Console) -> None:
@@ -158,7 +158,7 @@ class _StopOnSignal:
         """Whether the run is to stop."""
         return self._asked_at < math.inf
 
-    def __enter__(self) -> _StopOnSignal:
+    def __enter__(self) -> StopOnSignal:
         told = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         # `nohup` and shells that start a job in the background have some ignored.
         self._before = {n: handler for n in told if (handler := signal.getsignal(n)) != signal.SIG_IGN}

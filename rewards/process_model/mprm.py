@@ -46,6 +46,8 @@ from rewards.records import Annotated, Prompt, Rollout, StepScores
 LIKELIHOOD_RATE = 3000
 """How many times as far as the model's own weights the likelihood's move: they come to be some 10, since one unlikely
 token of a step is a fraction of a nat in its mean."""
+FARTHEST_LIKELIHOOD_STEP = 0.3
+"""Most that an optimizer step moves them by: with more, at high rates, scores go from one end to the other."""
 
 MPRM_FILE, BESIDE_FILE, BACKBONE = "mprm.json", "beside_backbone.safetensors", "backbone."
 MAX_GRAD_NORM = 1.0
@@ -316,7 +318,7 @@ class MPRM:
         plain = [p for n, p in self.scorer.named_parameters() if p.requires_grad and n != "likelihood_weights"]
         groups[0]["params"] = plain
         if self.settings.likelihood:
-            rate = LIKELIHOOD_RATE * self.settings.learning_rate
+            rate = min(LIKELIHOOD_RATE * self.settings.learning_rate, FARTHEST_LIKELIHOOD_STEP)
             groups.append({"params": [self.scorer.likelihood_weights], "lr": rate, "weight_decay": 0.0})
         return groups
 

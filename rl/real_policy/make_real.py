@@ -41,13 +41,13 @@ class Recipe:
     """
 
     layers: int = 8
-    seeing: int = 1500
-    solving: int = 400
+    seeing: int = 800
+    solving: int = 250
     seen_batch: int = 64
     solved_batch: int = 16
     seeing_rate: float = 1e-3
     solving_rate: float = 4e-4
-    slips: float = 0.2
+    slips: float = 0.25
     sums: float = 0.5
     train_rows: int = 4000
     heldout_rows: int = 512

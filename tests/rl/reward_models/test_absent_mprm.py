@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +101,11 @@ def test_strategies_that_want_a_judge_are_refused_for_such_a_run(tmp_path: Path)
 
 
 def train(*arguments: object, stop: bool = False) -> int:
-    """Run to the end, or to a SIGHUP after the first step; how many workers were there when it first told of one."""
+    """Run to the end, or to a SIGTERM after the first step; how many workers were there when it first told of one."""
     process = Running("train", *arguments)
     process.wait_for("  pace s/step ")
     if stop:  # at once: on a loaded machine, looking at the workers takes as long as a step
-        process.stop(signal.SIGHUP)
+        process.stop()
     titles = [worker.cmdline()[0] for worker in process.workers()]
     code, said = process.end()
     assert code == 0, said

@@ -1,0 +1,44 @@
+"""Which signals ask a run to stop: those that nobody has it ignore."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from rl.monitoring.console import Console
+from rl.train import StopOnSignal
+
+TOLD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in TOLD}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", TOLD)
+def test_each_asks_once_and_is_given_back(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    with StopOnSignal(Console()) as stopped:
+        assert not stopped()
+        for _ in range(2):  # `timeout` tells the process, and once more all of its group
+            signal.raise_signal(number)
+            assert stopped()
+    assert signal.getsignal(number) is signal.SIG_DFL
+    assert capsys.readouterr().out.count("stopping after this step") == 1
+
+
+@pytest.mark.parametrize("number", TOLD)
+def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_IGN)  # as `nohup` has it
+    with StopOnSignal(Console()) as stopped:
+        signal.raise_signal(number)
+        stopped.listen()
+        signal.raise_signal(number)
+        assert not stopped()
+    assert signal.getsignal(number) is signal.SIG_IGN
