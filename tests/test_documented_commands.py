@@ -111,6 +111,7 @@ TRIALS: dict[str, Trial] = {
     "make quickstart": target,
     "make test": target,
     "make smoke": target,
+    "make real": target,
     "make check": target,
     "make fuzz": target,
     "make docs": target,
