@@ -44,7 +44,7 @@ def test_transformers_loads_the_policy_with_the_logits_that_it_had(rank: int, tm
     with torch.no_grad():
         logits = model(**batch.model_inputs()).logits[:, -len(tokens[0]) - 1 : -1].log_softmax(-1)
     found = logits.gather(2, torch.tensor(tokens).unsqueeze(2)).squeeze(2)
-    np.testing.assert_allclose(found, learner.logprobs(PROMPTS, tokens), atol=1e-5)
+    np.testing.assert_allclose(found, learner.logprobs(PROMPTS, tokens), atol=1e-4, rtol=1e-5)
     start = AutoModelForImageTextToText.from_pretrained(SHIPPED_POLICY).state_dict()
     moved = [name for name, weight in model.state_dict().items() if not torch.equal(weight, start[name])]
     assert moved, "it has learned something"
@@ -65,7 +65,7 @@ def test_an_exported_reward_model_scores_as_it_did(rank: int, tmp_path: Path) ->
     rollouts = [rollout_of_steps(p.id, p.question, steps, encoder, "\n", False, "\n".join(steps)) for p in PROMPTS]
     was, found = (open_mprm(str(folder), encoder).score(PROMPTS, rollouts) for folder in (saved, tmp_path / "mprm"))
     for one, other in zip(was, found, strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
     assert not list((tmp_path / "mprm").glob("adapters")) and "model.safetensors" in {
         path.name for path in (tmp_path / "mprm").iterdir()
     }
