@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -152,7 +153,10 @@ class StopOnSignal:
     """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for a stop after the policy step; the second one kills."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._asked_at = console, math.inf
+        words = "stopping after this step, with a checkpoint; once more to stop at once"
+        # The signal may have come in the middle of a line that is being printed, which one thread cannot do twice.
+        self._saying = Thread(target=console.say, args=(words,))
+        self._asked_at = math.inf
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
@@ -171,6 +175,8 @@ class StopOnSignal:
             signal.signal(number, self._ask)
 
     def __exit__(self, *error: object) -> None:
+        if self():
+            self._saying.join()
         for number, handler in self._before.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
@@ -181,4 +187,4 @@ class StopOnSignal:
                 raise KeyboardInterrupt
             return
         self._asked_at = now
-        self._console.say("stopping after this step, with a checkpoint; once more to stop at once")
+        self._saying.start()

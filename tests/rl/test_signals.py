@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +33,32 @@ def test_each_asks_once_and_is_given_back(number: signal.Signals, capsys: pytest
             assert stopped()
     assert signal.getsignal(number) is signal.SIG_DFL
     assert capsys.readouterr().out.count("stopping after this step") == 1
+
+
+def test_a_signal_in_the_middle_of_a_line_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes while the run prints: printing from within would be refused by the stream itself."""
+
+    class Interrupted(io.RawIOBase):
+        written = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, content: object) -> int:
+            if not Interrupted.written:
+                Interrupted.written += b"|"
+                signal.raise_signal(signal.SIGTERM)
+            Interrupted.written += bytes(content)  # type: ignore[call-overload]
+            return len(bytes(content))  # type: ignore[call-overload]
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(Interrupted()), write_through=True))
+    console = Console()
+    with StopOnSignal(console) as stopped:
+        console.say("step 1/3")
+        assert stopped()
+    sys.stdout.flush()
+    assert b"step 1/3" in Interrupted.written and b"stopping after this step" in Interrupted.written
 
 
 @pytest.mark.parametrize("number", TOLD)
