@@ -24,6 +24,7 @@ from rl.config.schedules import make_schedule
 from rl.learning import policy_files, zero_files
 from rl.learning.advantages import explained_variance
 from rl.learning.critic import Critic
+from rl.learning.disturbance import Disturbance
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
 from rl.learning.policy_files import adapter_weights, checkpoint_weights, plain_weights, save_policy, saved_weights
@@ -164,6 +165,14 @@ class PolicyLearner:
     def adapters(self) -> dict[str, torch.Tensor]:
         """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
         return adapter_weights(self._store.whole_weights(self._wrapped))
+
+    def disturb(self) -> None:
+        """Other weights until `settle`, clearly so; not with DeepSpeed."""
+        self._disturbance = Disturbance(self._learning.values())
+
+    def settle(self) -> None:
+        """The weights are what they were before `disturb`."""
+        self._disturbance.end()
 
     def save(self, folder: Path) -> None:
         """Policy, processor and optimizer as safetensors and JSON; Transformers and vLLM load the folder."""
