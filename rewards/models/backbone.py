@@ -71,6 +71,20 @@ def _turn_back_when_written(model: Any) -> None:
                 operation.check_dims = False
 
 
+def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
+    """Whether a model has an embedding for each of the tokens that it will read.
+
+    Raises:
+        ValueError: It has not: they were added to the tokenizer alone.
+    """
+    rows, most = model.get_input_embeddings().num_embeddings, max(tokens)
+    if most >= rows:
+        raise ValueError(
+            f"the checkpoint's tokenizer has token {most}, and its model embeddings of {rows:,}: tokens were added to "
+            "the tokenizer alone; Transformers' resize_token_embeddings makes room for them"
+        )
+
+
 def _kind(checkpoint: str | Path, trust_remote_code: bool) -> Any:
     """Which of Transformers' classes opens a checkpoint."""
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)

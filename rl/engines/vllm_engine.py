@@ -115,7 +115,7 @@ class VllmEngine:
             max_lora_rank=room_for_rank(lora_rank),
             weight_transfer_config=WeightTransferConfig(backend=weight_transfer) if weight_transfer else None,
         )
-        _leave_configurations_to_transformers()
+        leave_configurations_to_transformers()
         self._adapters: Any = None
         self._adapters_loaded = 0
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
@@ -243,7 +243,7 @@ class VllmEngine:
         return Completion(token_ids, logprobs, finish_reason, self.version)
 
 
-def _leave_configurations_to_transformers() -> None:
+def leave_configurations_to_transformers() -> None:
     """vLLM reads some families' configurations by classes of its own, and makes these Transformers' for the whole
     process, whose models want others."""
     for family in CONFIG_MAPPING._extra_content.keys() & CONFIG_MAPPING._mapping.keys():

@@ -36,8 +36,7 @@ def check_agreement(config: Config, parts: Parts, version: int) -> None:
         ConfigError: An engine does not take them, or is then further from the learner than `LIMIT`.
     """
     kind, checkpoint, sent = config.engine.kind, config.policy.checkpoint, config.weight_route
-    _send(config, parts, version)
-    rows = _sampled(config, parts)
+    rows = _answers_after(config, parts, version)
     found = _difference(parts, rows)
     if not found <= LIMIT:
         raise ConfigError(
@@ -48,11 +47,10 @@ def check_agreement(config: Config, parts: Parts, version: int) -> None:
     if config.learner.sharding == "deepspeed":  # whose weights nobody else may touch
         return
     parts.learner.call("disturb")
-    _send(config, parts, version)
-    rows = _sampled(config, parts)
+    rows = _answers_after(config, parts, version)
     found = _difference(parts, rows)
     parts.learner.call("settle")
-    _send(config, parts, version)
+    check_versions_sent(parts.transfer.send(version), version)
     if not found <= min(LIMIT, _difference(parts, rows) / 2):
         raise ConfigError(
             f"engine.kind {kind!r} leaves out some of the learner's {sent} of {checkpoint!r}: once they have changed, "
@@ -60,36 +58,27 @@ def check_agreement(config: Config, parts: Parts, version: int) -> None:
         )
 
 
-def _send(config: Config, parts: Parts, version: int) -> None:
-    try:
-        check_versions_sent(parts.transfer.send(version), version)
-    except LostWorkerError:
-        raise
-    except WorkerError as error:
-        raise ConfigError(
-            f"engine.kind {config.engine.kind!r} does not take the learner's {config.weight_route} of "
-            f"{config.policy.checkpoint!r}; allowed is a checkpoint that it knows all of, or {_ways_out(config)}: "
-            f"{error}"
-        ) from None
-
-
-def _ways_out(config: Config) -> str:
-    """What works with more models."""
-    whole = "engine.sync_adapters=false, or " if config.weight_route == "adapters" else ""
-    return f"{whole}engine.kind=hf"
-
-
-def _sampled(config: Config, parts: Parts) -> Rows:
-    """A few answers by every engine, as far as they hold no picture's placeholder.
+def _answers_after(config: Config, parts: Parts, version: int) -> Rows:
+    """A few answers by every engine with the learner's weights, as far as they hold no picture's placeholder.
 
     Raises:
-        ConfigError: All of them begin with one.
+        ConfigError: An engine does not take the weights, or does not answer with them, or with nothing but pictures.
     """
+    checkpoint = config.policy.checkpoint
     prompts = [parts.task.prompt("train", index) for index in range(max(PROMPTS, len(parts.engines)))]
     requests = [
         SamplingRequest(prompt, n=ANSWERS, seed=place, max_tokens=TOKENS) for place, prompt in enumerate(prompts)
     ]
-    groups = parts.engines.sample(requests).result()
+    try:
+        check_versions_sent(parts.transfer.send(version), version)
+        groups = parts.engines.sample(requests).result()
+    except LostWorkerError:
+        raise
+    except WorkerError as error:
+        raise ConfigError(
+            f"engine.kind {config.engine.kind!r} does not take the learner's {config.weight_route} of {checkpoint!r}; "
+            f"allowed is a checkpoint that it knows all of, or {_ways_out(config)}: {error}"
+        ) from None
     rows = [
         (prompt, readable(parts.encoder, answer))
         for prompt, answers in zip(prompts, groups, strict=True)
@@ -97,10 +86,16 @@ def _sampled(config: Config, parts: Parts) -> Rows:
     ]
     if not any(answer.token_ids for _, answer in rows):
         raise ConfigError(
-            f"all answers of {config.policy.checkpoint!r} begin with the placeholder of a picture: there is nothing to "
-            "compare engine and learner by, nor to learn from"
+            f"all answers of {checkpoint!r} begin with the placeholder of a picture: there is nothing to compare "
+            "engine and learner by, nor to learn from"
         )
     return rows
+
+
+def _ways_out(config: Config) -> str:
+    """What works with more models."""
+    whole = "engine.sync_adapters=false, or " if config.weight_route == "adapters" else ""
+    return f"{whole}engine.kind=hf"
 
 
 def readable(encoder: Encoder, answer: Completion) -> Completion:

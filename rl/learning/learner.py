@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from rewards.models.backbone import BlankPicture
+from rewards.models.backbone import BlankPicture, check_vocabulary
 from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
@@ -59,7 +59,8 @@ class PolicyLearner:
         version: Policy steps taken: the policy version.
 
     Raises:
-        ValueError: See `rl.learning.trainer.make_trainer` and `rl.learning.critic.Critic`.
+        ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic` and
+            `rewards.models.backbone.check_vocabulary`.
     """
 
     def __init__(self, checkpoint: str, encoder: Encoder, config: Config = Config()) -> None:
@@ -68,6 +69,7 @@ class PolicyLearner:
         self._trainer = make_trainer(checkpoint, encoder, config)
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
+        check_vocabulary(self._model, {*encoder.end_tokens, *encoder.placeholders, encoder.pad_token})
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         self._blank = None

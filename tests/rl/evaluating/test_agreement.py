@@ -71,6 +71,15 @@ class TakesAdapters(HfEngine):
         return self.load_weights(weights, version)
 
 
+class AnswersNoMore(HfEngine):
+    """Takes weights, and cannot compute with them."""
+
+    def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
+        if self.version:
+            raise AttributeError("no such kernel")
+        return super().sample(requests)
+
+
 class WritesPictures(SwapsLayers):
     """Every answer holds a picture's placeholder after so many tokens."""
 
@@ -154,6 +163,11 @@ def test_an_engine_that_leaves_out_adapters_ends_the_run_in_one_line(checkpoint:
     """All or some: before they have learned, adapters change nothing, and an engine needs none to agree."""
     with pytest.raises(ConfigError, match=r"leaves out some of the learner's adapters of .*engine.sync_adapters=false"):
         check(checkpoint, TakesAdapters(checkpoint, unknown), ADAPTERS)
+
+
+def test_an_engine_that_cannot_answer_with_the_weights_ends_the_run_in_one_line(checkpoint: str) -> None:
+    with pytest.raises(ConfigError, match=r"or engine.kind=hf: engine 0.sample: AttributeError: no such kernel$"):
+        check(checkpoint, AnswersNoMore(checkpoint))
 
 
 def test_answers_that_stand_for_pictures_are_compared_up_to_there(checkpoint: str) -> None:
