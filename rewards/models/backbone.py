@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers.core_model_loading import Transpose
 
 from rewards.models.shared_images import see_equal_images_once
 
@@ -55,7 +56,33 @@ def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
     if any(wrong.values()):
         told = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in wrong.items() if names)
         raise ValueError(f"{checkpoint} does not hold the weights of a {type(model).__name__}: {told}")
+    _turn_back_when_written(model)
     return model
+
+
+def _turn_back_when_written(model: Any) -> None:
+    """Qwen3-VL's experts lie on the hub, and for vLLM, the other way around than in Transformers, which turns what it
+    reads where the shape says so, and would write it unturned."""
+    if any(weight.dim() == 3 and weight.shape[1] == weight.shape[2] for weight in model.parameters()):
+        return  # then no shape says so
+    for conversion in getattr(model, "_weight_conversions", None) or ():
+        for operation in getattr(conversion, "operations", ()):
+            if isinstance(operation, Transpose):
+                operation.check_dims = False
+
+
+def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
+    """Whether a model has an embedding for each of the tokens that it will read.
+
+    Raises:
+        ValueError: It has not: they were added to the tokenizer alone.
+    """
+    rows, most = model.get_input_embeddings().num_embeddings, max(tokens)
+    if most >= rows:
+        raise ValueError(
+            f"the checkpoint's tokenizer has token {most}, and its model embeddings of {rows:,}: tokens were added to "
+            "the tokenizer alone; Transformers' resize_token_embeddings makes room for them"
+        )
 
 
 def _kind(checkpoint: str | Path, trust_remote_code: bool) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rewards.models.encoding import Encoder
 from rewards.models.truncation import Truncation
@@ -114,6 +115,7 @@ class VllmEngine:
             max_lora_rank=room_for_rank(lora_rank),
             weight_transfer_config=WeightTransferConfig(backend=weight_transfer) if weight_transfer else None,
         )
+        leave_configurations_to_transformers()
         self._adapters: Any = None
         self._adapters_loaded = 0
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
@@ -239,6 +241,13 @@ class VllmEngine:
         else:
             finish_reason = cut_off(request, len(token_ids), self._longest(request.prompt))
         return Completion(token_ids, logprobs, finish_reason, self.version)
+
+
+def leave_configurations_to_transformers() -> None:
+    """vLLM reads some families' configurations by classes of its own, and makes these Transformers' for the whole
+    process, whose models want others."""
+    for family in CONFIG_MAPPING._extra_content.keys() & CONFIG_MAPPING._mapping.keys():
+        del CONFIG_MAPPING._extra_content[family]
 
 
 def _refuse_on_cpu(sleep: bool, weight_transfer: str | None) -> None:

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from rewards.models.backbone import BlankPicture
+from rewards.models.backbone import BlankPicture, check_vocabulary
 from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
@@ -24,6 +24,7 @@ from rl.config.schedules import make_schedule
 from rl.learning import policy_files, zero_files
 from rl.learning.advantages import explained_variance
 from rl.learning.critic import Critic
+from rl.learning.disturbance import Disturbance
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
 from rl.learning.policy_files import adapter_weights, checkpoint_weights, plain_weights, save_policy, saved_weights
@@ -58,7 +59,8 @@ class PolicyLearner:
         version: Policy steps taken: the policy version.
 
     Raises:
-        ValueError: See `rl.learning.trainer.make_trainer` and `rl.learning.critic.Critic`.
+        ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic` and
+            `rewards.models.backbone.check_vocabulary`.
     """
 
     def __init__(self, checkpoint: str, encoder: Encoder, config: Config = Config()) -> None:
@@ -67,6 +69,7 @@ class PolicyLearner:
         self._trainer = make_trainer(checkpoint, encoder, config)
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
+        check_vocabulary(self._model, {*encoder.end_tokens, *encoder.placeholders, encoder.pad_token})
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         self._blank = None
@@ -164,6 +167,14 @@ class PolicyLearner:
     def adapters(self) -> dict[str, torch.Tensor]:
         """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
         return adapter_weights(self._store.whole_weights(self._wrapped))
+
+    def disturb(self) -> None:
+        """Other weights until `settle`, clearly so; not with DeepSpeed."""
+        self._disturbance = Disturbance(self._learning.values())
+
+    def settle(self) -> None:
+        """The weights are what they were before `disturb`."""
+        self._disturbance.end()
 
     def save(self, folder: Path) -> None:
         """Policy, processor and optimizer as safetensors and JSON; Transformers and vLLM load the folder."""
