@@ -122,10 +122,10 @@ def _check_weight_transfer(config: Sections) -> None:
         )
     if engine.kind != "vllm":
         raise ValueError(f"engine.weight_transfer is {route!r}: allowed with engine.kind hf is object_store")
-    if learner.lora_rank and not engine.sync_adapters:
+    if learner.lora_rank and config.weight_route != "adapters":
         raise ValueError(
             f"engine.weight_transfer is {route!r}: allowed with learner.lora_rank is object_store, or "
-            "engine.sync_adapters true"
+            "engine.sync_adapters true with policy.dtype bfloat16"
         )
     if route == "nccl" and min(engine.num_gpus, learner.num_gpus) < 1:
         raise ValueError(

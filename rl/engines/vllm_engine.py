@@ -53,7 +53,8 @@ class VllmEngine:
         weight_transfer: How weights come to `receive_weights`: vLLM's ``nccl`` or ``ipc``; None if they do not.
 
     Raises:
-        ValueError: There is no GPU, and ``sleep`` or ``weight_transfer`` wants one.
+        ValueError: There is no GPU, and ``sleep`` or ``weight_transfer`` wants one; or there is one, and adapters in
+            float32 do not want it.
     """
 
     def __init__(
@@ -79,6 +80,11 @@ class VllmEngine:
         on_cpu = not torch.cuda.is_available()
         if on_cpu:
             _refuse_on_cpu(sleep, weight_transfer)
+        elif lora_rank and dtype == "float32":
+            raise ValueError(
+                "policy.dtype is float32: vLLM's kernels for adapters compute in bfloat16 alone on a GPU; allowed with "
+                "learner.lora_rank is bfloat16, or engine.sync_adapters false"
+            )
         os.environ.update(ENVIRONMENT)
         threads = max(1, threads // tensor_parallel)
         if on_cpu:

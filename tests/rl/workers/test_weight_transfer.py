@@ -49,10 +49,32 @@ def changed(config: Config, **sections: dict[str, Any]) -> Config:
         ({"weight_transfer": "nccl"}, 0, "nccl"),
         ({"weight_transfer": "nccl"}, 4, "adapters"),
         ({"weight_transfer": "ipc"}, 0, "ipc"),
+        ({"num_gpus": 1}, 4, "weights"),
     ],
 )
 def test_adapters_travel_alone_where_they_can(engine: dict[str, Any], rank: int, route: str) -> None:
     assert changed(Config(), engine=engine, learner={"lora_rank": rank}).weight_route == route
+    in_bfloat16 = changed(Config(), engine=engine, learner={"lora_rank": rank}, policy={"dtype": "bfloat16"})
+    assert in_bfloat16.weight_route == ("adapters" if engine.get("num_gpus") else route)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_vllms_kernels_for_adapters_refuse_float32(dtype: torch.dtype) -> None:
+    """Which is why whole weights travel in it: at the first pass an engine would die."""
+    from vllm.lora.ops.triton_ops import lora_shrink_op
+
+    shrink = lora_shrink_op._lora_shrink
+    places = [torch.zeros(size, dtype=torch.int32) for size in (4, 4, 2, 3, 2)]
+    with pytest.raises(Exception) as refused:  # there is no GPU for the kernel itself
+        shrink(torch.zeros(4, 16, dtype=dtype), [torch.zeros(1, 1, 8, 16, dtype=dtype)], torch.zeros(1, 4, 8), *places)
+    by_dtype = "inputs.dtype in" in str(refused.traceback[-1].statement)
+    assert by_dtype == (dtype == torch.float32)
+
+
+def test_adapters_in_float32_are_refused_on_a_gpu_that_no_key_reserves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match=r"policy.dtype is float32: .* engine.sync_adapters false"):
+        VllmEngine(str(SHIPPED_POLICY), lora_rank=4)
 
 
 @pytest.fixture
