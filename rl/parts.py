@@ -28,7 +28,7 @@ from rl.tasks.making import make_added_rewards, make_task, make_verifier
 from rl.tasks.task import HasPasses, Task
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup, start
-from rl.workers.ray_cluster import start_ray
+from rl.workers.ray_cluster import environment_of, kind_of, start_ray
 from rl.workers.weight_transfer import WeightTransfer
 from rl.workers.worker import Worker
 
@@ -101,14 +101,14 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
 
 def start_engines(config: Config) -> EnginePool:
     """Start the engines where Ray places them."""
-    engine, build = config.engine, partial(build_engine, config)
-    places = range(engine.count)
-    return EnginePool([Worker(f"engine {i}", build, engine.num_cpus, engine.num_gpus, config.deadline) for i in places])
+    kind, build = kind_of(config, "engine"), partial(build_engine, config)
+    reserved = kind.num_cpus, kind.num_gpus, config.deadline, environment_of(config, kind)
+    return EnginePool([Worker(f"engine {number}", build, *reserved) for number in range(kind.number)])
 
 
 def start_learner(config: Config) -> Worker | WorkerGroup:
     """Start the learner where Ray places it: in one process, or in several ranks."""
-    return start("learner", partial(build_learner, config), config.learner, config.deadline)
+    return start("learner", partial(build_learner, config), config)
 
 
 def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier) -> RolloutStream:

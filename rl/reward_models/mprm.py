@@ -37,7 +37,7 @@ def start_mprm(config: Config) -> Worker | WorkerGroup | AbsentMPRM:
     """Start the MPRM where Ray places it; in a run without one, nothing is started."""
     if not config.mprm.enabled:
         return AbsentMPRM()
-    return start("mprm", partial(build_mprm, config), config.mprm, config.deadline)
+    return start("mprm", partial(build_mprm, config), config)
 
 
 def check_mprm(config: Config) -> None:

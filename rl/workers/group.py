@@ -5,39 +5,31 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from rl.config import Config
 from rl.errors import LostWorkerError, WorkerError
+from rl.workers.ray_cluster import environment_of, kind_of
 from rl.workers.worker import Answer, Worker, worker_environment
 
 GRACE = 3.0
 """Seconds in which a rank may turn out to be dead, after another one has failed."""
 
 
-class Placement(Protocol):
-    """A section of the configuration that says where a model is: in so many processes, each with so much reserved."""
-
-    @property
-    def ranks(self) -> int: ...
-
-    @property
-    def num_cpus(self) -> float: ...
-
-    @property
-    def num_gpus(self) -> float: ...
-
-
-def start(name: str, build: Callable[[], Any], placed: Placement, deadline: float) -> Worker | WorkerGroup:
-    """Start a model where Ray places it: in one process, or in several ranks; see `Worker` and `WorkerGroup`."""
-    if placed.ranks == 1:
-        return Worker(name, build, placed.num_cpus, placed.num_gpus, deadline)
-    return WorkerGroup(name, build, placed.ranks, placed.num_cpus, placed.num_gpus, deadline)
+def start(role: str, build: Callable[[], Any], config: Config) -> Worker | WorkerGroup:
+    """Start the model of a role where Ray places it: in one process, or in several ranks; see `Worker` and
+    `WorkerGroup`."""
+    kind, name = kind_of(config, role), role.replace("_", " ")
+    environment = environment_of(config, kind)
+    if kind.number == 1:
+        return Worker(name, build, kind.num_cpus, kind.num_gpus, config.deadline, environment)
+    return WorkerGroup(name, build, kind.number, kind.num_cpus, kind.num_gpus, config.deadline, environment)
 
 
 class WorkerGroup:
@@ -50,17 +42,25 @@ class WorkerGroup:
         ranks: How many.
         num_cpus, num_gpus: What Ray reserves for each; all of them at once, or none, and near each other.
         deadline: Longest wait for any answer, in seconds.
+        environment: Of each process; that of ranks of their own unless given.
 
     Raises:
         WorkerError: Ray has no room for all of them within the deadline.
     """
 
     def __init__(
-        self, name: str, build: Callable[[], Any], ranks: int, num_cpus: float, num_gpus: float, deadline: float
+        self,
+        name: str,
+        build: Callable[[], Any],
+        ranks: int,
+        num_cpus: float,
+        num_gpus: float,
+        deadline: float,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self._deadline = name, deadline
-        environment = worker_environment(num_gpus, ranks)
-        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": environment}}
+        variables = dict(worker_environment(num_gpus, ranks) if environment is None else environment)
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": variables}}
         self._reserved = _reserve(name, ranks, {"CPU": num_cpus, "GPU": num_gpus}, deadline)
         self._actors = [
             _Rank.options(**options, scheduling_strategy=_place(self._reserved, rank)).remote()  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from ray._private import ray_constants, services
 
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
+from rl.workers.worker import worker_environment
 
 LONGEST_SOCKET_PATH = 107
 """In bytes, on Linux."""
@@ -177,3 +178,14 @@ def kinds_of_workers(config: Config) -> list[Kind]:
     if outcome.is_used:
         kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))
     return kinds
+
+
+def kind_of(config: Config, role: str) -> Kind:
+    """The workers of a role that the run has."""
+    return next(kind for kind in kinds_of_workers(config) if kind.role == role)
+
+
+def environment_of(config: Config, kind: Kind) -> dict[str, str]:
+    """What each process of a kind finds in its environment."""
+    is_reserved = any(other.num_gpus for other in kinds_of_workers(config))
+    return worker_environment(kind.num_gpus, 1 if kind.role == "engine" else kind.number, is_reserved)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -17,16 +17,16 @@ from rl.files.quiet import QUIET_LIBRARIES
 Result = TypeVar("Result")
 
 
-def worker_environment(num_gpus: float, ranks: int = 1) -> dict[str, str]:
+def worker_environment(num_gpus: float, ranks: int = 1, is_reserved: bool = False) -> dict[str, str]:
     """The environment of a worker that reserves so much of a GPU, or of each of several ranks.
 
-    Without any, a worker may use the first GPU that is there: the quickstart's file serves both kinds of machine. Ranks
-    could not share it, and stay on the CPU.
+    Without any, a worker may use the first GPU that is there, unless others have ``is_reserved`` it: the quickstart's
+    file serves both kinds of machine. Ranks could not share it, and stay on the CPU.
     """
     if num_gpus:
         return dict(QUIET_LIBRARIES)
     first, *_ = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-    return QUIET_LIBRARIES | {"CUDA_VISIBLE_DEVICES": first if ranks == 1 else ""}
+    return QUIET_LIBRARIES | {"CUDA_VISIBLE_DEVICES": "" if is_reserved or ranks > 1 else first}
 
 
 class Answer(Generic[Result]):
@@ -74,12 +74,22 @@ class Worker:
         build: Makes the object, inside the worker's process.
         num_cpus, num_gpus: What Ray reserves.
         deadline: Longest wait for any answer, in seconds.
+        environment: Of its process; that of a worker of its own unless given.
     """
 
-    def __init__(self, name: str, build: Callable[[], Any], num_cpus: float, num_gpus: float, deadline: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[], Any],
+        num_cpus: float,
+        num_gpus: float,
+        deadline: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self._deadline = name, deadline
+        variables = dict(worker_environment(num_gpus) if environment is None else environment)
         self._actor = _Resident.options(  # type: ignore[attr-defined]
-            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": worker_environment(num_gpus)}
+            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": variables}
         ).remote(build)
 
     def start(self, method: str, *arguments: Any) -> Answer[Any]:
