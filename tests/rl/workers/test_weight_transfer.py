@@ -64,9 +64,10 @@ def test_vllms_kernels_for_adapters_refuse_float32(dtype: torch.dtype) -> None:
     from vllm.lora.ops.triton_ops import lora_shrink_op
 
     shrink = lora_shrink_op._lora_shrink
-    places = [torch.zeros(size, dtype=torch.int32) for size in (4, 4, 2, 3, 2)]
+    inputs, weights = torch.zeros(4, 16, dtype=dtype), [torch.zeros(1, 1, 8, 16, dtype=dtype)]
+    places = [torch.zeros(size, dtype=torch.int32) for size in (4, 4, 2, 3, 2, 1, 1)]
     with pytest.raises(Exception) as refused:  # there is no GPU for the kernel itself
-        shrink(torch.zeros(4, 16, dtype=dtype), [torch.zeros(1, 1, 8, 16, dtype=dtype)], torch.zeros(1, 4, 8), *places)
+        shrink(inputs, weights, torch.zeros(1, 4, 8), *places, 1.0)
     by_dtype = "inputs.dtype in" in str(refused.traceback[-1].statement)
     assert by_dtype == (dtype == torch.float32)
 
