@@ -1,20 +1,16 @@
-"""Ray: the one place where plain objects become actors, and every wait gets its deadline."""
+"""Ray: the one place where plain objects become actors."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from rewards.records import PromptError
-from rl.errors import LostWorkerError, WorkerError
 from rl.files.quiet import QUIET_LIBRARIES
-
-Result = TypeVar("Result")
+from rl.workers.answer import Answer
 
 
 def worker_environment(num_gpus: float, ranks: int = 1, is_reserved: bool = False) -> dict[str, str]:
@@ -29,43 +25,6 @@ def worker_environment(num_gpus: float, ranks: int = 1, is_reserved: bool = Fals
     return QUIET_LIBRARIES | {"CUDA_VISIBLE_DEVICES": "" if is_reserved or ranks > 1 else first}
 
 
-class Answer(Generic[Result]):
-    """The pending answer of one `Worker`; its ``reference`` can be handed to another worker without waiting for it."""
-
-    def __init__(self, reference: Any, description: str, deadline: float) -> None:
-        self.reference, self.deadline, self.description = reference, deadline, description
-
-    def result(self) -> Result:
-        """Wait for the answer, at most the deadline.
-
-        Raises:
-            WorkerError: The worker died, raised, or did not answer in time.
-            PromptError: It was asked for an answer to what is no prompt for it.
-        """
-        try:
-            return ray.get(self.reference, timeout=self.deadline)
-        except GetTimeoutError:
-            raise LostWorkerError(f"{self.description}: no answer within {self.deadline:g} s (deadline)") from None
-        except RayError as error:
-            if isinstance(error, RayTaskError) and isinstance(error.cause, PromptError):
-                raise error.cause from None  # the user's data, and not the worker
-            raise _failure(self.description, error) from error
-
-
-def _failure(description: str, error: RayError) -> WorkerError:
-    """What an error that a call ended with comes to."""
-    cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
-    if isinstance(cause, RayActorError):
-        # An actor that could not be made says why in its last line, one that was killed in its first.
-        lines, made = str(cause).strip().splitlines(), not getattr(cause, "actor_init_failed", False)
-        why = f"the worker died: {lines[0] if made else lines[-1]}"
-        return LostWorkerError(f"{description}: {why}") if made else WorkerError(f"{description}: {why}")
-    why = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-    # PyTorch says RuntimeError of devices and peers that fail; what else a worker raises, a new one would raise again.
-    is_loss = isinstance(cause, RuntimeError | RayError) and not isinstance(cause, RayTaskError)
-    return LostWorkerError(f"{description}: {why}") if is_loss else WorkerError(f"{description}: {why}")
-
-
 class Worker:
     """An object of a plain class, living in a process of its own.
 
@@ -75,7 +34,12 @@ class Worker:
         num_cpus, num_gpus: What Ray reserves.
         deadline: Longest wait for any answer, in seconds.
         environment: Of its process; that of a worker of its own unless given.
+
+    Attributes:
+        beside: Answers of others that this worker's may have to wait for.
     """
+
+    beside: Sequence[Answer[Any]] = ()
 
     def __init__(
         self,
@@ -107,7 +71,8 @@ class Worker:
     def _begin(self, call: Any, method: str, *arguments: Any) -> Answer[Any]:
         # `ps` and `top` show the name while the call is under way.
         description = f"{self.name}.{method}"
-        return Answer(call.options(name=description).remote(method, *arguments), description, self._deadline)
+        reference = call.options(name=description).remote(method, *arguments)
+        return Answer(reference, description, self._deadline, self.beside)
 
 
 @ray.remote

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from rewards.models.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.config import Config
 from rl.engines.vllm_engine import VllmEngine
+from rl.errors import WorkerError
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
 from rl.parts import start_engines, start_learner
+from rl.workers.engine_pool import EnginePool
 from rl.workers.weight_transfer import WeightTransfer, weights_for_engines
+from rl.workers.worker import Worker
 from tests.fixtures.policy_families import (
     PROMPTS,
     TOKENS,
@@ -114,6 +119,67 @@ def test_an_engine_in_two_processes_follows_the_learner(rank: int, cluster: None
         assert {sample.policy_version for _, sample in rows} == {version}, "asked for behind the new weights"
         said = learner.call("logprobs", [prompt for prompt, _ in rows], [sample.token_ids for _, sample in rows])
         assert largest_difference(rows, said) < TOLERANCE
+
+
+class Stuck:
+    """A learner, or an engine, of which one ``fails`` at something that the others wait for it in."""
+
+    def __init__(self, at: str, fails: bool) -> None:
+        self._at, self._fails = at, fails
+
+    def offer_weights(self, route: str, receivers: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Handshake and update."""
+        return {}, {}
+
+    def meet_engines(self) -> None:
+        """The learner's side."""
+        self._wait("meeting")
+
+    def join_transfer(self, handshake: dict[str, Any], place: int) -> None:
+        """An engine's side."""
+        self._wait("meeting")
+
+    def send_weights(self) -> None:
+        """The learner's side."""
+        self._wait("update")
+
+    def receive_weights(self, update: dict[str, Any], version: int) -> int:
+        """An engine's side."""
+        self._wait("update")
+        return version
+
+    def sample(self, requests: list[SamplingRequest]) -> list[list[Any]]:
+        """Asked for behind the weights."""
+        return [[] for _ in requests]
+
+    def _wait(self, at: str) -> None:
+        if at == self._at:
+            if self._fails:
+                raise KeyError(at)
+            time.sleep(600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["meeting", "update"])
+def test_an_engine_that_fails_in_an_nccl_update_is_heard_wherever_others_wait_for_it(at: str, cluster: None) -> None:
+    """The learner, which waits for it, would else be lost at its deadline, an hour later."""
+    config = changed(Config(), engine={"weight_transfer": "nccl", "count": 2})
+    learner, *others = (
+        Worker(name, partial(Stuck, at, name == "engine 1"), 0.5, 0, deadline=30)
+        for name in ("learner", "engine 0", "engine 1")
+    )
+    engines = EnginePool(others)
+    told = f"KeyError: '{at}'$"
+    if at == "meeting":
+        with pytest.raises(WorkerError, match=f"^engine 1.join_transfer: {told}"):
+            WeightTransfer(config, learner, engines)
+        return
+    transfer = WeightTransfer(config, learner, engines)
+    requests = [SamplingRequest(prompt) for prompt in PROMPTS[:2]]
+    waits = [*transfer.send(1), learner.start("offer_weights", "nccl", 2), engines.sample(requests)]
+    for answer in waits:
+        with pytest.raises(WorkerError, match=f"^engine 1.receive_weights: {told}"):
+            answer.result()
 
 
 def test_what_vllm_is_told_of_the_weights_is_what_comes() -> None:
