@@ -33,10 +33,8 @@ from rl.workers.pending import Pending, Ready
 from rl.workers.worker import Worker
 
 
-def start_mprm(config: Config) -> Worker | WorkerGroup | AbsentMPRM:
-    """Start the MPRM where Ray places it; in a run without one, nothing is started."""
-    if not config.mprm.enabled:
-        return AbsentMPRM()
+def start_mprm(config: Config) -> Worker | WorkerGroup:
+    """Start the MPRM where Ray places it."""
     return start("mprm", partial(build_mprm, config), config)
 
 

@@ -167,7 +167,7 @@ class Kind:
 
 
 def kinds_of_workers(config: Config) -> list[Kind]:
-    """Who takes part, in the order in which GPUs are given out: the learner's ranks first, to be close together."""
+    """Who takes part."""
     learner, engine, mprm, outcome = config.learner, config.engine, config.mprm, config.outcome_model
     kinds = [
         Kind("learner", learner.ranks, learner.num_cpus, learner.num_gpus),
@@ -178,6 +178,20 @@ def kinds_of_workers(config: Config) -> list[Kind]:
     if outcome.is_used:
         kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))
     return kinds
+
+
+def as_started(config: Config) -> list[Kind]:
+    """`kinds_of_workers` in the order in which they are started, and given GPUs: the learner's ranks first, to be close
+    together, but for engines that may share a GPU. As one starts, vLLM counts what goes from its GPU as its own: they
+    come before all others, and one after another; see `share_gpus`."""
+    return sorted(kinds_of_workers(config), key=lambda kind: kind.role != "engine" or kind.num_gpus >= 1)
+
+
+def share_gpus(config: Config) -> bool:
+    """Whether engines share a GPU with others: they reserve a part of one, or nobody any of those that Ray has."""
+    if any(kind.num_gpus for kind in kinds_of_workers(config)):
+        return 0 < config.engine.num_gpus < 1
+    return ray.cluster_resources().get("GPU", 0) > 0
 
 
 def kind_of(config: Config, role: str) -> Kind:

@@ -56,22 +56,26 @@ class Worker:
             num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": variables}
         ).remote(build)
 
+    def built(self) -> Answer[None]:
+        """The answer that is there once the object is."""
+        return self._begin(self._actor.built, "start")
+
     def start(self, method: str, *arguments: Any) -> Answer[Any]:
         """Begin ``object.method(*arguments)``; calls to one worker run one after another, in this order."""
-        return self._begin(self._actor.call, method, *arguments)
+        return self._begin(self._actor.call, method, method, *arguments)
 
     def start_timed(self, method: str, *arguments: Any) -> Answer[tuple[float, Any]]:
         """`start`, with the seconds that it took there, not counting what it waited for earlier calls."""
-        return self._begin(self._actor.timed_call, method, *arguments)
+        return self._begin(self._actor.timed_call, method, method, *arguments)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """`start`, and wait for the answer."""
         return self.start(method, *arguments).result()
 
-    def _begin(self, call: Any, method: str, *arguments: Any) -> Answer[Any]:
+    def _begin(self, call: Any, shown: str, *arguments: Any) -> Answer[Any]:
         # `ps` and `top` show the name while the call is under way.
-        description = f"{self.name}.{method}"
-        reference = call.options(name=description).remote(method, *arguments)
+        description = f"{self.name}.{shown}"
+        reference = call.options(name=description).remote(*arguments)
         return Answer(reference, description, self._deadline, self.beside)
 
 
@@ -81,6 +85,9 @@ class _Resident:
 
     def __init__(self, build: Callable[[], Any]) -> None:
         self._object = build()
+
+    def built(self) -> None:
+        """Answers once it is."""
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._object, method)(*arguments)
