@@ -29,6 +29,11 @@ CPU_ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",
 }
 
+GPU_ENVIRONMENT = {
+    # Of several processes: a fork of one that has asked for GPUs cannot use any.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+
 
 class VllmEngine:
     """Samples with vLLM.
@@ -89,6 +94,8 @@ class VllmEngine:
         threads = max(1, threads // tensor_parallel)
         if on_cpu:
             os.environ.update(CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib)})
+        else:
+            os.environ.update(GPU_ENVIRONMENT)
         if tensor_parallel > 1:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that vLLM starts
         from vllm import LLM  # only now: it reads the environment at import

@@ -1,0 +1,56 @@
+"""What vLLM is told on a machine with GPUs, seen on one without: all up to vLLM itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rl.config import Config
+from rl.engines.making import build_engine
+
+GB = 10**9
+
+
+class ToldError(Exception):
+    """In the place of an engine: its arguments."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(arguments)
+        self.arguments = arguments
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 80 GB, of which another model has taken a quarter."""
+
+    def tell(**arguments: Any) -> None:
+        raise ToldError(**arguments)
+
+    monkeypatch.setattr("vllm.LLM", tell)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (60 * GB, 80 * GB))
+
+
+def told(follows: bool, **engine: Any) -> dict[str, Any]:
+    """The arguments of `vllm.LLM`."""
+    with pytest.raises(ToldError) as stopped:
+        build_engine(Config.model_validate({"engine": engine}), follows)
+    return stopped.value.arguments
+
+
+def test_an_engine_beside_a_judge_takes_its_share_of_what_is_left(gpu: None) -> None:
+    """vLLM would refuse 0.9 of a GPU of which a quarter is taken."""
+    assert told(follows=False, gpu_memory_utilization=0.9)["gpu_memory_utilization"] == pytest.approx(0.9 * 0.75)
+    assert told(follows=True, gpu_memory_utilization=0.9)["gpu_memory_utilization"] == 0.9, "as planned, in a run"
+
+
+def test_processes_of_an_engine_are_no_forks_of_one_that_has_asked_for_gpus(
+    gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.utils.system_utils import get_mp_context
+
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")  # vLLM's own choice
+    assert told(follows=False, tensor_parallel=2)["tensor_parallel_size"] == 2
+    assert get_mp_context().get_start_method() == "spawn"
