@@ -86,6 +86,7 @@ class PolicyLearner:
         self._reference = Reference(self._learning) if settings.kl else None
         self._bonus = make_entropy_bonus(settings)
         self._schedule = make_schedule(settings, config.steps)
+        self._dtype = getattr(torch, config.policy.dtype)
         self._kind = settings.lora_rank, config.policy.trust_remote_code
         self._critic: Critic | None = None
         if settings.algorithm == "ppo":
@@ -154,12 +155,12 @@ class PolicyLearner:
     def weights(self) -> dict[str, torch.Tensor]:
         """All weights by their Hugging Face names, in the policy's number format, on the CPU, copied; adapters are
         merged."""
-        return plain_weights(self._store.whole_weights(self._wrapped), getattr(torch, self._config.policy.dtype))
+        return plain_weights(self._store.whole_weights(self._wrapped), self._dtype)
 
     def checkpoint_weights(self) -> dict[str, torch.Tensor]:
         """`weights` as the checkpoint's files have them, by name and shape: what vLLM, which reads those, takes."""
         state = self._store.whole_weights(self._wrapped)
-        return checkpoint_weights(self._model, state, getattr(torch, self._config.policy.dtype))
+        return checkpoint_weights(self._model, state, self._dtype)
 
     def adapters(self) -> dict[str, torch.Tensor]:
         """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
@@ -202,7 +203,7 @@ class PolicyLearner:
 
     def offer_weights(self, backend: Backend, receivers: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Prepare vLLM's own transfer: handshake and update of a `rl.learning.weight_sender.WeightSender`."""
-        self._sender = WeightSender(self._model, self.rank, backend, receivers)
+        self._sender = WeightSender(self._model, self.rank, backend, receivers, self._dtype)
         return self._sender.handshake, self._sender.update
 
     def meet_engines(self) -> None:

@@ -19,11 +19,13 @@ from rl.config import Config
 from rl.engines.vllm_engine import VllmEngine
 from rl.errors import WorkerError
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.learning.learner import PolicyLearner
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
 from rl.parts import start_engines, start_learner
 from rl.workers.engine_pool import EnginePool
 from rl.workers.weight_transfer import WeightTransfer, weights_for_engines
 from rl.workers.worker import Worker
+from tests.fixtures.learner_config import learner_config
 from tests.fixtures.policy_families import (
     PROMPTS,
     TOKENS,
@@ -194,8 +196,23 @@ def test_what_vllm_is_told_of_the_weights_is_what_comes() -> None:
     assert told.shapes == [list(tensor.shape) for _, tensor in came]
     assert told.dtype_names == ["float32", "float32", "bfloat16", "float32"]
     assert not weights.held
+    cast = WholeWeights(module, dtype=torch.bfloat16)
+    assert {str(tensor.dtype) for _, tensor in cast} == {"torch.bfloat16"}, "as the engines compute"
+    assert set(cast.description()["dtype_names"]) == {"bfloat16"}
     held = WholeWeights(module, hold=True)
     assert [tensor.data_ptr() for _, tensor in held] == [tensor.data_ptr() for tensor in held.held]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["nccl", "ipc"])
+def test_weights_travel_in_the_format_that_engines_compute_in(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What learns is float32, twice as much."""
+    learner = PolicyLearner(str(SHIPPED_POLICY), Encoder(str(SHIPPED_POLICY)), learner_config("bfloat16"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    _, update = learner.offer_weights(backend, 1)
+    assert set(update["dtype_names"]) == {"bfloat16"} and len(update["names"]) > 60
 
 
 @pytest.mark.slow
