@@ -22,6 +22,12 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def release_memory() -> None:
+    """Give the device back what no tensor holds: another process, that slept there meanwhile, wants it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
     """`read_model` on `device`; it sees equal images of a batch once."""
     model = read_model(checkpoint, dtype, trust_remote_code)

@@ -28,6 +28,7 @@ from rewards.models.backbone import (
     device,
     freeze_vision_tower,
     load_model,
+    release_memory,
 )
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import FOLDER as OPTIMIZER
@@ -252,6 +253,10 @@ class MPRM:
     def rank(self) -> int:
         """Which of the ranks this is."""
         return self._accelerator.process_index
+
+    def release_memory(self) -> None:
+        """`rewards.models.backbone.release_memory`."""
+        release_memory()
 
     def close(self) -> None:
         """Take leave of the other ranks, all at once: one that leaves early can take the others down."""

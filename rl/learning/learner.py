@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from rewards.models.backbone import BlankPicture
+from rewards.models.backbone import BlankPicture, release_memory
 from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
@@ -219,9 +219,8 @@ class PolicyLearner:
         self._sender.release()
 
     def release_memory(self) -> None:
-        """Give the device back what no tensor holds: an engine that slept there wants it."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        """`rewards.models.backbone.release_memory`."""
+        release_memory()
 
     def close(self) -> None:
         """Take leave of the other ranks, all at once: one that leaves early can take the others down."""

@@ -106,12 +106,15 @@ def check_fits(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -
 
 
 def needed_on(config: Config, held: dict[str, Memory]) -> float:
-    """Bytes that one GPU must have for those that share it. An engine that sleeps while the learner works is never
-    there together with the learner's gradients and activations."""
+    """Bytes that one GPU must have for those that share it. Of an engine that sleeps while the learner works, its
+    process alone is there together with the learner's gradients and activations; awake, it may be handed the learner's
+    weights as a copy in its own number format (``ipc``)."""
     if not (config.engine.sleep and "engine" in held and "learner" in held):
         return sum(memory.total for memory in held.values())
     others = sum(memory.total for role, memory in held.items() if role not in ("engine", "learner"))
-    return others + max(held["engine"].total + held["learner"].at_rest, held["learner"].total)
+    engine, learner = held["engine"], held["learner"]
+    copy = engine.weights if config.weight_route == "ipc" and config.policy.dtype != "float32" else 0.0
+    return others + max(engine.total + learner.at_rest + copy, learner.total + engine.other)
 
 
 def plan_lines(config: Config, gpu_gb: float, gpus_per_node: int = 8) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,15 @@ def test_an_engine_that_sleeps_leaves_its_memory_to_the_learner() -> None:
     held = {role: estimate(awake, 80 * GB).memory[role] for role in ("learner", "engine")}
     assert needed_on(awake, held) == held["learner"].total + held["engine"].total
     assert needed_on(asleep, held) < needed_on(awake, held)
+    small = {**held, "engine": replace(held["engine"], cache=0)}
+    stays = held["engine"].other
+    assert needed_on(asleep, small) == held["learner"].total + stays > held["learner"].total, "its process sleeps there"
+    whole = {**sections, "learner": {"num_gpus": 0.5}}
+    by_ipc = a_config(**whole, engine={"num_gpus": 0.5, "sleep": True, "weight_transfer": "ipc"})
+    large = {**held, "engine": replace(held["engine"], cache=80 * GB)}
+    assert needed_on(by_ipc, large) == needed_on(asleep, large) + held["engine"].weights, (
+        "a copy of what is handed over"
+    )
     with pytest.raises(ConfigError):
         list(plan_lines(awake, 80))
     assert list(plan_lines(asleep, 80))
