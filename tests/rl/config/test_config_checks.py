@@ -37,6 +37,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"engine": {"weight_transfer": "ipc", "num_gpus": 1}, "learner": {"num_gpus": 1}},
         "engine.weight_transfer is 'ipc'",
     ),
+    *(
+        ({"engine": {"weight_transfer": "ipc"} | engine, "learner": {"num_gpus": 0.6} | learner}, "at most 1 in sum")
+        for engine, learner in (
+            ({"num_gpus": 0.6}, {}),
+            ({"num_gpus": 0.4, "count": 2}, {}),
+            ({"num_gpus": 0.4}, {"num_gpus": 0}),
+        )
+    ),
+    (
+        {"max_staleness": 0, "engine": {"sleep": True, "num_gpus": 0.6}, "learner": {"num_gpus": 0.6}},
+        "engine.num_gpus 0.6 and learner.num_gpus 0.6 are on different GPUs",
+    ),
     (
         {
             "engine": {"weight_transfer": "nccl", "num_gpus": 1, "sync_adapters": False},
@@ -95,6 +107,7 @@ ALLOWED: list[dict[str, Any]] = [
     {"engine": {"tensor_parallel": 2}},
     {"engine": {"weight_transfer": "nccl", "num_gpus": 1}, "learner": {"num_gpus": 1}},
     {"engine": {"weight_transfer": "ipc", "num_gpus": 0.5}, "learner": {"num_gpus": 0.5}},
+    {"max_staleness": 0, "engine": {"sleep": True, "num_gpus": 0.7}, "learner": {"num_gpus": 0.3}},
     {
         "engine": {"weight_transfer": "nccl", "num_gpus": 1},
         "learner": {"num_gpus": 1, "lora_rank": 8},
