@@ -236,7 +236,8 @@ class VllmEngine:
 
     def _renewed(self, version: int) -> int:
         """Forget everything computed with the weights before."""
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM still computes with keys of the old weights: its prefix cache is in use")
         self._llm.reset_mm_cache()
         # Without this the next image is answered from the old vision tower, or dies with "Encoder cache miss".
         self._llm.llm_engine.reset_encoder_cache()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from rl.config import Config
 from rl.engines.making import build_engine
+from rl.engines.vllm_engine import VllmEngine
 
 GB = 10**9
 
@@ -54,3 +56,17 @@ def test_processes_of_an_engine_are_no_forks_of_one_that_has_asked_for_gpus(
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")  # vLLM's own choice
     assert told(follows=False, tensor_parallel=2)["tensor_parallel_size"] == 2
     assert get_mp_context().get_start_method() == "spawn"
+
+
+@pytest.mark.parametrize("is_reset", [True, False])
+def test_an_engine_that_keeps_old_keys_does_not_go_on_with_new_weights(is_reset: bool) -> None:
+    """With asynchronous scheduling, which GPUs have, a batch may still be under way."""
+    engine = object.__new__(VllmEngine)
+    engine._llm, engine._adapters, engine.version = MagicMock(), None, 0
+    engine._llm.reset_prefix_cache.return_value = is_reset
+    if is_reset:
+        assert engine.load_weights({}, 1) == engine.version == 1
+        return
+    with pytest.raises(RuntimeError, match="keys of the old weights"):
+        engine.load_weights({}, 1)
+    assert engine.version == 0
