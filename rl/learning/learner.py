@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from rewards.models.backbone import BlankPicture, release_memory
+from rewards.models.backbone import BlankPicture, merge_lora, release_memory
 from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
@@ -26,7 +26,13 @@ from rl.learning.advantages import explained_variance
 from rl.learning.critic import Critic
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
-from rl.learning.policy_files import adapter_weights, checkpoint_weights, plain_weights, save_policy, saved_weights
+from rl.learning.policy_files import (
+    ADAPTER,
+    adapter_weights,
+    checkpoint_weights,
+    save_policy,
+    saved_weights,
+)
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
 from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite
@@ -155,16 +161,15 @@ class PolicyLearner:
     def weights(self) -> dict[str, torch.Tensor]:
         """All weights by their Hugging Face names, in the policy's number format, on the CPU, copied; adapters are
         merged."""
-        return plain_weights(self._store.whole_weights(self._wrapped), self._dtype)
+        return merge_lora(self._store.whole_weights(self._wrapped, self._dtype))
 
     def checkpoint_weights(self) -> dict[str, torch.Tensor]:
         """`weights` as the checkpoint's files have them, by name and shape: what vLLM, which reads those, takes."""
-        state = self._store.whole_weights(self._wrapped)
-        return checkpoint_weights(self._model, state, self._dtype)
+        return checkpoint_weights(self._model, self._store.whole_weights(self._wrapped, self._dtype))
 
     def adapters(self) -> dict[str, torch.Tensor]:
         """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
-        return adapter_weights(self._store.whole_weights(self._wrapped))
+        return adapter_weights(self._store.whole_weights(self._wrapped, only=ADAPTER))
 
     def save(self, folder: Path) -> None:
         """Policy, processor and optimizer as safetensors and JSON; Transformers and vLLM load the folder."""
