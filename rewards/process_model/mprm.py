@@ -111,7 +111,7 @@ class MPRM:
         if settings.sharding != "ddp" and self._accelerator.num_processes > 1 and encoder.sees:
             self._blank = BlankPicture(backbone.base_model, encoder.blank_picture())
         self._wrapped = spread(self.scorer, layers, ["image_features"], self._accelerator, settings.sharding)
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate, fused=True)
         self.version = 0
 
     @torch.no_grad()

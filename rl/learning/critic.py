@@ -129,7 +129,7 @@ class Critic:
             torch.manual_seed(config.seed)
             self._model["head"] = TwoLayerHead(shape.get_text_config().hidden_size).to(accelerator.device)
         groups = [{"params": list(part.parameters())} for part in self._model.values()]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0, fused=True)
         self._loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
 
     def warming_up(self, version: int) -> bool:
