@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
@@ -95,7 +96,8 @@ class MPRM:
         self._label_rule = label_rule
         # Not every pass needs every weight: the vision tower without a picture, the language head with another one.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = Accelerator(cpu=device() == "cpu", kwargs_handlers=[unused])
+        waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=runtime.deadline))
+        self._accelerator = Accelerator(cpu=device() == "cpu", kwargs_handlers=[unused, waiting])
         signs = (_single_token(encoder, settings.verdicts[0]), _single_token(encoder, settings.verdicts[1]))
         backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
         if settings.input_format == "inline":

@@ -212,6 +212,7 @@ def _arguments(config: Config) -> GRPOConfig:
         bf16=config.policy.dtype == "bfloat16",
         report_to=[],
         use_cpu=not torch.cuda.is_available(),
+        ddp_timeout=math.ceil(config.deadline),
         seed=config.seed,
         **further,
     )

@@ -42,3 +42,10 @@ def test_optimizers_make_no_further_copy_of_what_learns(learner: PolicyLearner, 
     optimizers.append(open_configured_model(CONFIG)._optimizer)
     for optimizer in optimizers:
         assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_one_another_as_long_as_the_run_waits_for_them(learner: PolicyLearner, mprm: MPRM) -> None:
+    """PyTorch would give up after half an hour, Accelerate after ten minutes, while an engine is still busy."""
+    assert learner._trainer.args.ddp_timeout == 3600
+    assert mprm._accelerator.init_handler.timeout.total_seconds() == 3600
