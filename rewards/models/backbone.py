@@ -102,7 +102,7 @@ def add_lora(model: Any, rank: int, seed: int = 0) -> None:
     Raises:
         ValueError: The model has no decoder with such layers.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(lora_config(rank, _language_layers(model)), model)
     for name, parameter in model.named_parameters():

@@ -125,7 +125,7 @@ class Critic:
             if config.learner.sharding != "ddp" and accelerator.num_processes > 1 and encoder.sees:
                 self.blank = BlankPicture(own, encoder.blank_picture())
             self._model["backbone"] = spread(own, layers, [], accelerator, config.learner.sharding)  # type: ignore[arg-type]
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self._model["head"] = TwoLayerHead(shape.get_text_config().hidden_size).to(accelerator.device)
         groups = [{"params": list(part.parameters())} for part in self._model.values()]

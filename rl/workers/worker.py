@@ -12,6 +12,11 @@ import ray
 from rl.files.quiet import QUIET_LIBRARIES
 from rl.workers.answer import Answer
 
+OF_ALL_WORKERS = QUIET_LIBRARIES | {
+    # Users of vLLM often have it at 1: Ray would then give GPUs out and tell nobody, and everyone take the first.
+    "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "0",
+}
+
 
 def worker_environment(num_gpus: float, ranks: int = 1, is_reserved: bool = False) -> dict[str, str]:
     """The environment of a worker that reserves so much of a GPU, or of each of several ranks.
@@ -20,9 +25,9 @@ def worker_environment(num_gpus: float, ranks: int = 1, is_reserved: bool = Fals
     file serves both kinds of machine. Ranks could not share it, and stay on the CPU.
     """
     if num_gpus:
-        return dict(QUIET_LIBRARIES)
+        return dict(OF_ALL_WORKERS)
     first, *_ = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-    return QUIET_LIBRARIES | {"CUDA_VISIBLE_DEVICES": "" if is_reserved or ranks > 1 else first}
+    return OF_ALL_WORKERS | {"CUDA_VISIBLE_DEVICES": "" if is_reserved or ranks > 1 else first}
 
 
 class Worker:

@@ -44,6 +44,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, build in ((parts, "build_engine"), (parts, "build_learner"), (mprm, "build_mprm")):
         monkeypatch.setattr(module, build, Resident)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    # As it is where vLLM's own clusters were: Ray would tell no worker which GPUs are its own.
+    monkeypatch.setenv("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with warm_ray():
         ray.init("local", num_cpus=16, num_gpus=GPUS, include_dashboard=False, log_to_driver=False)
