@@ -24,6 +24,8 @@ LONGEST_SOCKET_PATH = 107
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_REACH = 5
 """What the head of a cluster gets to answer."""
+ALLOCATORS = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+"""Variables that PyTorch reads of how it takes memory, the second one for the sake of old scripts."""
 
 
 def join_ray() -> None:
@@ -200,6 +202,14 @@ def kind_of(config: Config, role: str) -> Kind:
 
 
 def environment_of(config: Config, kind: Kind) -> dict[str, str]:
-    """What each process of a kind finds in its environment."""
+    """What each process of a kind finds in its environment.
+
+    Batches of models that learn differ in length: segments of their GPU's memory grow, or it would be full of holes in
+    the end, unless somebody else's handles point into them (``ipc``), or the user has named another allocator.
+    """
     is_reserved = any(other.num_gpus for other in kinds_of_workers(config))
-    return worker_environment(kind.num_gpus, 1 if kind.role == "engine" else kind.number, is_reserved)
+    environment = worker_environment(kind.num_gpus, 1 if kind.role == "engine" else kind.number, is_reserved)
+    is_read = kind.role == "engine" or (kind.role == "learner" and config.weight_route == "ipc")
+    if not is_read and not os.environ.keys() & set(ALLOCATORS):
+        environment[ALLOCATORS[0]] = "expandable_segments:True"
+    return environment

@@ -6,7 +6,7 @@ import pytest
 
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.workers.ray_cluster import Kind, environment_of, join_ray, kinds_of_workers
+from rl.workers.ray_cluster import ALLOCATORS, Kind, environment_of, join_ray, kinds_of_workers
 from rl.workers.worker import worker_environment
 
 
@@ -53,6 +53,26 @@ def test_a_gpu_that_one_worker_reserves_is_seen_by_no_other(role: str, monkeypat
     }
     assert seen[False] == dict.fromkeys(("learner", "engine", "mprm", "outcome_model"), "0")
     assert seen[True] == dict.fromkeys(seen[True], "") | {role: None}, "Ray says which"
+
+
+@pytest.mark.parametrize("variable", ["", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_memory_of_what_learns_grows_in_segments(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for an engine, which fills its GPU at once, and for a learner whose memory an engine reads."""
+    for name in ALLOCATORS:
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "max_split_size_mb:64")
+    shares = {"num_gpus": 0.3}
+    for route, grow in (("object_store", {"learner", "mprm"}), ("ipc", {"mprm"})):
+        config = Config.model_validate(
+            {"engine": shares | {"weight_transfer": route}, "learner": shares, "mprm": shares}
+        )
+        grown = {
+            kind.role
+            for kind in kinds_of_workers(config)
+            if environment_of(config, kind).get(ALLOCATORS[0]) == "expandable_segments:True"
+        }
+        assert grown == (set() if variable else grow)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:port", "127.0.0.1:99999"])
