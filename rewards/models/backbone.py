@@ -3,6 +3,7 @@ with adapters."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,15 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
-    """`read_model` on `device`; it sees equal images of a batch once."""
+def load_model(
+    checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False, sharding: str = "ddp"
+) -> Any:
+    """`read_model` on `device`; it sees equal images of a batch once. With `fsdp2` a rank's device may not have room
+    for more than a part: all of it stays on the CPU, until `rewards.models.sharding.spread` moves that part."""
     model = read_model(checkpoint, dtype, trust_remote_code)
     see_equal_images_once(model)
-    return model.to(device())
+    has_part = sharding == "fsdp2" and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return model if has_part else model.to(device())
 
 
 def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:

@@ -29,6 +29,7 @@ from rewards.models.backbone import (
     device,
     freeze_vision_tower,
     load_model,
+    read_model,
     release_memory,
 )
 from rewards.models.encoding import Encoder
@@ -99,7 +100,7 @@ class MPRM:
         waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=runtime.deadline))
         self._accelerator = Accelerator(cpu=device() == "cpu", kwargs_handlers=[unused, waiting])
         signs = (_single_token(encoder, settings.verdicts[0]), _single_token(encoder, settings.verdicts[1]))
-        backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
+        backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code, settings.sharding)
         if settings.input_format == "inline":
             add_token(backbone, checkpoint, encoder.tokenizer, settings.step_marker, runtime.trust_remote_code)
         self._read = make_reader(settings.input_format, encoder, settings.step_marker, settings.verdicts[0], decode)
@@ -241,7 +242,7 @@ class MPRM:
         """Go on from what `save` wrote with the same settings; without an optimizer beside it, a new one learns."""
         state: dict[str, Any] = load_file(folder / BESIDE_FILE)
         if not self.settings.lora_rank:
-            saved = load_model(folder, self._runtime.dtype, self._runtime.trust_remote_code)
+            saved = read_model(folder, self._runtime.dtype, self._runtime.trust_remote_code)
             state |= {BACKBONE + name: value for name, value in saved.state_dict().items()}
         trained = {name for name, p in self.scorer.named_parameters() if p.requires_grad}
         if unplaced := sorted((trained - state.keys()) | (state.keys() - {*self.scorer.state_dict()})):

@@ -212,7 +212,7 @@ class Critic:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust)
         if tokenizer.get_vocab() != self._encoder.tokenizer.get_vocab():
             raise ValueError(f"value.checkpoint is {checkpoint!r}: allowed is one with the policy's vocabulary")
-        model = load_model(checkpoint, "float32", trust).base_model
+        model = load_model(checkpoint, "float32", trust, self._config.learner.sharding).base_model
         if self._config.learner.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model

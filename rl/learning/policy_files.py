@@ -44,8 +44,9 @@ def whole_weights(
             be added to what they adapt; None for their own.
         only: What the names of those that are wanted have in them.
     """
+    state: dict[str, Any] = get_model_state_dict(wrapped)
     is_first, found = not is_initialized() or get_rank() == 0, {}
-    for name, value in get_model_state_dict(wrapped).items():
+    for name, value in state.items():
         if only not in name:
             continue
         whole = value.full_tensor() if isinstance(value, DTensor) else value

@@ -146,7 +146,8 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     settings, policy = config.learner, config.policy
     check_settings(settings)
     # Whatever is frozen for good needs no more digits than the computation has.
-    model = load_model(checkpoint, policy.dtype if settings.lora_rank else "float32", policy.trust_remote_code)
+    dtype = policy.dtype if settings.lora_rank else "float32"
+    model = load_model(checkpoint, dtype, policy.trust_remote_code, settings.sharding)
     if settings.lora_rank:
         add_lora(model, settings.lora_rank, config.seed)
     if settings.freeze_vision:
@@ -181,6 +182,12 @@ def make_entropy_bonus(settings: LearnerConfig) -> EntropyBonus:
     return EntropyBonus(**{ours: settings.trl.get(name, defaults[name]) for name, ours in ADAPTIVE.items()})
 
 
+class _Arguments(GRPOConfig):
+    """`GRPOConfig` for a model that is where it belongs: the trainer would move all of it onto every rank's GPU."""
+
+    place_model_on_device = False
+
+
 def _arguments(config: Config) -> GRPOConfig:
     settings = config.learner
     further = {name: value for name, value in settings.trl.items() if name not in ADAPTIVE}
@@ -194,7 +201,7 @@ def _arguments(config: Config) -> GRPOConfig:
             "train_micro_batch_size_per_gpu": settings.micro_batch,
             "gradient_accumulation_steps": 1,
         }
-    return GRPOConfig(
+    return _Arguments(
         output_dir=tempfile.gettempdir(),
         loss_type=settings.loss,
         epsilon=settings.clip,
