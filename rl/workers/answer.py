@@ -10,7 +10,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from rewards.records import PromptError
-from rl.errors import LostWorkerError, WorkerError
+from rl.errors import LostWorkerError, MemoryShortageError, WorkerError
+from rl.workers.shortage import shortage
 
 Result = TypeVar("Result")
 
@@ -103,10 +104,12 @@ def _failure(description: str, error: RayError) -> WorkerError:
     cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
     if isinstance(cause, RayActorError):
         # An actor that could not be made says why in its last line, one that was killed in its first.
-        lines, made = str(cause).strip().splitlines(), not getattr(cause, "actor_init_failed", False)
-        why = f"the worker died: {lines[0] if made else lines[-1]}"
-        return LostWorkerError(f"{description}: {why}") if made else WorkerError(f"{description}: {why}")
-    why = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-    # PyTorch says RuntimeError of devices and peers that fail; what else a worker raises, a new one would raise again.
-    is_loss = isinstance(cause, RuntimeError | RayError) and not isinstance(cause, RayTaskError)
+        lines, is_loss = str(cause).strip().splitlines(), not getattr(cause, "actor_init_failed", False)
+        why = f"the worker died: {lines[0] if is_loss else lines[-1]}"
+    else:
+        why = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        # PyTorch says RuntimeError of devices and peers that fail; what else a worker raises, a new one would, too.
+        is_loss = isinstance(cause, RuntimeError | RayError) and not isinstance(cause, RayTaskError)
+    if (short := shortage(why)) is not None:
+        return MemoryShortageError(f"{description}: out of memory: {short}", description.partition(".")[0])
     return LostWorkerError(f"{description}: {why}") if is_loss else WorkerError(f"{description}: {why}")

@@ -15,6 +15,7 @@ from rl.config import Config
 from rl.errors import WorkerError
 from rl.workers.answer import Answer, wait_for_all
 from rl.workers.ray_cluster import environment_of, kind_of
+from rl.workers.shortage import telling_what_is_free
 from rl.workers.worker import Worker, worker_environment
 
 
@@ -157,10 +158,12 @@ class _Rank:
 
     def build(self, build: Callable[[], Any], environment: dict[str, str]) -> None:
         os.environ.update(environment)
-        self._object = build()
+        with telling_what_is_free():
+            self._object = build()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._object, method)(*arguments)
+        with telling_what_is_free():
+            return getattr(self._object, method)(*arguments)
 
 
 def _environment(rank: int, ranks: int, host: str, port: int) -> dict[str, str]:

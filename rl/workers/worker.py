@@ -11,6 +11,7 @@ import ray
 
 from rl.files.quiet import QUIET_LIBRARIES
 from rl.workers.answer import Answer
+from rl.workers.shortage import telling_what_is_free
 
 OF_ALL_WORKERS = QUIET_LIBRARIES | {
     # Users of vLLM often have it at 1: Ray would then give GPUs out and tell nobody, and everyone take the first.
@@ -89,13 +90,15 @@ class _Resident:
     """The actor around a worker's object."""
 
     def __init__(self, build: Callable[[], Any]) -> None:
-        self._object = build()
+        with telling_what_is_free():
+            self._object = build()
 
     def built(self) -> None:
         """Answers once it is."""
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._object, method)(*arguments)
+        with telling_what_is_free():
+            return getattr(self._object, method)(*arguments)
 
     def timed_call(self, method: str, *arguments: Any) -> tuple[float, Any]:
         start = time.perf_counter()
