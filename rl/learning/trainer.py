@@ -35,6 +35,8 @@ trl_utils._use_triton = lambda device: True
 
 CISPO_EPSILON_HIGH = 5.0
 """Of `cispo` it bounds the ratio itself: ScaleRL's value (arXiv 2510.13786). TRL would take the clipping range."""
+LIGER = {"fused_linear_cross_entropy": False}
+"""Its kernels of layers alone: TRL has a fused head of its own, and would no longer be asked for Liger's."""
 ADAPTIVE = {
     "entropy_coef": "coefficient",
     "use_adaptive_entropy": "adaptive",
@@ -162,7 +164,7 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     )
     trainer.truncation = config.engine.truncation
     if settings.liger:
-        apply_liger_kernel(trainer.model, trainer.args.liger_kernel_config)
+        apply_liger_kernel(trainer.model, LIGER)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     # What `importance_weights` finds is applied by TRL where it believes that vLLM sampled for it.
@@ -215,7 +217,6 @@ def _arguments(config: Config) -> GRPOConfig:
         num_generations=2,
         gradient_checkpointing=False,
         router_aux_loss_coef=0.0,
-        use_liger_kernel=settings.liger,
         bf16=config.policy.dtype == "bfloat16",
         report_to=[],
         use_cpu=not torch.cuda.is_available(),
