@@ -80,6 +80,7 @@ def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
         max_completion_tokens=engine.max_completion_tokens,
         max_model_len=engine.max_model_len,
         images_per_prompt=engine.images_per_prompt,
+        max_pixels=config.task.max_pixels,
         max_num_seqs=engine.max_num_seqs,
         dtype=config.policy.dtype,
         kv_cache_gib=engine.kv_cache_gib,

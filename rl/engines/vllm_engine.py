@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ class VllmEngine:
         max_completion_tokens: Most tokens of one answer, prefix included.
         max_model_len: Most tokens of prompt and answer together.
         images_per_prompt: Most images in one prompt.
+        max_pixels: Of one image; None for what the processor takes.
         max_num_seqs: Sequences decoded at once.
         dtype: For example ``float32`` on a CPU, ``bfloat16`` on a GPU.
         kv_cache_gib: Size of the key-value cache on a CPU, in GiB.
@@ -69,6 +71,7 @@ class VllmEngine:
         max_completion_tokens: int = 64,
         max_model_len: int = 512,
         images_per_prompt: int = 1,
+        max_pixels: int | None = None,
         max_num_seqs: int = 128,
         dtype: str = "float32",
         kv_cache_gib: int = 1,
@@ -111,7 +114,7 @@ class VllmEngine:
             enable_prefix_caching=True,
             # The CPU default of 128 tokens is longer than a short chain of steps, which then never hits the cache.
             block_size=32 if on_cpu else None,
-            limit_mm_per_prompt={"image": images_per_prompt},
+            limit_mm_per_prompt={"image": _largest_images(images_per_prompt, max_pixels)},
             gpu_memory_utilization=gpu_memory_utilization,
             logprobs_mode="processed_logprobs",  # of the distribution sampled from
             generation_config="vllm",
@@ -253,6 +256,15 @@ class VllmEngine:
         else:
             finish_reason = cut_off(request, len(token_ids), self._longest(request.prompt))
         return Completion(token_ids, logprobs, finish_reason, self.version)
+
+
+def _largest_images(images: int, max_pixels: int | None) -> Any:
+    """What vLLM looks at as it starts, to see how much memory is left for its cache: else the largest that the
+    processor takes, of some GB for one that no prompt will have."""
+    if max_pixels is None:
+        return images
+    side = math.isqrt(max_pixels)
+    return {"count": images, "width": side, "height": side}
 
 
 def _refuse_on_cpu(sleep: bool, weight_transfer: str | None) -> None:

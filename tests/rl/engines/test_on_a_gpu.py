@@ -35,10 +35,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (60 * GB, 80 * GB))
 
 
-def told(follows: bool, **engine: Any) -> dict[str, Any]:
+def told(follows: bool, max_pixels: int | None = None, **engine: Any) -> dict[str, Any]:
     """The arguments of `vllm.LLM`."""
     with pytest.raises(ToldError) as stopped:
-        build_engine(Config.model_validate({"engine": engine}), follows)
+        build_engine(Config.model_validate({"engine": engine, "task": {"max_pixels": max_pixels}}), follows)
     return stopped.value.arguments
 
 
@@ -70,3 +70,15 @@ def test_an_engine_that_keeps_old_keys_does_not_go_on_with_new_weights(is_reset:
     with pytest.raises(RuntimeError, match="keys of the old weights"):
         engine.load_weights({}, 1)
     assert engine.version == 0
+
+
+def test_vllm_makes_room_for_the_pictures_that_can_come_and_no_larger_ones(gpu: None) -> None:
+    """Of Qwen2.5-VL it would look at one of 16,384 tokens, which takes gigabytes of its cache."""
+    from vllm.config.multimodal import MultiModalConfig
+
+    limits = told(follows=True, images_per_prompt=2, max_pixels=1_000_000)["limit_mm_per_prompt"]
+    understood = MultiModalConfig(limit_per_prompt=limits)
+    assert understood.get_limit_per_prompt("image") == 2
+    shown = understood.limit_per_prompt["image"]
+    assert (shown.width, shown.height) == (1000, 1000)
+    assert told(follows=True)["limit_mm_per_prompt"] == {"image": 1}
