@@ -20,6 +20,7 @@ from rl.instruments.planning.memory_estimate import (
     cache_tokens,
     engine_memory,
     learner_memory,
+    loaded_bytes,
     mprm_memory,
     outcome_model_memory,
 )
@@ -36,12 +37,14 @@ class LaunchEstimate:
         unknown: Checkpoints whose shape is not known.
         gpu_bytes: Memory of a GPU.
         cache_tokens: Tokens that one engine's cache holds, where its shape is known.
+        loading: By role, what each rank holds in its machine's memory until its GPU has its part (`fsdp2`).
     """
 
     memory: dict[str, Memory]
     unknown: tuple[str, ...]
     gpu_bytes: float
     cache_tokens: int | None
+    loading: Mapping[str, float]
 
 
 def estimate(config: Config, gpu_bytes: float) -> LaunchEstimate:
@@ -69,7 +72,16 @@ def estimate(config: Config, gpu_bytes: float) -> LaunchEstimate:
     if "outcome_model" in names and (outcome := shapes[names["outcome_model"]]) is not None:
         memory["outcome_model"] = outcome_model_memory(config, outcome)
     unknown = tuple(name for name, shape in shapes.items() if shape is None)
-    return LaunchEstimate(memory, unknown, gpu_bytes, tokens)
+    return LaunchEstimate(memory, unknown, gpu_bytes, tokens, _loading(config, names, shapes))
+
+
+def _loading(config: Config, names: Mapping[str, str], shapes: Mapping[str, ModelShape | None]) -> dict[str, float]:
+    found = {}
+    for role, name, placed in (("learner", "policy", config.learner), ("mprm", "mprm", config.mprm)):
+        shape = shapes.get(names.get(name, ""))
+        if shape is not None and placed.ranks > 1 and placed.sharding == "fsdp2":
+            found[role] = loaded_bytes(config, shape, placed.lora_rank)
+    return found
 
 
 def check_fits(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -> None:
@@ -144,6 +156,12 @@ def _memory_lines(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]
         if held:
             needed = needed_on(config, held)
             yield f"  {label}: {needed / GB:.1f} of {estimated.gpu_bytes / GB:g} GB"
+    for node, there in groupby(gpus, key=lambda gpu: gpu.node):
+        roles = [role for gpu in there for role, _ in gpu.workers if role in estimated.loading]
+        if roles:
+            total = sum(estimated.loading[role] for role in roles)
+            ranks = f"while {len(roles)} ranks load their models"
+            yield f"  node {node}: {total / GB:.1f} GB of the machine's own memory {ranks}"
     on_cpu = [kind for kind in kinds_of_workers(config) if not kind.num_gpus and kind.role in estimated.memory]
     for kind in on_cpu:
         times = f" x {kind.number}" if kind.number > 1 else ""
