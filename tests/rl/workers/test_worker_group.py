@@ -98,12 +98,12 @@ def test_where_one_rank_dies_that_is_the_cause_whoever_complains_first(two_cpus:
 
 @pytest.mark.slow
 def test_memory_that_ran_out_is_told_with_what_was_asked_for_and_what_was_there(two_cpus: None) -> None:
-    other = Worker("engine 0", Member, 0.5, 0, deadline=PATIENCE)
+    other = Worker("engine 0", Member, 0, 0, deadline=PATIENCE)
     with pytest.raises(MemoryShortageError) as short:
         other.call("ask", 2**50)
     said = r"^engine 0.ask: out of memory: asked for 4194304.00 GiB, and \d+.\d\d GiB of \d+.\d\d GiB were free$"
     assert re.match(said, str(short.value)) and short.value.worker == "engine 0"
-    group = WorkerGroup("learner", Member, ranks=2, num_cpus=0.5, num_gpus=0, deadline=PATIENCE)
+    group = WorkerGroup("learner", Member, ranks=2, num_cpus=0, num_gpus=0, deadline=PATIENCE)
     with pytest.raises(MemoryShortageError) as short:
         group.call("ask_gpu")
     assert short.value.worker == "learner" and str(short.value).endswith(
