@@ -36,7 +36,7 @@ from tests.fixtures.policy_families import (
     some_experiences,
     without_placeholders,
 )
-from tests.fixtures.runs import warm_ray
+from tests.fixtures.runs import PATIENCE, warm_ray
 from tests.fixtures.tiny_families import write_tiny_checkpoint
 
 
@@ -167,7 +167,7 @@ def test_an_engine_that_fails_in_an_nccl_update_is_heard_wherever_others_wait_fo
     """The learner, which waits for it, would else be lost at its deadline, an hour later."""
     config = changed(Config(), engine={"weight_transfer": "nccl", "count": 2})
     learner, *others = (
-        Worker(name, partial(Stuck, at, name == "engine 1"), 0.5, 0, deadline=30)
+        Worker(name, partial(Stuck, at, name == "engine 1"), 0.5, 0, PATIENCE)
         for name in ("learner", "engine 0", "engine 1")
     )
     engines = EnginePool(others)
