@@ -3,6 +3,7 @@ with adapters."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,21 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
-    """`read_model` on `device`; it sees equal images of a batch once."""
+def release_memory() -> None:
+    """Give the device back what no tensor holds: another process, that slept there meanwhile, wants it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def load_model(
+    checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False, sharding: str = "ddp"
+) -> Any:
+    """`read_model` on `device`; it sees equal images of a batch once. With `fsdp2` a rank's device may not have room
+    for more than a part: all of it stays on the CPU, until `rewards.models.sharding.spread` moves that part."""
     model = read_model(checkpoint, dtype, trust_remote_code)
     see_equal_images_once(model)
-    return model.to(device())
+    has_part = sharding == "fsdp2" and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return model if has_part else model.to(device())
 
 
 def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
@@ -123,7 +134,7 @@ def add_lora(model: Any, rank: int, seed: int = 0) -> None:
     Raises:
         ValueError: The model has no decoder with such layers.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(lora_config(rank, _language_layers(model)), model)
     for name, parameter in model.named_parameters():

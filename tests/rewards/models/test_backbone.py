@@ -79,3 +79,14 @@ def test_tokens_that_the_tokenizer_alone_has_are_refused() -> None:
     check_vocabulary(policy, {0, rows - 1})
     with pytest.raises(ValueError, match=f"tokenizer has token {rows}, and its model embeddings of {rows}"):
         check_vocabulary(policy, {0, rows})
+
+
+def test_adapters_are_made_without_waking_every_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that keeps the random state of each has a context on each, of half a gigabyte."""
+    woken: list[object] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: woken.append(device) or torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+    before = torch.get_rng_state()
+    add_lora(read_model(SHIPPED_POLICY), 2, seed=1)
+    assert not woken and torch.equal(before, torch.get_rng_state())
