@@ -14,8 +14,6 @@ from threading import Thread
 from types import FrameType
 from typing import Any
 
-import ray
-
 from rewards.files.whole_file import replacing
 from rl.checkpoints.checkpoint import Progress
 from rl.checkpoints.ledger import Ledger
@@ -35,6 +33,7 @@ from rl.parts import Parts, make_parts
 from rl.reward_models.record_corpus import Corpus
 from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
 from rl.tasks.making import unreadable_references
+from rl.workers.ray_cluster import leave_ray
 
 SECONDS_OF_ONE_REQUEST = 1
 """`timeout` and batch schedulers send their signal to the process, and once more to all of its group."""
@@ -112,7 +111,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                     parts.close()
                 return Outcome(folder, progress.step, summary)
             finally:
-                ray.shutdown()
+                leave_ray()
 
         return recovering(attempt, config.recovery.attempts, ledger, console.say, stopped)
 
