@@ -20,6 +20,7 @@ from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.recovery import recovering
 from rl.checkpoints.run_folder import _keep_config, _take_folder
 from rl.config import Config
+from rl.config.api_keys import asked_elsewhere
 from rl.errors import WorkerError
 from rl.evaluating.agreement import check_agreement
 from rl.evaluating.schedule import Evaluations, read_configured_benchmark
@@ -113,6 +114,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
             finally:
                 leave_ray()
 
+        for line in asked_elsewhere(config):
+            console.say(line)
         return recovering(attempt, config.recovery.attempts, ledger, console.say, stopped)
 
 

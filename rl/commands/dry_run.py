@@ -76,6 +76,7 @@ class _Opening:
 
     def lines(self) -> Iterator[str]:
         """What ends an answer, and what is in the tables; then the reward models and the first prompts are opened."""
+        from rl.config.api_keys import asked_elsewhere
         from rl.instruments.trying.rendering import answer_ends
         from rl.reward_models.mprm import check_mprm
         from rl.reward_models.outcome import check_outcome_model
@@ -90,6 +91,7 @@ class _Opening:
                 yield f"every prompt begins: {self._encoder.chat.opening([('system', system), ('user', '')])!r}"
             check_mprm(self._config)
             check_outcome_model(self._config)
+        yield from asked_elsewhere(self._config)
         yield from survey_lines(self._config, self._opened)
         if self._encoder is not None:
             yield from _prompt_lines(self._config, self._encoder)
