@@ -13,7 +13,7 @@ from threading import Thread
 
 import ray
 from ray._private import ray_constants, services
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from rewards.annotation.annotator import Continuation
-from rewards.files.images import load_images
+from rewards.files.images import image_path, load_images
 from rewards.files.record_files import read_table, record_of_row
 from rewards.records import Annotated, Prompt, StepScores
 from rl.errors import ConfigError
@@ -142,7 +142,7 @@ class Stream:
     def _image(self, name: str) -> Path:
         if not IMAGE_FILE.fullmatch(name):
             raise ValueError(f"image file {name!r}; allowed is {IMAGES}/SHA256.png")
-        return self.folder / name
+        return image_path(self.folder, name)
 
 
 def open_stream(folder: Path) -> Stream:
