@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,9 @@ def open_stream(folder: Path) -> Stream:
     steps = tuple(step for step, kind in files if kind == STEP)
     if not steps:
         raise ConfigError(f"{folder}: holds no recorded stream; a run with `record: true` writes one")
-    missing = sorted(set(range(steps[0], steps[-1] + 1)) - set(steps))
-    if missing:
-        raise ConfigError(f"{folder}: policy step {missing[0]} is missing between {steps[0]} and {steps[-1]}")
+    missing = next((step + 1 for step, following in pairwise(steps) if following > step + 1), None)
+    if missing is not None:
+        raise ConfigError(f"{folder}: policy step {missing} is missing between {steps[0]} and {steps[-1]}")
     return Stream(folder, steps, tuple(step for step, kind in files if kind == HELDOUT))
 
 
