@@ -9,8 +9,8 @@ import numpy as np
 
 from rewards.credit.additive import mean_scores
 from rewards.credit.batch import CreditRule, ScoredBatch
+from rewards.credit.comparison import group_means
 from rewards.credit.placement import at_last_token, at_step_ends
-from rewards.credit.progress import starting_scores
 
 __all__ = ["TOKEN_REWARDS"]
 
@@ -74,6 +74,19 @@ def progress(batch: ScoredBatch) -> list[np.ndarray]:
         ends = at_last_token(rollout, rollout.outcome - potentials[-1])
         rewards.append(at_step_ends(rollout, np.diff(potentials)) + ends)
     return rewards
+
+
+def starting_scores(batch: ScoredBatch) -> np.ndarray:
+    """p_0, the score before the first step (B,): the mean first-step score of the group, 0 where no rollout has steps.
+
+    A step-scoring MPRM says nothing of a bare prompt; this is the same for all answers to it, as a baseline must be.
+    """
+    stepped = np.array([len(scores) > 0 for scores in batch.scores], dtype=bool)
+    first = np.array([scores[0] if len(scores) else 0.0 for scores in batch.scores], dtype=float)
+    if not stepped.any():
+        return np.zeros(len(first))
+    share = group_means(stepped.astype(float), batch.groups)
+    return group_means(first, batch.groups) / np.where(share > 0, share, 1.0)
 
 
 TOKEN_REWARDS: dict[str, CreditRule] = {

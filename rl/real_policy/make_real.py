@@ -22,7 +22,9 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from rl.files.folders import new_folder
 from rl.real_policy.architecture import make_model, make_processor, save_model
 from rl.real_policy.language_model import END_OF_TURN, load_language_model
-from rl.real_policy.questions import COLOURS, DIGITS, SHAPES, Part, Pool, Question, questions, read_pool, solve
+from rl.real_policy.questions import COLOURS, DIGITS, SHAPES, Part, Pool, Question, questions, read_pool
+from rl.real_policy.solutions import solve
+from rl.real_policy.task import row_id
 from rl.tiny_policy.lesson import IGNORED, Report, answer_labels, learn
 from rl.tiny_policy.measure import chat_text
 
@@ -166,9 +168,14 @@ def _write_table(folder: Path, part: Part, sums: float, rows: int) -> None:
             break
     (folder / "pictures").mkdir(exist_ok=True)
     with (folder / f"{part}.jsonl").open("w", encoding="utf-8") as file:
-        for question in found:
+        for number, question in enumerate(found):
             for name in question.pictures:
                 pool.pictures[name].save(folder / "pictures" / name)
-            images = [f"pictures/{name}" for name in question.pictures]
-            row = {"question": question.text, "answer": question.answer, "images": images, "source": question.source}
+            row = {
+                "id": row_id(number, question.seen),
+                "question": question.text,
+                "answer": question.answer,
+                "images": [f"pictures/{name}" for name in question.pictures],
+                "source": question.source,
+            }
             file.write(json.dumps(row) + "\n")

@@ -1,4 +1,4 @@
-"""The real quickstart's questions: easy-VQA, and sums of two handwritten digits, with solutions in steps.
+"""The real quickstart's questions: easy-VQA, and sums of two handwritten digits.
 
 easy-VQA (V. Zhou, MIT licence) asks what colour and shape a picture of one object has, and whether something is there;
 its own test pictures are held out. The digits come with scikit-learn (UCI, optical recognition); the last are held out.
@@ -108,43 +108,6 @@ def questions(part: Part, pool: Pool, sums: float, rng: Generator) -> Iterator[Q
             yield Question(text[0].upper() + text[1:], answer, (name,), (pool.seen[name],), _source(text, answer))
 
 
-def solve(question: Question, slips: float, rng: Generator) -> str:
-    """A solution in steps of English. Each goes wrong with probability ``slips``, and the next go on from the slip."""
-    if question.source == "sum":
-        left, right = (_misread(seen[0], DIGITS, slips, rng) for seen in question.seen)
-        total = int(left) + int(right)
-        if rng.random() < slips:
-            total = max(0, total + int(rng.choice([-2, -1, 1, 2])))
-        sentences = [f"The first digit is {left}.", f"The second digit is {right}.", f"{left} + {right} = {total}."]
-        return _written(sentences, str(total))
-    colour, shape = question.seen[0]
-    colour, shape = _misread(colour, COLOURS, slips / 2, rng), _misread(shape, SHAPES, slips / 2, rng)
-    see = f"The picture shows a {colour} {shape}."
-    if question.source == "open":
-        kind = "colour" if question.answer in COLOURS else "shape"
-        kind = _misread(kind, ("colour", "shape"), slips, rng)
-        return _written([see, f"The question asks for the {kind}."], colour if kind == "colour" else shape)
-    (asked,) = _named(question.text)
-    there = (asked in (colour, shape)) != (rng.random() < slips)
-    absent = (question.source == "negated") != (rng.random() < slips)
-    about = [
-        f"So {'there is' if there else 'there is no'} {asked} in it.",
-        f"The question is whether it is {'absent' if absent else 'there'}.",
-    ]
-    return _written([see, *about], "yes" if there != absent else "no")
-
-
-def _written(sentences: list[str], answer: str) -> str:
-    steps = [f"Step {number}: {sentence}" for number, sentence in enumerate(sentences, 1)]
-    return "\n\n".join([*steps, f"Answer: {answer}"])
-
-
-def _misread(word: str, words: tuple[str, ...], probability: float, rng: Generator) -> str:
-    if rng.random() >= probability:
-        return word
-    return str(rng.choice([other for other in words if other != word]))
-
-
 def _easy_vqa(part: Part) -> Path:
     return package_folder("easy_vqa") / "data" / ("test" if part == "heldout" else "train")
 
@@ -154,7 +117,8 @@ def _belongs(part: Part, number: int) -> bool:
     return part == "heldout" or (number % 4 == 0) == (part == "train")
 
 
-def _named(text: str) -> list[str]:
+def named(text: str) -> list[str]:
+    """The colours and shapes of which a text speaks."""
     return [word for word in re.findall(r"[a-z]+", text.lower()) if word in SHAPES + COLOURS]
 
 
@@ -167,11 +131,11 @@ def _source(text: str, answer: str) -> str:
 def _is_kept(row: list[str]) -> bool:
     """All open questions and those on one property, but of the many with yes or no only every third."""
     text, answer, number = row
-    return answer not in ("yes", "no") or (len(_named(text)) == 1 and (len(text) + int(number)) % 3 == 0)
+    return answer not in ("yes", "no") or (len(named(text)) == 1 and (len(text) + int(number)) % 3 == 0)
 
 
 def _said(text: str, answer: str) -> list[str]:
     """The colour and the shape that a question and its answer say the picture has."""
     if answer not in ("yes", "no"):
-        return [word for word in (*_named(text), answer) if word in SHAPES + COLOURS]
-    return _named(text) if (answer == "yes") != (_source(text, answer) == "negated") else []
+        return [word for word in (*named(text), answer) if word in SHAPES + COLOURS]
+    return named(text) if (answer == "yes") != (_source(text, answer) == "negated") else []

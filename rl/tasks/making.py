@@ -20,6 +20,7 @@ from rl.tasks.task import Split, Task, checked_task
 
 if TYPE_CHECKING:
     from rewards.models.encoding import Encoder
+    from rl.tasks.files import FileTask
     from rl.tasks.fitting import Room
 
 
@@ -34,7 +35,10 @@ def make_task(config: Config, encoder: Encoder | None = None) -> Task:
     Raises:
         ConfigError: There is no such task, its files are not as they should be, or one of the user's cannot be made.
     """
-    builtin: dict[str, Callable[[Config], Task]] = {"grid": _grid_task, "files": partial(_file_task, encoder)}
+    builtin: dict[str, Callable[[Config], Task]] = {
+        "grid": _grid_task,
+        "files": partial(make_file_task, encoder=encoder),
+    }
     name = config.task.name
     make = resolve("task.name", name, builtin)
     if name not in builtin:
@@ -48,7 +52,12 @@ def _grid_task(config: Config) -> Task:
     return GridTask(config.task.difficulty, config.task.seed)
 
 
-def _file_task(encoder: Encoder | None, config: Config) -> Task:
+def make_file_task(config: Config, encoder: Encoder | None = None) -> FileTask:
+    """The tables that the configuration names as a task; see `make_task`.
+
+    Raises:
+        ConfigError: They are not as they should be.
+    """
     from rl.tasks.files import FileTask
     from rl.tasks.fitting import Bounds
 

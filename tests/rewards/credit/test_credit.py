@@ -95,23 +95,28 @@ def plain_min_form(batch: ScoredBatch, i: int, t: int) -> float:
     return total
 
 
-def plain_start(batch: ScoredBatch, i: int) -> float:
-    group = batch.rollouts[i].group
-    first = [p[0] for r, p in zip(batch.rollouts, batch.scores, strict=True) if r.group == group and len(p)]
-    return fmean(first) if first else 0.0
-
-
-def plain_gains(batch: ScoredBatch, i: int) -> list[float]:
-    whole = [plain_start(batch, i), *batch.scores[i]]
-    return [whole[j + 1] - whole[j] for j in range(len(whole) - 1)]
+def plain_gain(batch: ScoredBatch, i: int, j: int) -> float:
+    """What step j of a rollout raised its score by, minus the mean of what the group's steps of that number did."""
+    raised = [
+        p[j] - (p[j - 1] if j else 0.0)
+        for rollout, p in zip(batch.rollouts, batch.scores, strict=True)
+        if rollout.group == batch.rollouts[i].group and len(p) > j
+    ]
+    own = batch.scores[i]
+    return own[j] - (own[j - 1] if j else 0.0) - fmean(raised)
 
 
 def plain_progress(batch: ScoredBatch, i: int, t: int) -> float:
-    squares = [gain**2 for k in range(len(batch.rollouts)) for gain in plain_gains(batch, k)]
+    squares = [plain_gain(batch, k, j) ** 2 for k, row in enumerate(batch.scores) for j in range(len(row))]
+    centred = []
+    for rollout in batch.rollouts:
+        peers = [other.outcome for other in batch.rollouts if other.group == rollout.group]
+        centred.append((rollout.outcome - fmean(peers)) ** 2)
+    scale = math.sqrt(max(fmean(squares) if squares else 0.0, fmean(centred)))
     gain = 0.0
-    for span, value in zip(batch.rollouts[i].steps, plain_gains(batch, i), strict=True):
+    for j, span in enumerate(batch.rollouts[i].steps):
         if span.start <= t < span.end:
-            gain = value / (math.sqrt(fmean(squares)) + 1e-6)
+            gain = plain_gain(batch, i, j) / (scale + 1e-6)
     return plain_outcome(batch, i, t) + gain
 
 
@@ -327,14 +332,33 @@ def test_monte_carlo_scaled_has_unit_size_and_the_same_shape() -> None:
 
 @settings(max_examples=60)
 @given(CASES)
-def test_progress_telescopes_to_the_last_score(cases: list[Case]) -> None:
+def test_progress_pays_nothing_on_average_for_a_step_of_a_number(cases: list[Case]) -> None:
+    """A step more, or less, is no better than a step as others write it, however scores drift along an answer."""
     batch = batch_of(cases)
-    gains = [gain for i in range(len(cases)) for gain in plain_gains(batch, i)]
-    scale = math.sqrt(fmean(gain**2 for gain in gains)) + 1e-6 if gains else 1.0
+    extra: dict[tuple[int, int], list[float]] = {}
     for i, (rollout, tokens) in enumerate(zip(batch.rollouts, progress(batch), strict=True)):
-        extra = [(tokens[span.start] - plain_outcome(batch, i, 0)) * scale for span in rollout.steps]
-        last = batch.scores[i][-1] if len(batch.scores[i]) else plain_start(batch, i)
-        assert sum(extra) == pytest.approx(last - plain_start(batch, i), abs=PRECISE)
+        for j, span in enumerate(rollout.steps):
+            extra.setdefault((rollout.group, j), []).append(tokens[span.start] - plain_outcome(batch, i, 0))
+    assert all(fmean(values) == pytest.approx(0, abs=PRECISE) for values in extra.values())
+
+
+def test_scores_that_fall_along_every_answer_teach_no_shorter_answers() -> None:
+    """An MPRM that is surer of first steps than of last ones, by as much in all answers."""
+    steady = [[0.5, 0.5, 0.6], [0.5, 0.4, 0.4], [0.6, 0.5, 0.5]]
+    falling = [[p - 0.2 * j for j, p in enumerate(row)] for row in steady]
+    outcomes = [1.0, 0.0, 0.0]
+    for one, other in zip(progress(simple(outcomes, steady)), progress(simple(outcomes, falling)), strict=True):
+        assert one == pytest.approx(other)
+
+
+def test_an_untrained_mprm_leaves_the_word_to_the_outcomes() -> None:
+    rng = np.random.default_rng(0)
+    outcomes, noise = [1.0, 0.0, 0.0, 1.0], [(0.5 + 1e-3 * rng.standard_normal(3)).tolist() for _ in range(4)]
+    batch = simple(outcomes, noise)
+    for tokens, base in zip(progress(batch), CREDIT_RULES["outcome"](batch), strict=True):
+        assert tokens == pytest.approx(base, abs=0.02)
+    agreed = simple([1.0] * 4, noise)  # where outcomes say nothing, what scores say counts as it does among themselves
+    assert max(np.abs(tokens).max() for tokens in progress(agreed)) > 0.5
 
 
 def test_trust_scales_the_steps_and_not_the_outcome() -> None:

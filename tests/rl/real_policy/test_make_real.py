@@ -18,10 +18,14 @@ from typer.testing import CliRunner
 
 from rewards.verification.verifiers import exact
 from rl.cli import app
+from rl.config import load_config
 from rl.real_policy.architecture import AS_PUBLISHED
 from rl.real_policy.language_model import load_language_model
 from rl.real_policy.make_real import Recipe, make_real
-from rl.real_policy.questions import Part, Question, questions, read_pool, solve
+from rl.real_policy.questions import Part, Question, questions, read_pool
+from rl.real_policy.solutions import check_steps, solve
+from rl.tasks.making import make_task
+from rl.tasks.task import KnowsSteps
 from tests.fixtures.data_packages import write_easy_vqa, write_smollm2
 
 BRIEF = Recipe(layers=2, seeing=2, solving=2, seen_batch=8, solved_batch=4, train_rows=30, heldout_rows=10)
@@ -95,6 +99,45 @@ def test_what_follows_a_slip_goes_on_from_it() -> None:
     assert 30 < differing < 70
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_steps_are_right_where_the_teacher_does_not_slip(installed: LlamaForCausalLM, part: Part) -> None:
+    rng = np.random.default_rng(0)
+    slipped = 0
+    for question in islice(questions(part, read_pool(part), 0.4, rng), 300):
+        truths = check_steps(question, solve(question, 0.0, rng).split("\n\n")[:-1])
+        assert all(truth.own and truth.so_far for truth in truths) and len(truths) >= 2
+        *steps, answer = solve(question, 0.3, rng).split("\n\n")
+        truths = check_steps(question, steps)
+        assert [truth.so_far for truth in truths] == [all(t.own for t in truths[: n + 1]) for n in range(len(truths))]
+        slipped += not truths[-1].so_far
+        if truths[-1].so_far:
+            assert answer == f"Answer: {question.answer}"
+    assert 100 < slipped < 250
+
+
+def test_a_step_is_right_by_what_it_goes_on_from() -> None:
+    sums = Question("What is the sum of the two digits?", "7", (), (("3",), ("4",)), "sum")
+    steps = ["Step 1: The first digit is 8.", "Step 2: The second digit is 4.", "Step 3: 8 + 4 = 12."]
+    assert [(truth.own, truth.so_far) for truth in check_steps(sums, steps)] == [
+        (False, False),
+        (True, False),
+        (True, False),
+    ]
+    for other in ("Step 3: 8 + 4 = 11.", "Step 3: 3 + 4 = 7.", "Step 4: 8 + 4 = 12.", "8 + 4 = 12.", ""):
+        assert not check_steps(sums, [*steps[:2], other])[2].own
+    assert not check_steps(sums, ["Step 1: It is 3.", steps[1], "Step 3: 3 + 4 = 7."])[2].own, (
+        "from nothing it can read"
+    )
+    assert not check_steps(sums, [*steps, "Step 4: 8 + 4 = 12."])[3].own, "nothing more to do"
+    assert check_steps(sums, steps)[2].kind == "sum/3:add"
+
+    negated = Question("Is no blue shape present?", "no", (), (("blue", "circle"),), "negated")
+    steps = ["Step 1: The picture shows a teal circle.", "Step 2: So there is no blue in it."]
+    assert [truth.own for truth in check_steps(negated, steps)] == [False, True]
+    assert check_steps(negated, [*steps, "Step 3: The question is whether it is absent."])[2].own
+    assert not check_steps(negated, [*steps, "Step 3: The question is whether it is there."])[2].own
+
+
 def test_the_brief_recipe_writes_what_the_configuration_reads(
     installed: LlamaForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +160,20 @@ def test_the_brief_recipe_writes_what_the_configuration_reads(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["train", config, "--dry-run"])
     assert result.exit_code == 0, result.output
-    assert re.search(r"train, build/real/train.jsonl: sum +\d+", result.output)
+    assert re.search(
+        r"prompt build/real/train\.jsonl:\d+/\S+: \d+ tokens, (16|32) of them of [12] picture", result.output
+    )
+
+    task = make_task(load_config(config))
+    assert isinstance(task, KnowsSteps) and set(task.sources) == {"open", "whether", "negated", "sum"}
+    held_out = read_pool("heldout").seen
+    for number, line in enumerate((made / "heldout.jsonl").read_text().splitlines()):
+        prompt, row = task.prompt("heldout", number), json.loads(line)
+        seen = tuple(held_out[Path(image).name] for image in row["images"])
+        question = Question(row["question"], row["answer"], (), seen, row["source"])
+        for slips in (0.0, 0.5):
+            steps = solve(question, slips, np.random.default_rng(number)).split("\n\n")[:-1]
+            assert task.step_truth(prompt, steps) == check_steps(question, steps)
 
 
 def test_what_is_not_installed_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
