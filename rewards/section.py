@@ -13,6 +13,10 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
 
+LARGEST = 2**63 - 1
+"""Of whole numbers: what tensors, files and databases hold."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -25,6 +29,9 @@ class Section(BaseModel):
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and annotation in (int, float):
             raise ValueError("input should be a number")
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise ValueError(f"input should be no whole number beyond {LARGEST:.1e}")
         return value
 
 

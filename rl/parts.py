@@ -17,6 +17,7 @@ from rl.engines.making import build_engine
 from rl.files.named_checkpoint import make_encoder
 from rl.learning.making import build_learner
 from rl.monitoring.recording import STREAM, Recording
+from rl.reward_models.chat_templates import check_chat_templates
 from rl.reward_models.credit import CreditAssignment, make_credit
 from rl.reward_models.hacking_watch import HackingWatch
 from rl.reward_models.lessons import Lessons
@@ -73,6 +74,7 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     verifier = make_verifier(config)
     check_mprm(config)
     check_outcome_model(config)
+    check_chat_templates(config, encoder, task)
     lessons = Lessons(config)
     credit = make_credit(config, encoder.separators)
     judge, served = make_judge(config, encoder.decode, folder), make_served(config, encoder.decode, folder)

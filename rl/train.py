@@ -14,14 +14,13 @@ from threading import Thread
 from types import FrameType
 from typing import Any
 
-import ray
-
 from rewards.files.whole_file import replacing
 from rl.checkpoints.checkpoint import Progress
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.recovery import recovering
 from rl.checkpoints.run_folder import _keep_config, _take_folder
 from rl.config import Config
+from rl.config.api_keys import asked_elsewhere
 from rl.config.memory_keys import for_worker
 from rl.errors import WorkerError
 from rl.evaluating.agreement import check_agreement
@@ -36,6 +35,7 @@ from rl.parts import Parts, make_parts
 from rl.reward_models.record_corpus import Corpus
 from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
 from rl.tasks.making import unreadable_references
+from rl.workers.ray_cluster import leave_ray
 
 SECONDS_OF_ONE_REQUEST = 1
 """`timeout` and batch schedulers send their signal to the process, and once more to all of its group."""
@@ -113,8 +113,10 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                     parts.close()
                 return Outcome(folder, progress.step, summary)
             finally:
-                ray.shutdown()
+                leave_ray()
 
+        for line in asked_elsewhere(config):
+            console.say(line)
         return recovering(attempt, config.recovery.attempts, ledger, console.say, stopped, partial(for_worker, config))
 
 

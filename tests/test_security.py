@@ -162,9 +162,9 @@ def test_secrets_are_refused_and_not_repeated(text: str, overrides: list[str], t
 
 
 def test_a_run_keeps_the_name_of_the_key_and_not_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JUDGE_KEY", SECRET)
+    monkeypatch.setenv("SIEVE_JUDGE_KEY", SECRET)
     (tmp_path / "experiment.yaml").write_text("{}")
-    overrides = ["judge.endpoint=https://judge/v1", "judge.model=m", "judge.api_key_env=JUDGE_KEY"]
+    overrides = ["judge.endpoint=https://judge/v1", "judge.model=m", "judge.api_key_env=SIEVE_JUDGE_KEY"]
     save_config(load_config(tmp_path / "experiment.yaml", overrides), tmp_path / "config.yaml")
     written = (tmp_path / "config.yaml").read_text()
-    assert yaml.safe_load(written)["judge"]["api_key_env"] == "JUDGE_KEY" and SECRET not in written
+    assert yaml.safe_load(written)["judge"]["api_key_env"] == "SIEVE_JUDGE_KEY" and SECRET not in written

@@ -8,13 +8,23 @@ from typing import Any
 
 import openai
 
-from rewards.endpoints.config import EndpointConfig
+from rewards.endpoints.config import PROVIDERS, EndpointConfig, host_of
+
+WHO = ("OpenAI-Organization", "OpenAI-Project")
+"""Headers that the library takes from the environment."""
 
 
 def make_client(settings: EndpointConfig, api_key: str) -> openai.AsyncOpenAI:
-    """A client that waits, and tries again with growing pauses, as the section says."""
+    """A client that waits, and tries again with growing pauses, as the section says. It follows nobody elsewhere, and
+    tells nobody but OpenAI who the user is there."""
+    nameless = {} if host_of(str(settings.endpoint)) == PROVIDERS["OPENAI_API_KEY"] else dict.fromkeys(WHO, openai.omit)
     return openai.AsyncOpenAI(
-        base_url=settings.endpoint, api_key=api_key, timeout=settings.timeout, max_retries=settings.retries
+        base_url=settings.endpoint,
+        api_key=api_key,
+        timeout=settings.timeout,
+        max_retries=settings.retries,
+        default_headers=nameless,  # type: ignore[arg-type]
+        http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
     )
 
 
@@ -27,7 +37,7 @@ def image_part(image: Any) -> dict[str, Any]:
 
 
 def reason_of(error: Exception) -> str:
-    """`timeout`, `unreachable`, `rejected` (HTTP 4xx), `server_error` (HTTP 5xx) or `malformed`."""
+    """`timeout`, `unreachable`, `rejected` (HTTP 3xx and 4xx), `server_error` (HTTP 5xx) or `malformed`."""
     if isinstance(error, openai.APITimeoutError):
         return "timeout"
     if isinstance(error, openai.APIConnectionError):
@@ -43,4 +53,6 @@ def problem_in_words(reason: str, error: BaseException, key: str) -> str:
     text = str(error)
     if isinstance(error, openai.APIStatusError):
         text = f"HTTP {error.status_code}: {error.response.text}"
+        if error.response.is_redirect:
+            text = f"HTTP {error.status_code}: it sends to another address, which is not followed"
     return f"{reason}: {kind}{' '.join(text.replace(key, '***').split())[:300]}"

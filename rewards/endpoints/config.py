@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from rewards.section import Count, Positive, Section
+
+KEPT_FOR_THIS = re.compile(r"SIEVE_[A-Z0-9_]+")
+PROVIDERS = {
+    "ANTHROPIC_API_KEY": "api.anthropic.com",
+    "DEEPSEEK_API_KEY": "api.deepseek.com",
+    "GEMINI_API_KEY": "generativelanguage.googleapis.com",
+    "GROQ_API_KEY": "api.groq.com",
+    "HF_TOKEN": "router.huggingface.co",
+    "MISTRAL_API_KEY": "api.mistral.ai",
+    "OPENAI_API_KEY": "api.openai.com",
+    "OPENROUTER_API_KEY": "openrouter.ai",
+    "TOGETHER_API_KEY": "api.together.xyz",
+}
+"""Variables that hold a provider's key wherever its own tools are used, and the one host that each may be sent to: a
+configuration may be a stranger's, its address too."""
+
+
+def host_of(endpoint: str) -> str:
+    """Whom an address reaches, with the port that it names.
+
+    >>> host_of("https://api.openai.com/v1"), host_of("http://127.0.0.1:8000/v1")
+    ('api.openai.com', '127.0.0.1:8000')
+    """
+    return urlsplit(endpoint).netloc.lower()
 
 
 class EndpointConfig(Section):
@@ -18,7 +43,8 @@ class EndpointConfig(Section):
     model: str = ""
     """Name of the model there."""
     api_key_env: str | None = None
-    """The environment variable that holds the key; null if the server wants none."""
+    """The environment variable that holds the key: `SIEVE_…`, or a provider's own (`OPENAI_API_KEY` …) for its own
+    https address; null if the server wants none."""
     with_answer: bool = False
     """Of a judge: whether it is told the reference answer."""
     structured: bool = True
@@ -53,8 +79,19 @@ class EndpointConfig(Section):
 
     @field_validator("api_key_env")
     @classmethod
-    def _is_no_key(cls, value: str | None) -> str | None:
-        """Run folders and messages repeat it, and so it must not be the key."""
-        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-            raise ValueError("input should be the name of an environment variable, in capitals, and not the key itself")
+    def _is_no_key(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Run folders and messages repeat it, and so it must not be the key; nor a variable that is for others."""
+        if value is None or KEPT_FOR_THIS.fullmatch(value):
+            return value
+        if value not in PROVIDERS:
+            raise ValueError(
+                f"input should be the name of an environment variable that begins with SIEVE_, or one of "
+                f"{', '.join(PROVIDERS)}, and not the key itself"
+            )
+        endpoint = info.data.get("endpoint")
+        if endpoint is not None and not endpoint.startswith(f"https://{PROVIDERS[value]}/"):
+            raise ValueError(
+                f"{value} goes to https://{PROVIDERS[value]}/ alone; a key for another address is kept in a variable "
+                "whose name begins with SIEVE_"
+            )
         return value

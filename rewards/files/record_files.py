@@ -32,6 +32,11 @@ SCHEMA = pa.schema(
     | {"counts_version": pa.int64()}
 )
 
+STEPS = ("step_starts", "step_ends", "step_kinds")
+WITHOUT = ("images", "informative")
+"""Columns that a row may be without: a prompt's images stand in the first of its rows alone, and not every rollout has
+a selector's score."""
+
 
 def annotated_table(entries: Sequence[Annotated]) -> pa.Table:
     """Annotated rollouts with their prompts and images (as PNG), a row each, in order."""
@@ -68,15 +73,17 @@ def annotated_rollouts(table: pa.Table) -> list[Annotated]:
 
 
 def check_present(table: pa.Table) -> None:
-    """Whether every row has everything but images, which stand in the first row of a prompt alone.
+    """Whether every row has everything but what it may be without: `WITHOUT`.
 
     Raises:
         ValueError: Something is missing; names the column.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
-        items = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-        if items.null_count or (column.null_count and name != "images"):
-            raise ValueError(f"column {name!r} has rows without a value")
+        gaps = column.is_null().to_pylist() if column.null_count and name not in WITHOUT else []
+        if pa.types.is_list(column.type) and pc.list_flatten(column).null_count:
+            gaps = [value is not None and None in value for value in column.to_pylist()]
+        if True in gaps:
+            raise ValueError(f"row {gaps.index(True)}: {name} is missing, or a value in it")
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -143,7 +150,13 @@ def record_row(entry: Annotated) -> dict[str, Any]:
 
 
 def record_of_row(row: Mapping[str, Any], prompt: Prompt) -> Annotated:
-    """What `record_row` was made of, given the prompt with its images."""
+    """What `record_row` was made of, given the prompt with its images.
+
+    Raises:
+        ValueError: It says what cannot be; names the columns.
+    """
+    if len({len(row[name]) for name in STEPS}) > 1:
+        raise ValueError(f"{', '.join(STEPS)}: allowed are as many of each")
     rollout = Rollout(
         prompt_id=row["prompt_id"],
         source=row["source"],
@@ -151,15 +164,25 @@ def record_of_row(row: Mapping[str, Any], prompt: Prompt) -> Annotated:
         token_ids=tuple(row["token_ids"]),
         logprobs=tuple(row["logprobs"]),
         text=row["text"],
-        steps=tuple(
-            StepSpan(*step) for step in zip(row["step_starts"], row["step_ends"], row["step_kinds"], strict=True)
-        ),
+        steps=tuple(StepSpan(*step) for step in zip(*(row[name] for name in STEPS), strict=True)),
         outcome=row["outcome"],
         finish_reason=row["finish_reason"],
         policy_version=row["policy_version"],
     )
     correct, sampled = np.array(row["correct"], dtype=float), np.array(row["sampled"], dtype=float)
+    _check_possible(rollout, correct, sampled)
     return Annotated(prompt, rollout, StepCounts(correct, sampled, row["counts_version"]))
+
+
+def _check_possible(rollout: Rollout, correct: np.ndarray, sampled: np.ndarray) -> None:
+    length = len(rollout.token_ids)
+    edges = [0, *(edge for span in rollout.steps for edge in (span.start, span.end)), length]
+    if edges != sorted(edges):
+        raise ValueError(f"step_starts and step_ends are no steps, one after the other, of {length} token_ids")
+    if min(rollout.token_ids, default=0) < 0 or len(rollout.logprobs) != length:
+        raise ValueError(f"token_ids and logprobs: allowed are tokens from 0 on, and as many logprobs: {length}")
+    if len(correct) != len(sampled) or not np.all((correct >= 0) & (correct <= sampled) & np.isfinite(sampled)):
+        raise ValueError("correct and sampled: allowed are as many of both, with 0 <= correct <= sampled")
 
 
 def png_of_image(image: Image.Image) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 
@@ -39,6 +40,21 @@ class ChatTemplate:
         if begun is None or (images and shown == begun):
             raise ValueError("the checkpoint's chat template does not write images right before a user's text")
         return shown.removeprefix(begun)
+
+    def check(self, images: int) -> None:
+        """Whether it writes a user's text, once, and each of so many images.
+
+        Raises:
+            ValueError: It does not, or refuses them.
+        """
+        try:
+            shown = [self.render([("user", "<<text>>")], count, answer_follows=True) for count in range(images + 1)]
+        except Exception as error:  # templates refuse what they do not know in ways of their own
+            raise ValueError(f"the checkpoint's chat template fails: {' '.join(str(error).split())}") from None
+        if (times := shown[-1].count("<<text>>")) != 1:
+            raise ValueError(f"the checkpoint's chat template writes a question {times} times; allowed is once")
+        if (seen := sum(len(fewer) < len(more) for fewer, more in pairwise(shown))) < images:
+            raise ValueError(f"the checkpoint's chat template shows {seen} of a prompt's {images} picture(s)")
 
     def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
         """A conversation of (role, text) in the checkpoint's chat template; images come first in the first

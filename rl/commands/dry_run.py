@@ -14,13 +14,9 @@ from rl.monitoring.terminal import printable
 
 if TYPE_CHECKING:
     from rewards.models.encoding import Encoder
-    from rewards.records import Prompt
     from rl.config import Config
-    from rl.tasks.task import Task
 
 USUAL_GPU_GB = 80.0
-LOOKED_AT = 64
-"""Prompts among which one with a picture is looked for."""
 
 
 def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
@@ -76,6 +72,7 @@ class _Opening:
 
     def lines(self) -> Iterator[str]:
         """What ends an answer, and what is in the tables; then the reward models and the first prompts are opened."""
+        from rl.config.api_keys import asked_elsewhere
         from rl.instruments.trying.rendering import answer_ends
         from rl.reward_models.mprm import check_mprm
         from rl.reward_models.outcome import check_outcome_model
@@ -90,6 +87,7 @@ class _Opening:
                 yield f"every prompt begins: {self._encoder.chat.opening([('system', system), ('user', '')])!r}"
             check_mprm(self._config)
             check_outcome_model(self._config)
+        yield from asked_elsewhere(self._config)
         yield from survey_lines(self._config, self._opened)
         if self._encoder is not None:
             yield from _prompt_lines(self._config, self._encoder)
@@ -106,6 +104,7 @@ def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
     from rl.engines.engine import check_prompt
     from rl.instruments.trying.rendering import render
     from rl.monitoring.warnings import unseen_pictures
+    from rl.reward_models.chat_templates import check_chat_templates, one_with_pictures
     from rl.tasks.making import make_task
     from rl.tasks.tables import HUB
 
@@ -113,9 +112,8 @@ def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
         return  # all of it would be downloaded
     task = make_task(config, encoder)
     try:
-        prompt = _one_with_pictures(task)
-        if blind := unseen_pictures(len(prompt.images), int(encoder.sees), config.policy.checkpoint):
-            raise ConfigError(blind)
+        check_chat_templates(config, encoder, task)
+        prompt = one_with_pictures(task) or task.prompt("train", 0)
         rendered = render(encoder, prompt)
         if config.engine.kind == "vllm":
             check_prompt(prompt, rendered.tokens, config.engine.max_model_len, config.engine.images_per_prompt)
@@ -125,12 +123,6 @@ def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
     yield f"prompt {prompt.id}: {rendered.tokens:,} tokens, {of_pictures:,} of them of {len(prompt.images)} picture(s)"
     if blind := unseen_pictures(len(prompt.images), of_pictures, config.policy.checkpoint):
         raise ConfigError(blind)
-
-
-def _one_with_pictures(task: Task) -> Prompt:
-    first = task.prompt("train", 0)
-    others = (task.prompt("train", number) for number in range(1, LOOKED_AT))
-    return next((prompt for prompt in chain([first], others) if prompt.images), first)
 
 
 def _find_own_parts(config: Config) -> None:

@@ -36,12 +36,13 @@ def try_out(
     from rewards.records import PromptError
     from rewards.users_code import UsersCodeError
     from rl.config import load_config
+    from rl.config.api_keys import asked_elsewhere
     from rl.instruments.report.page import write_page
     from rl.instruments.trying.page import trial_page
     from rl.instruments.trying.remarks import find_warnings
     from rl.instruments.trying.terminal_view import print_trial
     from rl.instruments.trying.tryout import Tryout, small
-    from rl.monitoring.terminal import open_terminal, waiting
+    from rl.monitoring.terminal import open_terminal, printable, waiting
 
     with one_line(wrong=(PromptError, UsersCodeError)):
         check(prompts >= 1, f"--prompts {prompts}: allowed is 1 or more")
@@ -50,6 +51,8 @@ def try_out(
         resolved = load_config(config, overrides or [])
         tryout = Tryout(small(resolved, prompts, samples))
         terminal = open_terminal()
+        for line in asked_elsewhere(resolved, ["served"]):
+            terminal.print(printable(line), markup=False, soft_wrap=True)
         tryout.run(lambda stage: waiting(stage, terminal))
         trial = tryout.trial
         trial.warnings = find_warnings(resolved, trial, tryout.task, tryout.verifier)

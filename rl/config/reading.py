@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -23,6 +24,10 @@ Kind = TypeVar("Kind", bound=Section)
 
 SECRET = {"judge.api_key_env", "served.api_key_env"}
 """Keys whose wrong value may be a secret by mistake, and is not repeated."""
+MOST_VALUES, MOST_CHARACTERS, MOST_BITS = 100_000, 200_000, 14_000
+"""Of a text in YAML, and of a whole number in it: Python writes no longer ones."""
+LONGEST_KEY = 300
+"""Of a key that is told; no key of ours is nearly as long."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
 _SHORT.maxlong = 60
@@ -104,6 +109,7 @@ def _first_problem(error: ValidationError, kind: type[BaseModel], values: Mappin
     """The first of pydantic's complaints as one line; the count of the others follows."""
     first, *others = error.errors()
     key = ".".join(map(str, _written(first["loc"], values)))
+    key = key if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]}..."
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
         return f"{key}: no such key; allowed here: {', '.join(_keys(kind, first['loc'][:-1]))}{more}"
@@ -156,6 +162,8 @@ def read_yaml(text: str) -> Any:
     Raises:
         YAMLTextError: It is not YAML, a key stands twice in a mapping, or a value cannot be.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise YAMLTextError(f"it has {len(text):,} characters; allowed are at most {MOST_CHARACTERS:,}")
     try:
         return yaml.load(text, _PlainLoader)
     except yaml.MarkedYAMLError as error:
@@ -177,6 +185,13 @@ class _PlainLoader(yaml.SafeLoader):
     PyYAML's own, of YAML 1.1, has it otherwise, and would let the last of several equal keys win without a word.
     """
 
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _unfolded(node, {}) > MOST_VALUES:
+            problem = f"more than {MOST_VALUES:,} values, those of aliases among them"
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=node.start_mark)
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         first: dict[tuple[str, str], yaml.Mark] = {}
@@ -187,6 +202,21 @@ class _PlainLoader(yaml.SafeLoader):
                     problem = f"key {key.value!r} is there already, in line {earlier.line + 1}; allowed is once"
                     raise yaml.composer.ComposerError(problem=problem, problem_mark=key.start_mark)
         return node
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """How many values a node stands for, those of its aliases counted each time: short texts make billions of them."""
+    size = known.get(id(node), 0)
+    if size is None:
+        problem = "an alias stands inside of what it names"
+        raise yaml.composer.ComposerError(problem=problem, problem_mark=node.start_mark)
+    if size == 0:
+        known[id(node)] = None
+        pairs = isinstance(node, yaml.MappingNode)
+        parts = itertools.chain.from_iterable(node.value) if pairs else node.value
+        size = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(_unfolded(part, known) for part in parts))
+        known[id(node)] = size
+    return size
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -215,7 +245,10 @@ for _kind, (_expression, _firsts) in _SCALARS.items():
 
 def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     digits = loader.construct_scalar(node).replace("_", "")
-    return int(digits, 16 if "0x" in digits else 10)
+    number = int(digits, 16 if "0x" in digits else 10)
+    if number.bit_length() > MOST_BITS:
+        raise ValueError("a whole number has thousands of digits")
+    return number
 
 
 _PlainLoader.add_constructor(_TAG + "int", _integer)

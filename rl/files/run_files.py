@@ -11,11 +11,15 @@ SUMMARY_FILE = "summary.json"
 TENSORBOARD = "tensorboard"
 
 CHECKPOINTS = "checkpoints"
+CHECKPOINT = re.compile(r"step-(?:0|[1-9][0-9]{0,11})")
+"""As checkpoints are named, and nothing else that stands there: no two of one step, and no step that nobody takes."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints of a run folder, oldest first."""
-    found = [path for path in (folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    found = [
+        path for path in (folder / CHECKPOINTS).glob("step-*") if CHECKPOINT.fullmatch(path.name) and path.is_dir()
+    ]
     return sorted(found, key=step_of)
 
 

@@ -30,7 +30,7 @@ from selection.rows import identity
 
 STREAM, IMAGES = "stream", "images"
 STEP, HELDOUT = "step", "heldout"
-FILE_NAME = re.compile(rf"({STEP}|{HELDOUT})-(\d{{6,}})\.parquet")
+FILE_NAME = re.compile(rf"({STEP}|{HELDOUT})-([0-9]{{6,12}})\.parquet")
 
 STREAM_SCHEMA = pa.schema(
     [field for field in SCHEMA if field.name != "images"]

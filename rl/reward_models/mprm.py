@@ -51,7 +51,7 @@ def check_mprm(config: Config) -> None:
     make_label_rule(config)
     if mprm.checkpoint is not None:
         refuse_other_kind("mprm.checkpoint:", Path(mprm.checkpoint), "mprm")
-    encoder = _encoder(config, mprm.checkpoint, "mprm.checkpoint")
+    encoder = mprm_encoder(config)
     _check_chat(config, encoder)
     for word in mprm.verdicts if mprm.head == "token" else ():
         if len(encoder.tokens(word)) != 1:
@@ -106,6 +106,15 @@ def open_process_model(
     """
     encoder, decode = _encoder(config, checkpoint, key), make_encoder(config).decode
     return open_mprm(checkpoint or policy_checkpoint(config), encoder, config.mprm, runtime, label_rule, decode)
+
+
+def mprm_encoder(config: Config) -> Encoder:
+    """The processor of the configured MPRM.
+
+    Raises:
+        ConfigError: See `rl.files.named_checkpoint.make_judge_encoder`.
+    """
+    return _encoder(config, config.mprm.checkpoint, "mprm.checkpoint")
 
 
 def _encoder(config: Config, checkpoint: str | None, key: str) -> Encoder:

@@ -51,7 +51,7 @@ def check_outcome_model(config: Config) -> None:
     settings = config.outcome_model
     if not settings.is_used:
         return
-    _encoder(config)
+    outcome_encoder(config)
     for folder in settings.beside:
         if not any((Path(folder) / name).is_file() for name in (STATE_FILE, MPRM_FILE)):
             raise ConfigError(f"outcome_model.beside: {folder!r} is not the folder of a saved outcome model or MPRM")
@@ -68,7 +68,7 @@ def build_outcome_model(config: Config) -> OutcomeModel | OutcomeEnsemble:
 def open_configured_model(config: Config) -> OutcomeModel:
     """The model that learns, alone."""
     checkpoint = config.outcome_model.checkpoint or policy_checkpoint(config)
-    encoder = _encoder(config)
+    encoder = outcome_encoder(config)
     return open_outcome_model(checkpoint, encoder, config.outcome_model, make_outcome_runtime(config))
 
 
@@ -86,7 +86,7 @@ def _open_judge(config: Config, folder: str) -> OutcomeModel | AnswerJudge:
     return open_outcome_model(folder, encoder, config.outcome_model, make_outcome_runtime(config))
 
 
-def _encoder(config: Config) -> Encoder:
+def outcome_encoder(config: Config) -> Encoder:
     """The processor of the model that learns.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -19,9 +19,10 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from pyarrow.parquet import read_metadata
 
 from rewards.files.cache_folder import check_cache
-from rewards.files.plain_text import named_kind
+from rewards.files.plain_text import UnreadableTextError, named_kind
 from rewards.records import PromptError
 from rl.tasks.arrow_rows import ArrowRows
+from rl.tasks.dataset_files import check_card, check_files, check_inside, reader_of
 from rl.tasks.rows import CsvRows, JoinedRows, JsonRows, Rows
 
 if TYPE_CHECKING:
@@ -169,7 +170,10 @@ def _open_dataset(entry: str, spelled: str, folder: Path | None, sample: int | N
         if folder is not None and saved:
             rows, parts = _saved_rows(entry, folder, split)
         else:
+            if folder is not None:
+                check_card(folder)
             builder = load_dataset_builder(repository, config, revision=revision or None)
+            check_files(builder, f"hf://datasets/{repository}@" if folder is None else folder)
             rows, parts = _sampled_rows(entry, builder, split, sample) if sample else _built_rows(entry, builder, split)
     except PromptError:  # it names the row
         raise
@@ -190,10 +194,14 @@ def _is_saved(folder: Path) -> bool:
 def _built_rows(entry: str, builder: DatasetBuilder, split: str | None) -> tuple[Rows, list[Part]]:
     """The rows of a split. Those of text files are read as they stand there, and not by what types the library finds
     in them, unless only the library can read them."""
-    kind = TEXT_BUILDERS.get(type(builder).__module__.rpartition(".")[2])
+    kind = TEXT_BUILDERS.get(reader_of(builder))
     if kind is not None:
-        with suppress(ValueError, OSError):
+        try:
             return _text_rows(entry, builder, KINDS[kind], split)
+        except UnreadableTextError:  # the library would unpack it, whatever its name says
+            raise
+        except (ValueError, OSError):
+            pass
     builder.download_and_prepare()
     loaded = builder.as_dataset(split=split)
     table = _only(loaded) if isinstance(loaded, DatasetDict) else loaded
@@ -230,6 +238,9 @@ def _sampled_rows(entry: str, builder: DatasetBuilder, split: str | None, count:
 def _saved_rows(entry: str, folder: Path, split: str | None) -> tuple[Rows, list[Part]]:
     """What `save_to_disk` wrote: several splits, or one, which goes by the name that it had, else ``train``."""
     saved = load_from_disk(str(folder))
+    for opened in saved.values() if isinstance(saved, DatasetDict) else [saved]:
+        for file in opened.cache_files:
+            check_inside(file["filename"], folder)
     splits = saved if isinstance(saved, DatasetDict) else {re.split(r"\W", str(saved.split or "train"))[0]: saved}
     if split is None:
         _only(splits)

@@ -1,4 +1,4 @@
-"""Joining or starting Ray, and what a run asks of it."""
+"""Joining or starting Ray, leaving it, and what a run asks of it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from tempfile import TemporaryFile, gettempdir
 from threading import Thread
 
 import ray
 from ray._private import ray_constants, services
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
+from rl.workers.ray_folder import LONGEST, RAYS_OWN, TOKEN, RayFolder, place_of_ray, remove_left_behind
 from rl.workers.worker import worker_environment
 
 LONGEST_SOCKET_PATH = 107
@@ -28,8 +29,16 @@ ALLOCATORS = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
 """Variables that PyTorch reads of how it takes memory, the second one for the sake of old scripts."""
 
 
+TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+"""Names the file with the token to Ray, and to the processes that it starts."""
+
+_ours: list[RayFolder] = []
+"""The folder of the Ray that this process has started; Ray, too, is one of a process."""
+
+
 def join_ray() -> None:
-    """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine, where it listens on loopback alone.
+    """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine, where it listens on loopback alone, to
+    those who know its token, and keeps its files to itself: see `rl.workers.ray_folder`.
 
     Without that variable no other Ray is joined that happens to run here: it may be gone in the middle of the run.
 
@@ -37,19 +46,33 @@ def join_ray() -> None:
         ConfigError: Nobody answers at that address, or Ray's own folder is too far down or cannot be written to.
         LostWorkerError: Ray does not start.
     """
+    if ray.is_initialized():
+        return
     address = os.environ.get("RAY_ADDRESS", "local")
-    if address == "local":
-        _check_temporary_folder()
-        _keep_to_loopback()
-    _reach(address)
     # Ray would else hide all GPUs from workers that reserve none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    if address == "local":
+        folder = _make_folder()
+        options["_temp_dir"] = str(folder.path / RAYS_OWN)
+        _keep_to_loopback()
+    _reach(address)
     try:
         with _in_sessions_of_their_own():
-            ray.init(address, ignore_reinit_error=True, **options)
-    except Exception as error:  # Ray has no kind of its own for what keeps it from starting
-        raise LostWorkerError(f"Ray does not start: {' '.join(str(error).split())}") from error
+            ray.init(address, **options)
+    except BaseException as error:
+        leave_ray()
+        if isinstance(error, Exception):  # Ray has no kind of its own for what keeps it from starting
+            raise LostWorkerError(f"Ray does not start: {' '.join(str(error).split())}") from error
+        raise
+
+
+def leave_ray() -> None:
+    """End Ray, if this process has started it, and remove what it has on the disk; else take leave of it."""
+    ray.shutdown()
+    while _ours:
+        os.environ.pop(TOKEN_PATH, None)
+        _ours.pop().give_up()
 
 
 def watch_ray(ended: Callable[[str], None]) -> None:
@@ -119,24 +142,28 @@ def _reach(address: str) -> None:
         ) from None
 
 
-def _check_temporary_folder() -> None:
-    """Whether Ray can have its sockets in its temporary folder: the system bounds the length of their paths."""
-    named = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
-    folder = os.environ.get(named, gettempdir())
-    most = LONGEST_SOCKET_PATH - len(f"/ray/session_2026-11-29_01-26-48_123456_{os.getpid()}/sockets/plasma_store")
-    if len(os.fsencode(folder)) > most:
+def _make_folder() -> RayFolder:
+    """A folder for Ray: the system bounds the length of the paths of its sockets."""
+    named, folder = place_of_ray()
+    session = f"/session_2026-11-29_01-26-48_123456_{os.getpid()}/sockets/plasma_store"
+    length, most = len(os.fsencode(folder)), LONGEST_SOCKET_PATH - LONGEST - len(session)
+    if length > most:
         raise ConfigError(
-            f"{named} is {folder!r}, of {len(folder)} characters: allowed for Ray's sockets are at most {most}; "
+            f"{named} is {str(folder)!r}, of {length} characters: allowed for Ray's sockets are at most {most}; "
             "RAY_TMPDIR names a folder for Ray alone"
         )
+    remove_left_behind(folder)
     try:
-        with TemporaryFile(dir=folder):
-            pass
+        made = RayFolder.make(folder)
     except OSError as error:
-        where = f"{named} is {folder!r}, which" if named else folder
+        where = f"{named} is {str(folder)!r}, which" if named else folder
         raise ConfigError(
             f"{where} cannot be written to: {error.strerror or error}; RAY_TMPDIR names a folder for Ray alone"
         ) from None
+    _ours.append(made)
+    os.environ[TOKEN_PATH] = str(made.path / TOKEN)
+    AuthenticationTokenLoader.instance().reset_cache()  # an earlier start's
+    return made
 
 
 def _keep_to_loopback() -> None:
@@ -149,13 +176,16 @@ def _keep_to_loopback() -> None:
 @contextmanager
 def _in_sessions_of_their_own() -> Iterator[None]:
     """Inside, what Ray starts is out of reach of a signal to all of this process's group, as `timeout`, a terminal or a
-    batch scheduler sends it: only this process knows how a run is to end. When it dies, the kernel kills them."""
+    batch scheduler sends it: only this process knows how a run is to end. When it dies, the kernel kills them; what
+    they have started itself holds the lock that it inherits, by which the folder's keeper knows it."""
     plain = services.ConsolePopen
-    services.ConsolePopen = partial(plain, start_new_session=True)
+    services.ConsolePopen = partial(plain, start_new_session=True, pass_fds=[folder.lock for folder in _ours])
     try:
         yield
     finally:
         services.ConsolePopen = plain
+        for folder in _ours:
+            folder.hand_over()
 
 
 @dataclass(frozen=True)

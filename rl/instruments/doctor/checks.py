@@ -13,6 +13,7 @@ from rl.instruments.doctor.gpus import compiler, gpus, links
 from rl.instruments.doctor.machine import (
     cores,
     disk,
+    left_by_runs,
     memory,
     open_files,
     ray_folder,
@@ -27,6 +28,7 @@ from rl.instruments.doctor.packages import (
 from rl.instruments.doctor.starts import dashboard, engine_start, ray_start
 from rl.monitoring.terminal import typed_command
 from rl.workers.ray_cluster import kinds_of_workers
+from rl.workers.ray_folder import place_of_ray
 
 RUNS = Path("runs")
 RUNS_GIB = 2.0
@@ -48,6 +50,7 @@ def all_checks(engine: bool = True) -> Sequence[Check]:
         Check("memory", memory),
         Check("shared memory", shared_memory),
         Check("Ray's disk", ray_folder),
+        Check("killed runs", partial(left_by_runs, place_of_ray()[1])),
         Check("disk of runs", partial(disk, RUNS, RUNS_GIB, elsewhere), mend=elsewhere),
         Check("open files", open_files),
         Check("GPUs", gpus, 120, REINSTALL),

@@ -13,8 +13,9 @@ import psutil
 
 from rl.instruments.doctor.examine import Finding
 from rl.monitoring.terminal import typed_command
+from rl.workers.ray_folder import left_behind, place_of_ray
 
-GIB = 2**30
+GIB, MB = 2**30, 10**6
 CGROUPS = Path("/sys/fs/cgroup")
 # Ray raises a process's limit of open files by itself, to this at most.
 FILES_THAT_RAY_TAKES = 65_536
@@ -67,8 +68,19 @@ def shared_memory(folder: Path = Path("/dev/shm"), wanted_gib: float = 1.0) -> F
 
 def ray_folder(folder: Path | None = None, wanted_gib: float = 2.0, fullest: float = FULLEST) -> Finding:
     """The disk to which Ray writes its logs, and its objects where memory is short."""
-    place = folder or Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    place = folder or place_of_ray()[1]
     return disk(place, wanted_gib, f"export RAY_TMPDIR=ANOTHER_DISK, or empty {place}", fullest)
+
+
+def left_by_runs(folder: Path) -> Finding:
+    """What runs have left where Ray has its folders, ``folder``: those that were killed together with what cleans up
+    after them, or with the machine."""
+    left = left_behind(folder)
+    if not left:
+        return Finding("ok", f"nothing is left in {folder} of runs that were killed")
+    size = sum(file.lstat().st_size for path in left for file in path.rglob("*"))
+    found = f"{len(left)} folder(s) in {folder} of runs that were killed, {size / MB:.1f} MB; the next run removes them"
+    return Finding("warning", found, f"rm -r {' '.join(map(str, left))}")
 
 
 def disk(folder: Path, wanted_gib: float, mend: str, fullest: float = 1.0) -> Finding:

@@ -31,14 +31,14 @@ def ray_start(folder: Path = Path()) -> Finding:
     """
     import ray
 
-    from rl.workers.ray_cluster import start_ray
+    from rl.workers.ray_cluster import leave_ray, start_ray
 
     start_ray(Config())
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         seen = _ask_all(nodes, folder.absolute())
     finally:
-        ray.shutdown()
+        leave_ray()
     found = f"{ray.__version__}, {'; '.join(_describe(node) for node in nodes)}"
     blind = [node["NodeManagerAddress"] for node, (_, _, sees) in zip(nodes, seen, strict=True) if not sees]
     versions = Counter((ours, python) for ours, python, _ in seen)

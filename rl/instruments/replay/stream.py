@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from rewards.annotation.annotator import Continuation
-from rewards.files.images import load_images
-from rewards.files.record_files import read_table, record_of_row
+from rewards.files.images import image_path, load_images
+from rewards.files.record_files import check_present, read_table, record_of_row
 from rewards.records import Annotated, Prompt, StepScores
 from rl.errors import ConfigError
 from rl.monitoring.recording import (
@@ -78,8 +79,7 @@ class Stream:
         Raises:
             ConfigError: The file is damaged or something else, or an image is.
         """
-        table = self._table(STEP, step)
-        return self._rollouts(STEP, step, table if places is None else table.take(places))
+        return self._rollouts(STEP, step, self._table(STEP, step), places)
 
     def columns(self, step: int, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """Some columns alone of all rollouts of a policy step, a tuple a rollout: what takes no time to read.
@@ -96,23 +96,38 @@ class Stream:
         Raises:
             ConfigError: As above.
         """
-        return self._rollouts(HELDOUT, step, self._table(HELDOUT, step).slice(length=most))
+        table = self._table(HELDOUT, step)
+        return self._rollouts(HELDOUT, step, table, range(table.num_rows)[:most])
 
-    def _rollouts(self, kind: str, step: int, table: pa.Table) -> list[RecordedRollout]:
+    def _rollouts(
+        self, kind: str, step: int, table: pa.Table, places: Sequence[int] | None = None
+    ) -> list[RecordedRollout]:
+        if places is None:
+            places = range(table.num_rows)
         prompts: dict[str, Prompt] = {}
-        try:
-            return [self._rollout(row, prompts) for row in table.to_pylist()]
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{self._path(kind, step)}: holds no recorded rollouts: {error}") from None
+        rollouts = []
+        for place in places:
+            try:
+                [row] = table.slice(place, 1).to_pylist()
+                rollouts.append(self._rollout(row, prompts))
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"{self._path(kind, step)}: row {place}: {error}") from None
+        return rollouts
 
     def _path(self, kind: str, step: int) -> Path:
         return self.folder / file_name(kind, step)
 
     def _table(self, kind: str, step: int) -> pa.Table:
+        path = self._path(kind, step)
         try:
-            return read_table(self._path(kind, step), STREAM_SCHEMA, "recorded rollouts")
+            table = read_table(path, STREAM_SCHEMA, "recorded rollouts")
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        try:
+            check_present(table)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+        return table
 
     def _rollout(self, row: Mapping[str, Any], prompts: dict[str, Prompt]) -> RecordedRollout:
         name = row["prompt_id"]
@@ -120,6 +135,8 @@ class Stream:
             images = load_images(self._image(file) for file in row["image_files"])
             prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
         entry = record_of_row(row, prompts[name])
+        if [*map(len, row["continuations"])] != [*map(len, row["continuation_tokens"])]:
+            raise ValueError("continuations and continuation_tokens: allowed are as many of each for every step")
         drawn = zip(row["continuations"], row["continuation_tokens"], strict=True)
         recorded = RecordedRollout(
             entry=entry,
@@ -137,12 +154,16 @@ class Stream:
             step_texts=tuple(row["step_texts"]),
         )
         _check_lengths(recorded)
+        if not np.isfinite(row["outcome"]):
+            raise ValueError(f"outcome is {row['outcome']}: allowed is a finite number")
+        if not all(0 <= score <= 1 for score in row["scores"]):
+            raise ValueError("scores: allowed are numbers from 0 to 1")
         return recorded
 
     def _image(self, name: str) -> Path:
         if not IMAGE_FILE.fullmatch(name):
             raise ValueError(f"image file {name!r}; allowed is {IMAGES}/SHA256.png")
-        return self.folder / name
+        return image_path(self.folder, name)
 
 
 def open_stream(folder: Path) -> Stream:
@@ -157,9 +178,9 @@ def open_stream(folder: Path) -> Stream:
     steps = tuple(step for step, kind in files if kind == STEP)
     if not steps:
         raise ConfigError(f"{folder}: holds no recorded stream; a run with `record: true` writes one")
-    missing = sorted(set(range(steps[0], steps[-1] + 1)) - set(steps))
-    if missing:
-        raise ConfigError(f"{folder}: policy step {missing[0]} is missing between {steps[0]} and {steps[-1]}")
+    missing = next((step + 1 for step, following in pairwise(steps) if following > step + 1), None)
+    if missing is not None:
+        raise ConfigError(f"{folder}: policy step {missing} is missing between {steps[0]} and {steps[-1]}")
     return Stream(folder, steps, tuple(step for step, kind in files if kind == HELDOUT))
 
 

@@ -23,7 +23,7 @@ from rl.instruments.replay.measuring import CellResult
 from rl.instruments.study.results import Finished, read_result, write_result
 from rl.instruments.study.study_file import Study
 from rl.monitoring.terminal import progress_bar
-from rl.workers.ray_cluster import join_ray
+from rl.workers.ray_cluster import join_ray, leave_ray
 from rl.workers.worker import worker_environment
 
 SECONDS_TO_STOP = 60
@@ -133,7 +133,7 @@ def _ray(study: Study) -> Iterator[None]:
                 raise ConfigError(f"{key} is {wanted:g}: Ray has {has:g} {resource}s here; allowed is at most that")
         yield
     finally:
-        ray.shutdown()
+        leave_ray()
 
 
 def run_to_its_end(command: Sequence[str], log: Path) -> int:

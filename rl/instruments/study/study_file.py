@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +20,7 @@ ARM = "arm"
 """The factor whose levels are the named ``arms``."""
 OWN_KEYS = ("name", "output_dir", "record", "seed")
 """Keys of an experiment that the study sets itself."""
+MOST_CELLS = 5_000
 RESERVED = "cells, seeds and folders are the study's own"
 
 Settings = dict[str, Any]
@@ -74,6 +77,7 @@ class Study(Section):
     @classmethod
     def _has_dotted_keys(cls, value: Any, info: Any) -> Any:
         """Sections may be written as sections, too: `{mprm: {every: 2}}` is `{mprm.every: 2}`."""
+        _check_plain(value)
         if info.field_name == "arms" and isinstance(value, Mapping):
             return {name: _dotted(settings) for name, settings in value.items()}
         if info.field_name == "leave_out" and isinstance(value, Sequence) and not isinstance(value, str):
@@ -93,8 +97,17 @@ class Study(Section):
     def combinations(self) -> list[Settings]:
         """Every combination of a level of each factor that is not left out."""
         factors = self.factors
-        every = [dict(zip(factors, levels, strict=True)) for levels in itertools.product(*factors.values())]
-        return [levels for levels in every if not any(_matches(levels, out) for out in self.leave_out)]
+        known = [[_spelled(key, level) for level in levels] for key, levels in factors.items()]
+        left_out = [
+            {key: {_spelled(key, value) for value in _listed(values)} for key, values in combination.items()}
+            for combination in self.leave_out
+        ]
+        every = zip(itertools.product(*factors.values()), itertools.product(*known), strict=True)
+        return [
+            dict(zip(factors, levels, strict=True))
+            for levels, spelled in every
+            if not any(_matches(dict(zip(factors, spelled, strict=True)), out) for out in left_out)
+        ]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -119,13 +132,31 @@ def _dotted(settings: Any, prefix: str = "") -> Any:
     return flat
 
 
+def _check_plain(value: Any) -> None:
+    """Whether all that stands there can be said on the command line, as JSON: YAML knows dates, bytes and sets, too.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if isinstance(value, Mapping):
+        _refuse(not all(isinstance(key, str) for key in value), "input should have keys that are texts")
+    elif not isinstance(value, list | tuple):
+        allowed = value is None or isinstance(value, str | int | float)
+        _refuse(not allowed, f"input should be text, in quotes where it looks like a {type(value).__name__}")
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        _check_plain(part)
+
+
 def _check_study(study: Study) -> None:
     """Whether its parts fit together.
 
     Raises:
         ValueError: They do not.
     """
-    _refuse(len(set(study.seeds)) < len(study.seeds), f"seeds are {list(study.seeds)}: allowed is each of them once")
+    cells = math.prod(map(len, (study.seeds, *study.factors.values())))
+    _refuse(cells > MOST_CELLS, f"seeds, arms and matrix make {cells:,} cells: allowed are at most {MOST_CELLS:,}")
+    twice = [seed for seed, times in Counter(study.seeds).items() if times > 1]
+    _refuse(bool(twice), f"seeds have {twice[:3]} more than once: allowed is each of them once")
     _refuse(not study.factors, "matrix and arms are empty: one of them must say what is compared")
     _refuse(study.kind == "train" and bool(study.record), "record is set: allowed with kind train is nothing")
     changed = {"set": study.set, "record": study.record, "matrix": study.matrix} | {
@@ -135,7 +166,7 @@ def _check_study(study: Study) -> None:
         for key in settings:
             _refuse(key in OWN_KEYS, f"{place}.{key} is set: {RESERVED}; allowed are the experiment's other keys")
     for key, levels in study.matrix.items():
-        values = {repr(value_of(key, level)) for level in levels}
+        values = {_spelled(key, level) for level in levels}
         _refuse(len(values) < len(levels), f"matrix.{key} is {list(levels)}: allowed is each value once")
     for name, settings in study.arms.items():
         for key in settings:
@@ -155,18 +186,23 @@ def _check_levels(study: Study, place: str, wanted: Mapping[str, Sequence[Any]])
         levels = study.factors.get(key)
         if levels is None:
             raise ValueError(f"{place} names {key}: allowed are {', '.join(study.factors)}")
+        known, allowed = {_spelled(key, level) for level in levels}, ", ".join(map(str, levels))
         for value in values:
-            known = any(is_level(key, value, level) for level in levels)
-            _refuse(not known, f"{place} names {key} {value!r}: allowed are {', '.join(map(str, levels))}")
+            unknown = _spelled(key, value) not in known
+            _refuse(unknown, f"{place} names {key} {value!r}: allowed are {allowed}")
 
 
-def _matches(levels: Settings, combination: Settings) -> bool:
-    return all(any(is_level(key, v, levels[key]) for v in _listed(values)) for key, values in combination.items())
+def _matches(spelled: Mapping[str, str], combination: Mapping[str, set[str]]) -> bool:
+    return all(spelled[key] in values for key, values in combination.items())
 
 
 def is_level(key: str, value: Any, level: Any) -> bool:
     """Whether a value, as it is typed, is this level of a factor: 1e-4 and 0.0001 are, where a number is wanted."""
-    return repr(value_of(key, value)) == repr(value_of(key, level))
+    return _spelled(key, value) == _spelled(key, level)
+
+
+def _spelled(key: str, value: Any) -> str:
+    return repr(value_of(key, value))
 
 
 def value_of(key: str, typed: Any) -> Any:

@@ -36,12 +36,12 @@ def test_without_an_endpoint_there_is_no_judge_and_nothing_changes(tmp_path: Pat
 
 
 def test_a_key_that_is_not_there_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = a_config(endpoint="http://127.0.0.1:1/v1", model="m", api_key_env="JUDGE_KEY")
+    config = a_config(endpoint="http://127.0.0.1:1/v1", model="m", api_key_env="SIEVE_JUDGE_KEY")
     for value in (None, ""):
-        monkeypatch.delenv("JUDGE_KEY", raising=False)
+        monkeypatch.delenv("SIEVE_JUDGE_KEY", raising=False)
         if value is not None:
-            monkeypatch.setenv("JUDGE_KEY", value)
-        with pytest.raises(ConfigError, match=r"judge\.api_key_env: the environment variable 'JUDGE_KEY' is not set"):
+            monkeypatch.setenv("SIEVE_JUDGE_KEY", value)
+        with pytest.raises(ConfigError, match=r"judge\.api_key_env: .* variable 'SIEVE_JUDGE_KEY' is not set"):
             make_judge(config, decode, tmp_path)
 
 
@@ -49,7 +49,7 @@ def test_a_key_that_is_not_there_is_said_in_one_line(tmp_path: Path, monkeypatch
 def test_verdicts_change_the_labels_as_configured(
     own_cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JUDGE_KEY", "sk-abc")
+    monkeypatch.setenv("SIEVE_JUDGE_KEY", "sk-abc")
     rollouts = [a_rollout([1, 1, 1], tokens=[i, i, i], prompt=str(i), tail=0) for i in range(3)]
     kinds = ("perception", "reasoning", "reasoning")
     tagged = [
@@ -65,7 +65,7 @@ def test_verdicts_change_the_labels_as_configured(
         return 200, completion(json.dumps({"first_wrong_step": 0}) if "What is 1?" in text else "I cannot tell.")
 
     with chat_server(reply) as server:
-        options = {"endpoint": server.endpoint, "model": "m", "api_key_env": "JUDGE_KEY", "retries": 0}
+        options = {"endpoint": server.endpoint, "model": "m", "api_key_env": "SIEVE_JUDGE_KEY", "retries": 0}
         options |= {"rule": "judge", "fill": True, "price_input": 5.0, "price_output": 10.0}
         options |= {"cache": str(tmp_path / "mine.sqlite")} if own_cache else {}
         config = a_config(**options)

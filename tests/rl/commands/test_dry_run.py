@@ -53,7 +53,10 @@ def test_the_parts_are_opened_and_the_ends_of_an_answer_said(folder: Path) -> No
     [
         (["task.train_files=[gone.csv]"], "gone.csv: no such file"),
         (["task.columns.question=q"], "no column 'q' for question"),
-        (["policy.checkpoint=blind"], "policy.checkpoint blind sees no pictures, and the task has some"),
+        (
+            ["policy.checkpoint=blind"],
+            "blind: the checkpoint's chat template shows 0 of a prompt's 1 picture(s)",
+        ),
         (["policy.checkpoint=absent"], "policy.checkpoint: absent is no folder"),
         (["engine.max_model_len=20", "engine.max_completion_tokens=8"], "allowed with engine.max_model_len 20"),
         (["mprm.checkpoint=absent"], "mprm.checkpoint: absent is no folder"),

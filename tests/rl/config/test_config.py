@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import rl
 from rl.config import Config, load_config, save_config
-from rl.config.reading import read_yaml
+from rl.config.reading import YAMLTextError, read_yaml
 from rl.errors import ConfigError
 
 SHIPPED = sorted((Path(rl.__file__).parent.parent / "configs").glob("*.yaml"))
@@ -366,3 +366,47 @@ def test_text_that_looks_like_another_value_stays_text(text: str, tmp_path: Path
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config
     assert yaml.safe_load((tmp_path / "saved.yaml").read_text())["task"]["instruction"] == text
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 9)}]\n" for number in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "more than 100,000 values, those of aliases among them"),
+        ("name: &a [*a]", "an alias stands inside of what it names"),
+        ("learner: &a {steps: *a}", "an alias stands inside of what it names"),
+        ("name: &a {<<: *a}", "an alias stands inside of what it names"),
+        (f"steps: 0x{'f' * 5000}", "thousands of digits"),
+        (f"steps: {'9' * 5000}", "digits"),
+        ("name: " + "x" * 200_000, "allowed are at most 200,000"),
+        ("[" * 100_000, "too deep"),
+    ],
+)
+def test_texts_that_stand_for_too_much_are_refused_at_once(text: str, words: str) -> None:
+    with pytest.raises(YAMLTextError, match=words):
+        read_yaml(text)
+
+
+def test_aliases_are_what_they_name() -> None:
+    assert read_yaml("a: &x {b: [1, 2]}\nc: *x\nd: {<<: *x, e: 3}") == {
+        "a": {"b": [1, 2]},
+        "c": {"b": [1, 2]},
+        "d": {"b": [1, 2], "e": 3},
+    }
+
+
+def test_a_key_of_any_length_is_told_shortened() -> None:
+    with pytest.raises(ConfigError, match=r"^configuration: x{300}\.\.\.: no such key; allowed here: ") as caught:
+        load_config(None, [f"{'x' * 100_000}=1"])
+    assert len(str(caught.value)) < 2000
+
+
+def test_whole_numbers_are_such_as_a_file_holds() -> None:
+    assert load_config(None, [f"task.seed={2**63 - 1}"]).task.seed == 2**63 - 1
+    for key in ("seed", "steps", "engine.max_model_len", "served.column"):
+        with pytest.raises(ConfigError, match=f"^configuration: {key}: 1000.* no whole number beyond 9.2e"):
+            load_config(None, [f"{key}=1{'0' * 400}"])

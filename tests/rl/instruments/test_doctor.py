@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from rl.instruments.doctor.machine import (
     GIB,
     cores,
     disk,
+    left_by_runs,
     memory,
     open_files,
     own_cgroups,
@@ -36,6 +38,7 @@ from rl.instruments.doctor.machine import (
     shared_memory,
 )
 from rl.instruments.doctor.packages import packages, python, system
+from rl.workers.ray_folder import LOCK
 from tests.fixtures.runs import sieve
 
 NAMES = [check.name for check in all_checks()]
@@ -155,6 +158,15 @@ def test_disks_are_tried_and_left_as_they_were(tmp_path: Path) -> None:
     assert unwritable.state == "missing" and "Not a directory" in unwritable.found and unwritable.mend == "elsewhere"
     assert ray_folder(tmp_path, 0, fullest=1).state == "ok"
     assert "RAY_TMPDIR" in ray_folder(tmp_path, 0, fullest=0).mend
+
+
+def test_what_killed_runs_left_is_told_with_the_command_that_removes_it(tmp_path: Path) -> None:
+    assert left_by_runs(tmp_path).state == "ok" and left_by_runs(tmp_path / "nowhere").state == "ok"
+    left = tmp_path / "sieve-abcdefgh"
+    left.mkdir(0o700)
+    (left / LOCK).write_text(platform.node())
+    found = left_by_runs(tmp_path)
+    assert (found.state, found.mend) == ("warning", f"rm -r {left}") and "1 folder(s)" in found.found
 
 
 @pytest.mark.parametrize(

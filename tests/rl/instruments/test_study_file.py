@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,17 @@ def test_a_recipe_changes_with_what_changes_numbers_and_with_nothing_else() -> N
         ({"colour": "blue"}, ("colour", "no such key", "question")),
         ({"kind": "dream"}, ("kind", "'dream'", "'replay' or 'train'")),
         ({"seeds": []}, ("seeds", "at least 1")),
-        ({"seeds": [1, 1]}, ("seeds are [1, 1]", "once")),
+        ({"seeds": [1, 1]}, ("seeds have [1] more than once", "once")),
+        ({"seeds": list(range(5000))}, ("make 20,000 cells", "at most 5,000")),
+        (
+            {"matrix": {key: list(range(1, 101)) for key in ("steps", "mprm.every", "learner.samples", "threads")}},
+            ("make 200,000,000 cells", "at most 5,000"),
+        ),
+        ({"matrix": {"task.system": [date(2020, 1, 1)]}}, ("matrix", "text, in quotes where it looks like a date")),
+        ({"set": {"task.system": b"\xff"}}, ("set", "text, in quotes where it looks like a bytes")),
+        ({"arms": {"a": {"task.system": {1, 2}}}}, ("arms", "looks like a set")),
+        ({"leave_out": [{"steps": date(2020, 1, 1)}]}, ("leave_out", "looks like a date")),
+        ({"baseline": {"steps": date(2020, 1, 1)}}, ("baseline", "looks like a date")),
         ({"workers": 0}, ("workers", "0", "greater than or equal to 1")),
         ({"config": "nowhere.yaml"}, ("config", "nowhere.yaml", "no file")),
         ({"matrix": {}}, ("matrix and arms are empty",)),

@@ -100,6 +100,24 @@ def test_a_step_that_is_taken_again_forgets_what_came_after(run: Path, config: C
     assert open_stream(run).heldout(2)[4].entry.rollout == held_out[4][1]
 
 
+SPOILT: dict[str, tuple[str, object]] = {
+    "outside": ("image_files", ["../../secret.png"]),
+    "torn": ("truth", [True]),
+    "no text": ("text", None),
+    "no question": ("question", None),
+    "no scores": ("scores", None),
+    "a score missing": ("scores", [None]),
+    "no score": ("scores", [float("nan")]),
+    "no outcome": ("outcome", float("inf")),
+    "no counts": ("correct", None),
+    "impossible counts": ("correct", [1e308]),
+    "impossible steps": ("step_ends", [-1]),
+    "a kind too many": ("step_kinds", ["", "", "", "", "", "", ""]),
+    "tokens gone": ("token_ids", []),
+    "a step's text missing": ("step_texts", [None]),
+}
+
+
 def spoil(run: Path, how: str) -> None:
     stream = run / STREAM
     path = stream / "step-000002.parquet"
@@ -115,10 +133,10 @@ def spoil(run: Path, how: str) -> None:
         shutil.rmtree(stream / IMAGES)
     else:
         table = pq.read_table(path)
-        spoilt = {"outside": ("image_files", [["../../secret.png"]]), "torn": ("truth", [[True]])}
-        name, value = spoilt[how]
-        place = table.schema.get_field_index(name)
-        pq.write_table(table.set_column(place, table.schema.field(name), pa.array(value * 12)), path)
+        name, value = SPOILT[how]
+        column = [value, *table[name].to_pylist()[1:]]
+        place, field = table.schema.get_field_index(name), table.schema.field(name)
+        pq.write_table(table.set_column(place, field, pa.array(column, field.type)), path)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +148,19 @@ def spoil(run: Path, how: str) -> None:
         ("foreign", ["step-000002.parquet", "no column 'prompt_id'"]),
         ("no image", ["step-000002.parquet", IMAGES, "No such file"]),
         ("outside", ["step-000002.parquet", "'../../secret.png'", "allowed is images/"]),
-        ("torn", ["step-000002.parquet", "truth has 1 entries", "allowed is"]),
+        ("torn", ["step-000002.parquet: row 0: truth has 1 entries", "allowed is"]),
+        ("no text", ["step-000002.parquet: row 0: text is missing"]),
+        ("no question", ["step-000002.parquet: row 0: question is missing"]),
+        ("no scores", ["step-000002.parquet: row 0: scores is missing"]),
+        ("a score missing", ["step-000002.parquet: row 0: scores is missing, or a value in it"]),
+        ("no score", ["step-000002.parquet: row 0: scores", "allowed"]),
+        ("no outcome", ["step-000002.parquet: row 0: outcome is inf: allowed is a finite number"]),
+        ("no counts", ["step-000002.parquet: row 0: correct is missing"]),
+        ("impossible counts", ["step-000002.parquet: row 0: correct and sampled: allowed"]),
+        ("impossible steps", ["step-000002.parquet: row 0: step_starts, step_ends, step_kinds: allowed"]),
+        ("a kind too many", ["step-000002.parquet: row 0: step_starts, step_ends, step_kinds: allowed"]),
+        ("tokens gone", ["step-000002.parquet: row 0: ", "token_ids"]),
+        ("a step's text missing", ["step-000002.parquet: row 0: step_texts is missing"]),
     ],
 )
 def test_what_is_no_stream_is_refused_in_one_line(run: Path, how: str, words: list[str]) -> None:
@@ -141,3 +171,21 @@ def test_what_is_no_stream_is_refused_in_one_line(run: Path, how: str, words: li
     assert str(run) in message and "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_a_picture_that_links_outside_is_not_shown(run: Path, tmp_path: Path) -> None:
+    picture = next((run / STREAM / IMAGES).iterdir())
+    inside = picture.rename(picture.with_name("moved.png"))
+    outside = shutil.copyfile(inside, tmp_path / "secret.png")
+    picture.symlink_to(inside)
+    assert read_all(run) > 0
+    picture.unlink()
+    picture.symlink_to(outside)
+    with pytest.raises(ConfigError, match=f"row \\d+: image {IMAGES}/{picture.name} lies outside of "):
+        read_all(run)
+
+
+def read_all(run: Path) -> int:
+    stream = open_stream(run)
+    heldout = [len(stream.heldout(step)) for step in stream.evaluations]
+    return sum(len(stream.step(step)) for step in stream.steps) + sum(heldout)

@@ -116,10 +116,10 @@ def test_the_card_says_where_it_comes_from_and_what_was_measured(run: Path, tmp_
     assert "0.99" not in card, "that was later"
     for private in (str(run), "/home/me", "10.0.0.7", str(tmp_path)):
         assert private not in card, private
-    asked = {"endpoint": "http://10.0.0.7", "api_key_env": "OUR_KEY", "model": "m"}
+    asked = {"endpoint": "http://10.0.0.7", "api_key_env": "SIEVE_OUR_KEY", "model": "m"}
     elsewhere = Config.model_validate({"judge": asked, "served": asked, "mprm": {"until": 0}})
     told = model_card(Subject("served", "policy", run, 1, elsewhere))
-    assert "10.0.0.7" not in told and "OUR_KEY" not in told and "until: 0" in told
+    assert "10.0.0.7" not in told and "SIEVE_OUR_KEY" not in told and "until: 0" in told
     early = model_card(Subject("early", "policy", run, 1, Config()))
     assert "0.750 | 1 |" in early, "of which nobody knows the interval"
     late = model_card(Subject("late", "mprm", run, 9, Config()))

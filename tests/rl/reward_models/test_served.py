@@ -60,11 +60,11 @@ def test_it_neither_comes_nor_goes_when_a_run_is_resumed_but_may_move() -> None:
 
 
 def test_the_key_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = elsewhere("http://127.0.0.1:1", api_key_env="PRM_KEY")
-    monkeypatch.delenv("PRM_KEY", raising=False)
-    with pytest.raises(ConfigError, match=r"served\.api_key_env: the environment variable 'PRM_KEY' is not set"):
+    config = elsewhere("http://127.0.0.1:1", api_key_env="SIEVE_PRM_KEY")
+    monkeypatch.delenv("SIEVE_PRM_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"served\.api_key_env: the environment variable 'SIEVE_PRM_KEY' is not set"):
         make_served(config, str, tmp_path)
-    monkeypatch.setenv("PRM_KEY", "sk-1")
+    monkeypatch.setenv("SIEVE_PRM_KEY", "sk-1")
     assert make_served(config, str, tmp_path) is not None
 
 
