@@ -1,4 +1,4 @@
-# make quickstart | make check | make test; on a GPU machine add EXTRA=gpu.
+# make quickstart | make check | make test; on a GPU machine add EXTRA=gpu, but for tests.
 EXTRA ?= cpu
 PYTHON ?= python3
 VENV := .venv
@@ -12,6 +12,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 TOGETHER := $(MAKE) --no-print-directory --jobs 2 --output-sync
 
 BROWSERS := chromium chromium-headless-shell google-chrome google-chrome-stable
+
+# Two engines beside each other, two ranks on one GPU, sums to the last digit: tests want what a GPU does not give.
+ifneq ($(and $(filter gpu,$(EXTRA)),$(filter check test fuzz,$(MAKECMDGOALS))),)
+$(error tests are for EXTRA=cpu, on a GPU machine, too: make $(MAKECMDGOALS))
+endif
 
 .PHONY: help setup browser quickstart real smoke check test fuzz lint format types docs requirements clean
 

@@ -1,10 +1,11 @@
 """Which families of models work: a tiny model of each, of its own classes, through all that a run asks of it.
 
-    python benchmarks/families.py                        # all of them, with vLLM; the table of docs/models.md
+    python benchmarks/families.py --write docs/models.md  # all of them, with vLLM; half an hour on two cores
     python benchmarks/families.py --families gemma3 qwen3 --without-vllm
 
 A cell is the largest difference, in nats, between two ways that must come to the same (see
 `tests/fixtures/family_checks.py`), or a dash where it failed; the reasons follow the table. Nothing is downloaded.
+A page has two lines, `BEGIN` and `END`, and what is between them is written anew.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from rl.files.quiet import QUIET_LIBRARIES
 
 ROOT = Path(__file__).parents[1]
-VLLM = "vLLM"
+HF, VLLM, ADAPTERS = "hf", "vLLM", "vLLM, adapters"
 DEADLINE = 1800
+BEGIN, END = "<!-- python benchmarks/families.py -->", "<!-- end -->"
 
 
 def main() -> None:
@@ -33,31 +38,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", nargs="+", choices=list(ALL_FAMILIES), default=list(ALL_FAMILIES))
     parser.add_argument("--without-vllm", action="store_true", help="Transformers' own engine alone")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="puts the table into a page, instead of printing it")
     parser.add_argument("--one", nargs=2, metavar=("FAMILY", "ENGINE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         for name, found in checked(*arguments.one):
             print(json.dumps([name, found]), flush=True)
         return
-    engines = ["hf"] if arguments.without_vllm else [VLLM, "hf"]
-    rows = {}
+    if arguments.write and (arguments.without_vllm or len(arguments.families) < len(ALL_FAMILIES)):
+        parser.error("--write is for the whole table: without --families and --without-vllm")
+    engines = [HF] if arguments.without_vllm else [VLLM, ADAPTERS, HF]
+    began, rows = time.perf_counter(), {}
     for family in arguments.families:
         rows[family] = {name: found for engine in engines for name, found in in_a_process(family, engine)}
         print(f"{family}: {rows[family]}", file=sys.stderr)
-    print(table(rows))
+    text = f"{machine(time.perf_counter() - began)}\n\n{table(rows)}"
+    if arguments.write is None:
+        print(text)
+    else:
+        arguments.write.write_text(put_between(arguments.write.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 def checked(family: str, engine: str) -> Iterator[tuple[str, float | str]]:
     """Each check's difference, or in one line why there is none; with one of the engines."""
     import torch
 
-    from tests.fixtures.family_checks import CHECKS, check_vllm
+    from tests.fixtures.family_checks import CHECKS, check_vllm, check_vllm_adapters
     from tests.fixtures.tiny_families import write_tiny_checkpoint
 
     torch.set_num_threads(1)
+    checks = {VLLM: {VLLM: check_vllm}, ADAPTERS: {ADAPTERS: check_vllm_adapters}, HF: CHECKS}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_tiny_checkpoint(family, Path(folder) / family)
-        for name, check in ({VLLM: check_vllm} if engine == VLLM else CHECKS).items():
+        for name, check in checks[engine].items():
             try:
                 yield name, check(checkpoint, Path(folder) / "saved" / name)
             except Exception as error:  # whatever it is, it is what the table tells
@@ -100,6 +113,31 @@ def table(rows: dict[str, dict[str, float | str]]) -> str:
         if isinstance(found, str)
     ]
     return "\n".join([*lines, *([""] if reasons else []), *reasons])
+
+
+def machine(seconds: float) -> str:
+    """Where, with what and how long it ran."""
+    import torch
+
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "vllm"))
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {where}; {versions}; {seconds / 60:.0f} minutes; float32, but "
+        "for `qwen3_5` in vLLM without a GPU: bfloat16"
+    )
+
+
+def put_between(page: str, text: str) -> str:
+    """A page with something else between the lines `BEGIN` and `END`.
+
+    >>> put_between(f"a\\n{BEGIN}\\nold\\n{END}\\nb\\n", "new").splitlines()[2:-2]
+    ['', 'new', '']
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"the page has no lines {BEGIN!r} and {END!r} to write between")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -16,6 +16,18 @@ class LostWorkerError(WorkerError):
     a peer of its own is gone."""
 
 
+class MemoryShortageError(LostWorkerError):
+    """A worker had not enough memory; the message says what it asked for, and what was there.
+
+    Attributes:
+        worker: Its name.
+    """
+
+    def __init__(self, message: str, worker: str) -> None:
+        super().__init__(message)
+        self.worker = worker
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written; the message says which and why. Those before it are as they were."""
 

@@ -132,7 +132,8 @@ def _learn(
 def _send_weights(config: Config, parts: Parts, version: int) -> Sequence[Pending[int]]:
     """Begin to bring the engines the learner's weights; engines that sleep wake up for them."""
     if config.engine.sleep:
-        parts.learner.call("release_memory")
+        for part in (parts.learner, *([parts.mprm] if config.places_mprm else [])):
+            part.call("release_memory")
         _everywhere(parts, "wake_up")
     sent = parts.transfer.send(version)
     parts.stream.weights_sent(version)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rewards.models.encoding import Encoder
 from rewards.verification.verifiers import Verifier
@@ -29,7 +30,7 @@ from rl.tasks.making import make_added_rewards, make_task, make_verifier
 from rl.tasks.task import HasPasses, Task
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup, start
-from rl.workers.ray_cluster import start_ray
+from rl.workers.ray_cluster import as_started, environment_of, kind_of, share_gpus, start_ray
 from rl.workers.weight_transfer import WeightTransfer
 from rl.workers.worker import Worker
 
@@ -79,8 +80,8 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     judge, served = make_judge(config, encoder.decode, folder), make_served(config, encoder.decode, folder)
     start_ray(config)
     ray_started()
-    engines, policy = start_engines(config), start_learner(config)
-    mprm = served or start_mprm(config)
+    started = start_workers(config)
+    engines, policy, mprm = started["engine"], started["learner"], served or started.get("mprm", AbsentMPRM())
     budget, looks = make_configured_budget(config), lessons.looks_at_images
     return Parts(
         task=task,
@@ -92,7 +93,7 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
         mprm=mprm,
         encoder=encoder,
         verifier=verifier,
-        answers=AnswerRewards(config, start_outcome_model(config)),
+        answers=AnswerRewards(config, started.get("outcome_model")),
         credit=credit,
         watch=HackingWatch(config.watch, encoder.decode),
         recording=Recording(folder / STREAM, task, encoder.decode) if config.record else None,
@@ -101,16 +102,39 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     )
 
 
+def start_workers(config: Config) -> dict[str, Any]:
+    """Start everyone whom the run has, by role.
+
+    Raises:
+        WorkerError: An engine that shares its GPU does not start.
+    """
+    starts: dict[str, Callable[[Config], Any]] = {
+        "engine": start_engines,
+        "learner": start_learner,
+        "mprm": start_mprm,
+        "outcome_model": start_outcome_model,
+    }
+    return {kind.role: starts[kind.role](config) for kind in as_started(config)}
+
+
 def start_engines(config: Config) -> EnginePool:
-    """Start the engines where Ray places them."""
-    engine, build = config.engine, partial(build_engine, config)
-    places = range(engine.count)
-    return EnginePool([Worker(f"engine {i}", build, engine.num_cpus, engine.num_gpus, config.deadline) for i in places])
+    """Start the engines where Ray places them; those that share a GPU one after another."""
+    kind, build = kind_of(config, "engine"), partial(build_engine, config)
+    reserved, one_by_one = (
+        (kind.num_cpus, kind.num_gpus, config.deadline, environment_of(config, kind)),
+        share_gpus(config),
+    )
+    engines = []
+    for number in range(kind.number):
+        engines.append(Worker(f"engine {number}", build, *reserved))
+        if one_by_one:
+            engines[-1].built().result()
+    return EnginePool(engines)
 
 
 def start_learner(config: Config) -> Worker | WorkerGroup:
     """Start the learner where Ray places it: in one process, or in several ranks."""
-    return start("learner", partial(build_learner, config), config.learner, config.deadline)
+    return start("learner", partial(build_learner, config), config)
 
 
 def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier) -> RolloutStream:

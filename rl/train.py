@@ -21,6 +21,7 @@ from rl.checkpoints.recovery import recovering
 from rl.checkpoints.run_folder import _keep_config, _take_folder
 from rl.config import Config
 from rl.config.api_keys import asked_elsewhere
+from rl.config.memory_keys import for_worker
 from rl.errors import WorkerError
 from rl.evaluating.agreement import check_agreement
 from rl.evaluating.schedule import Evaluations, read_configured_benchmark
@@ -116,7 +117,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
 
         for line in asked_elsewhere(config):
             console.say(line)
-        return recovering(attempt, config.recovery.attempts, ledger, console.say, stopped)
+        return recovering(attempt, config.recovery.attempts, ledger, console.say, stopped, partial(for_worker, config))
 
 
 def _first_lessons(

@@ -111,6 +111,8 @@ TRIALS: dict[str, Trial] = {
     "make quickstart": target,
     "make test": target,
     "make smoke": target,
+    "make smoke EXTRA=gpu": target,
+    "make setup EXTRA=gpu": target,
     "make real": target,
     "make check": target,
     "make fuzz": target,

@@ -3,6 +3,7 @@ with adapters."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers.core_model_loading import Transpose
 
 from rewards.models.shared_images import see_equal_images_once
 
@@ -22,11 +24,21 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
-    """`read_model` on `device`; it sees equal images of a batch once."""
+def release_memory() -> None:
+    """Give the device back what no tensor holds: another process, that slept there meanwhile, wants it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def load_model(
+    checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False, sharding: str = "ddp"
+) -> Any:
+    """`read_model` on `device`; it sees equal images of a batch once. With `fsdp2` a rank's device may not have room
+    for more than a part: all of it stays on the CPU, until `rewards.models.sharding.spread` moves that part."""
     model = read_model(checkpoint, dtype, trust_remote_code)
     see_equal_images_once(model)
-    return model.to(device())
+    has_part = sharding == "fsdp2" and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return model if has_part else model.to(device())
 
 
 def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
@@ -55,7 +67,33 @@ def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
     if any(wrong.values()):
         told = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in wrong.items() if names)
         raise ValueError(f"{checkpoint} does not hold the weights of a {type(model).__name__}: {told}")
+    _turn_back_when_written(model)
     return model
+
+
+def _turn_back_when_written(model: Any) -> None:
+    """Qwen3-VL's experts lie on the hub, and for vLLM, the other way around than in Transformers, which turns what it
+    reads where the shape says so, and would write it unturned."""
+    if any(weight.dim() == 3 and weight.shape[1] == weight.shape[2] for weight in model.parameters()):
+        return  # then no shape says so
+    for conversion in getattr(model, "_weight_conversions", None) or ():
+        for operation in getattr(conversion, "operations", ()):
+            if isinstance(operation, Transpose):
+                operation.check_dims = False
+
+
+def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
+    """Whether a model has an embedding for each of the tokens that it will read.
+
+    Raises:
+        ValueError: It has not: they were added to the tokenizer alone.
+    """
+    rows, most = model.get_input_embeddings().num_embeddings, max(tokens)
+    if most >= rows:
+        raise ValueError(
+            f"the checkpoint's tokenizer has token {most}, and its model embeddings of {rows:,}: tokens were added to "
+            "the tokenizer alone; Transformers' resize_token_embeddings makes room for them"
+        )
 
 
 def _kind(checkpoint: str | Path, trust_remote_code: bool) -> Any:
@@ -96,7 +134,7 @@ def add_lora(model: Any, rank: int, seed: int = 0) -> None:
     Raises:
         ValueError: The model has no decoder with such layers.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(lora_config(rank, _language_layers(model)), model)
     for name, parameter in model.named_parameters():

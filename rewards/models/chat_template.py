@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The chat template of a processor, and whether that one takes pictures."""
+    """The chat template of a processor, or else of its tokenizer, and whether the processor takes pictures."""
 
     processor: Any
     sees: bool
@@ -58,10 +59,30 @@ class ChatTemplate:
     def render(self, turns: Sequence[tuple[str, str]], images: int = 0, answer_follows: bool = False) -> str:
         """A conversation of (role, text) in the checkpoint's chat template; images come first in the first
         user's turn."""
-        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
-        if self.sees:
-            for message in messages:
-                message["content"] = [{"type": "text", "text": message["content"]}]
-            first = messages[[role for role, _ in turns].index("user")]
-            first["content"] = [{"type": "image"}] * images + first["content"]
-        return self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
+        first = [role for role, _ in turns].index("user") if images else 0
+        shown = [images if place == first else 0 for place in range(len(turns))]
+        turn = self._turn_in_parts if self.sees and self._takes_parts else self._turn_as_text
+        return self._rendered([turn(*one, count) for one, count in zip(turns, shown, strict=True)], answer_follows)
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether a turn may be a list of pictures and texts: a language model's template knows texts alone, and fails,
+        or writes the list."""
+        try:
+            written = self._rendered([self._turn_in_parts("user", "<<text>>", 0)])
+        except Exception:  # templates fail in ways of their own
+            return False
+        return "<<text>>" in written and "'type'" not in written
+
+    def _turn_in_parts(self, role: str, text: str, images: int) -> dict[str, Any]:
+        return {"role": role, "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}
+
+    def _turn_as_text(self, role: str, text: str, images: int) -> dict[str, Any]:
+        """Pictures by their own token, a line each, as LLaVA writes them."""
+        return {"role": role, "content": f"{self.processor.image_token}\n" * images + text if images else text}
+
+    def _rendered(self, messages: Sequence[dict[str, Any]], answer_follows: bool = False) -> str:
+        owner = self.processor
+        if getattr(owner, "chat_template", None) is None:
+            owner = getattr(owner, "tokenizer", owner)
+        return owner.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)

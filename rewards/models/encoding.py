@@ -93,9 +93,9 @@ class Encoder:
         self.end_tokens = frozenset({self.end_token, *self._ends_of_sequence(checkpoint)})
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
         # Gemma 3 has one token for a picture in text, the processor's, and one for each part of it, the tokenizer's.
-        owners, names = (self.processor, self.tokenizer), ("image_token_id", "video_token_id")
-        placeholders = [getattr(owner, name, None) for owner in owners for name in names]
-        # A completion with one of these would be read as having one more image: it is no answer, and is dropped.
+        owners, kinds = (self.processor, self.tokenizer), ("image", "video", "audio")
+        placeholders = [getattr(owner, f"{kind}_token_id", None) for owner in owners for kind in kinds]
+        # A completion with one of these would be read as having one more of its kind: it is no answer, and is dropped.
         self.placeholders: set[int] = {token for token in placeholders if token is not None}
         added = self.tokenizer.added_tokens_decoder.items()
         # Words that a small vocabulary does not know are no harm.

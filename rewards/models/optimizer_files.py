@@ -53,13 +53,16 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, fol
     optimizer.zero_grad(set_to_none=True)
     optimizer.state.clear()
     if state:
-        everywhere = StateDictOptions(full_state_dict=True)
-        there: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=everywhere)
+        # Of what is there by now only the groups count: gathered, its moments would fill the device of every rank.
+        there: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=StateDictOptions())
+        groups = there["param_groups"]
+        del there
         # A part that had no gradient yet, as the vision tower before the first picture, has no state.
         options = replace(WHOLE, strict=False)
-        set_optimizer_state_dict(model, optimizer, there | {"state": dict(state)}, options=options)
+        whole = {"param_groups": groups, "state": dict(state)}
+        set_optimizer_state_dict(model, optimizer, whole, options=options)
         # Nor has it one now: the one that PyTorch made room with would count as a step.
-        for names, group in zip(there["param_groups"], optimizer.param_groups, strict=True):
+        for names, group in zip(groups, optimizer.param_groups, strict=True):
             for name, parameter in zip(names["params"], group["params"], strict=True):
                 if name not in state:
                     optimizer.state.pop(parameter, None)

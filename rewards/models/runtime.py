@@ -14,9 +14,11 @@ class Runtime:
         threads: CPU threads.
         trust_remote_code: Whether code shipped with the checkpoint may run.
         seed: Of the weights of new heads and adapters.
+        deadline: Seconds that ranks wait for one another.
     """
 
     dtype: str = "float32"
     threads: int = 1
     trust_remote_code: bool = False
     seed: int = 0
+    deadline: float = 600.0

@@ -81,6 +81,7 @@ class OutcomeModel:
             [parameter for parameter in self._scorer.parameters() if parameter.requires_grad],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.version = 0
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
@@ -28,6 +29,8 @@ from rewards.models.backbone import (
     device,
     freeze_vision_tower,
     load_model,
+    read_model,
+    release_memory,
 )
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import FOLDER as OPTIMIZER
@@ -94,9 +97,10 @@ class MPRM:
         self._label_rule = label_rule
         # Not every pass needs every weight: the vision tower without a picture, the language head with another one.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = Accelerator(cpu=device() == "cpu", kwargs_handlers=[unused])
+        waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=runtime.deadline))
+        self._accelerator = Accelerator(cpu=device() == "cpu", kwargs_handlers=[unused, waiting])
         signs = (_single_token(encoder, settings.verdicts[0]), _single_token(encoder, settings.verdicts[1]))
-        backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
+        backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code, settings.sharding)
         if settings.input_format == "inline":
             add_token(backbone, checkpoint, encoder.tokenizer, settings.step_marker, runtime.trust_remote_code)
         self._read = make_reader(settings.input_format, encoder, settings.step_marker, settings.verdicts[0], decode)
@@ -110,7 +114,7 @@ class MPRM:
         if settings.sharding != "ddp" and self._accelerator.num_processes > 1 and encoder.sees:
             self._blank = BlankPicture(backbone.base_model, encoder.blank_picture())
         self._wrapped = spread(self.scorer, layers, ["image_features"], self._accelerator, settings.sharding)
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate, fused=True)
         self.version = 0
 
     @torch.no_grad()
@@ -238,7 +242,7 @@ class MPRM:
         """Go on from what `save` wrote with the same settings; without an optimizer beside it, a new one learns."""
         state: dict[str, Any] = load_file(folder / BESIDE_FILE)
         if not self.settings.lora_rank:
-            saved = load_model(folder, self._runtime.dtype, self._runtime.trust_remote_code)
+            saved = read_model(folder, self._runtime.dtype, self._runtime.trust_remote_code)
             state |= {BACKBONE + name: value for name, value in saved.state_dict().items()}
         trained = {name for name, p in self.scorer.named_parameters() if p.requires_grad}
         if unplaced := sorted((trained - state.keys()) | (state.keys() - {*self.scorer.state_dict()})):
@@ -252,6 +256,10 @@ class MPRM:
     def rank(self) -> int:
         """Which of the ranks this is."""
         return self._accelerator.process_index
+
+    def release_memory(self) -> None:
+        """`rewards.models.backbone.release_memory`."""
+        release_memory()
 
     def close(self) -> None:
         """Take leave of the other ranks, all at once: one that leaves early can take the others down."""

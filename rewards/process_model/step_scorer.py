@@ -77,7 +77,7 @@ class StepScorer(torch.nn.Module):
         self.backbone = backbone
         hidden = backbone.config.get_text_config().hidden_size
         if head != "token":
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 self.head = TwoLayerHead(hidden, 2 if head == "beta" else 1).to(backbone.device)
         if likelihood:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rl.checkpoints.ledger import Ledger
-from rl.errors import ConfigError, LostWorkerError
+from rl.errors import ConfigError, LostWorkerError, MemoryShortageError
 
 Result = TypeVar("Result")
 
@@ -22,6 +22,7 @@ def recovering(
     ledger: Ledger,
     say: Callable[[str], None],
     stopped: Callable[[], bool],
+    smaller: Callable[[str], str] = str,
 ) -> Result:
     """Call ``attempt`` until it comes to an end, and once more each time that it loses a worker.
 
@@ -32,17 +33,24 @@ def recovering(
         ledger: Of the run; recoveries are counted there.
         say: Is told of every loss.
         stopped: Whether the user wants the run to end, however it does.
+        smaller: What to change where the worker of this name had not enough memory. Others may have taken it for a
+            while, as those of an attempt before; the second time the run ends.
 
     Raises:
         LostWorkerError: A worker was lost and that was the last attempt; the message says what was lost, and, where
             Ray has no room to begin anew, that.
     """
-    left, furthest, lost = attempts, ledger.furthest, ""
+    left, furthest, lost, shortages = attempts, ledger.furthest, "", 0
     while True:
         try:
             return attempt()
         except LostWorkerError as error:
             lost = str(error)
+            if isinstance(error, MemoryShortageError):
+                shortages += 1
+                lost += f"{', for the second time' if shortages > 1 else ''}: {smaller(error.worker)}"
+                if shortages > 1:
+                    raise LostWorkerError(lost) from None
         except ConfigError as error:
             if not lost:
                 raise

@@ -88,6 +88,11 @@ def _check_engine(config: Sections) -> None:
         )
     if engine.sleep and not (engine.kind == "vllm" and engine.num_gpus and config.max_staleness == 0):
         raise ValueError("engine.sleep is true: allowed is that with engine.kind vllm on a GPU and max_staleness 0")
+    if engine.sleep and engine.num_gpus + config.learner.num_gpus > 1:
+        raise ValueError(
+            f"engine.sleep is true: engine.num_gpus {engine.num_gpus:g} and learner.num_gpus "
+            f"{config.learner.num_gpus:g} are on different GPUs; allowed is at most 1 in sum, or false"
+        )
     if engine.kind == "vllm" and not VLLM_TEMPERATURES[0] <= engine.temperature <= VLLM_TEMPERATURES[1]:
         raise ValueError(
             f"engine.temperature is {engine.temperature:g}: allowed with engine.kind vllm is "
@@ -122,21 +127,21 @@ def _check_weight_transfer(config: Sections) -> None:
         )
     if engine.kind != "vllm":
         raise ValueError(f"engine.weight_transfer is {route!r}: allowed with engine.kind hf is object_store")
-    if learner.lora_rank and not engine.sync_adapters:
+    if learner.lora_rank and config.weight_route != "adapters":
         raise ValueError(
             f"engine.weight_transfer is {route!r}: allowed with learner.lora_rank is object_store, or "
-            "engine.sync_adapters true"
+            "engine.sync_adapters true with policy.dtype bfloat16"
         )
     if route == "nccl" and min(engine.num_gpus, learner.num_gpus) < 1:
         raise ValueError(
             "engine.weight_transfer is 'nccl': it wants a whole GPU for each engine and learner rank; allowed is "
             "object_store, or ipc"
         )
-    shares = 0 < engine.num_gpus < 1 and 0 < learner.num_gpus < 1
-    if route == "ipc" and not (shares and engine.count <= learner.ranks):
+    shares = engine.num_gpus > 0 and learner.num_gpus > 0 and engine.num_gpus + learner.num_gpus <= 1
+    if route == "ipc" and not (shares and engine.count == learner.ranks == 1):
         raise ValueError(
-            "engine.weight_transfer is 'ipc': it wants engines that share GPUs with learner ranks (num_gpus of both "
-            "between 0 and 1, no more engines than ranks); allowed is object_store, or nccl"
+            "engine.weight_transfer is 'ipc': it wants one engine that shares a GPU with one learner rank (num_gpus of "
+            "both above 0, and at most 1 in sum); allowed is object_store, or nccl"
         )
 
 

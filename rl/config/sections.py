@@ -195,7 +195,7 @@ class EngineConfig(Section):
     or `ipc` where learner and engine share one."""
     sync_adapters: bool = True
     """Of `vllm` with `learner.lora_rank`: whether the adapters alone travel and are applied in the engine, instead of
-    whole weights with the adapters merged in."""
+    whole weights with the adapters merged in, as they do on a GPU with `policy.dtype` float32."""
 
     @property
     def truncation(self) -> Truncation:
@@ -248,8 +248,9 @@ class Sections(Section):
     @property
     def weight_route(self) -> str:
         """How new weights come to the engines: whole ``weights`` or ``adapters`` alone through Ray's object store, or
-        by vLLM's ``nccl`` or ``ipc``."""
+        by vLLM's ``nccl`` or ``ipc``. On a GPU vLLM's kernels for adapters compute in bfloat16 alone."""
         engine = self.engine
-        if engine.kind == "vllm" and engine.sync_adapters and self.learner.lora_rank:
+        can_adapt = self.policy.dtype == "bfloat16" or not engine.num_gpus
+        if engine.kind == "vllm" and engine.sync_adapters and self.learner.lora_rank and can_adapt:
             return "adapters"
         return "weights" if engine.weight_transfer == "object_store" else engine.weight_transfer

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from rewards.records import Completion, PromptError, SamplingRequest
 from rl.config import Config
 from rl.engines.engine import Engine, RenewableEngine
@@ -50,7 +52,8 @@ class LocalEngine:
 
 
 def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
-    """An engine, in the process that calls this; ``follows`` says whether a learner will bring it new weights."""
+    """An engine, in the process that calls this; ``follows`` says whether a learner will bring it new weights. One that
+    follows nobody takes its share of what judges in its process have left of the GPU."""
     from rl.engines.hf_engine import HfEngine
     from rl.engines.vllm_engine import VllmEngine
 
@@ -77,10 +80,11 @@ def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
         max_completion_tokens=engine.max_completion_tokens,
         max_model_len=engine.max_model_len,
         images_per_prompt=engine.images_per_prompt,
+        max_pixels=config.task.max_pixels,
         max_num_seqs=engine.max_num_seqs,
         dtype=config.policy.dtype,
         kv_cache_gib=engine.kv_cache_gib,
-        gpu_memory_utilization=engine.gpu_memory_utilization,
+        gpu_memory_utilization=engine.gpu_memory_utilization * (1.0 if follows else free_share()),
         threads=threads,
         trust_remote_code=config.policy.trust_remote_code,
         tensor_parallel=engine.tensor_parallel,
@@ -88,3 +92,11 @@ def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
         lora_rank=config.learner.lora_rank if route == "adapters" else 0,
         weight_transfer=route if route in ("nccl", "ipc") else None,
     )
+
+
+def free_share() -> float:
+    """How much of the GPU that this process computes on is free; 1 without one."""
+    if not torch.cuda.is_available():
+        return 1.0
+    free, there = torch.cuda.mem_get_info()
+    return free / there

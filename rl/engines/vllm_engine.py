@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rewards.models.encoding import Encoder
 from rewards.models.truncation import Truncation
@@ -29,6 +31,11 @@ CPU_ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",
 }
 
+GPU_ENVIRONMENT = {
+    # Of several processes: a fork of one that has asked for GPUs cannot use any.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+
 
 class VllmEngine:
     """Samples with vLLM.
@@ -40,6 +47,7 @@ class VllmEngine:
         max_completion_tokens: Most tokens of one answer, prefix included.
         max_model_len: Most tokens of prompt and answer together.
         images_per_prompt: Most images in one prompt.
+        max_pixels: Of one image; None for what the processor takes.
         max_num_seqs: Sequences decoded at once.
         dtype: For example ``float32`` on a CPU, ``bfloat16`` on a GPU.
         kv_cache_gib: Size of the key-value cache on a CPU, in GiB.
@@ -53,7 +61,8 @@ class VllmEngine:
         weight_transfer: How weights come to `receive_weights`: vLLM's ``nccl`` or ``ipc``; None if they do not.
 
     Raises:
-        ValueError: There is no GPU, and ``sleep`` or ``weight_transfer`` wants one.
+        ValueError: There is no GPU, and ``sleep`` or ``weight_transfer`` wants one; or there is one, and adapters in
+            float32 do not want it.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class VllmEngine:
         max_completion_tokens: int = 64,
         max_model_len: int = 512,
         images_per_prompt: int = 1,
+        max_pixels: int | None = None,
         max_num_seqs: int = 128,
         dtype: str = "float32",
         kv_cache_gib: int = 1,
@@ -79,10 +89,17 @@ class VllmEngine:
         on_cpu = not torch.cuda.is_available()
         if on_cpu:
             _refuse_on_cpu(sleep, weight_transfer)
+        elif lora_rank and dtype == "float32":
+            raise ValueError(
+                "policy.dtype is float32: vLLM's kernels for adapters compute in bfloat16 alone on a GPU; allowed with "
+                "learner.lora_rank is bfloat16, or engine.sync_adapters false"
+            )
         os.environ.update(ENVIRONMENT)
         threads = max(1, threads // tensor_parallel)
         if on_cpu:
             os.environ.update(CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib)})
+        else:
+            os.environ.update(GPU_ENVIRONMENT)
         if tensor_parallel > 1:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that vLLM starts
         from vllm import LLM  # only now: it reads the environment at import
@@ -98,7 +115,7 @@ class VllmEngine:
             enable_prefix_caching=True,
             # The CPU default of 128 tokens is longer than a short chain of steps, which then never hits the cache.
             block_size=32 if on_cpu else None,
-            limit_mm_per_prompt={"image": images_per_prompt},
+            limit_mm_per_prompt={"image": _largest_images(images_per_prompt, max_pixels)},
             gpu_memory_utilization=gpu_memory_utilization,
             logprobs_mode="processed_logprobs",  # of the distribution sampled from
             generation_config="vllm",
@@ -114,6 +131,7 @@ class VllmEngine:
             max_lora_rank=room_for_rank(lora_rank),
             weight_transfer_config=WeightTransferConfig(backend=weight_transfer) if weight_transfer else None,
         )
+        leave_configurations_to_transformers()
         self._adapters: Any = None
         self._adapters_loaded = 0
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
@@ -223,7 +241,8 @@ class VllmEngine:
 
     def _renewed(self, version: int) -> int:
         """Forget everything computed with the weights before."""
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM still computes with keys of the old weights: its prefix cache is in use")
         self._llm.reset_mm_cache()
         # Without this the next image is answered from the old vision tower, or dies with "Encoder cache miss".
         self._llm.llm_engine.reset_encoder_cache()
@@ -239,6 +258,22 @@ class VllmEngine:
         else:
             finish_reason = cut_off(request, len(token_ids), self._longest(request.prompt))
         return Completion(token_ids, logprobs, finish_reason, self.version)
+
+
+def leave_configurations_to_transformers() -> None:
+    """vLLM reads some families' configurations by classes of its own, and makes these Transformers' for the whole
+    process, whose models want others."""
+    for family in CONFIG_MAPPING._extra_content.keys() & CONFIG_MAPPING._mapping.keys():
+        del CONFIG_MAPPING._extra_content[family]
+
+
+def _largest_images(images: int, max_pixels: int | None) -> Any:
+    """What vLLM looks at as it starts, to see how much memory is left for its cache: else the largest that the
+    processor takes, of some GB for one that no prompt will have."""
+    if max_pixels is None:
+        return images
+    side = math.isqrt(max_pixels)
+    return {"count": images, "width": side, "height": side}
 
 
 def _refuse_on_cpu(sleep: bool, weight_transfer: str | None) -> None:

@@ -125,11 +125,11 @@ class Critic:
             if config.learner.sharding != "ddp" and accelerator.num_processes > 1 and encoder.sees:
                 self.blank = BlankPicture(own, encoder.blank_picture())
             self._model["backbone"] = spread(own, layers, [], accelerator, config.learner.sharding)  # type: ignore[arg-type]
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self._model["head"] = TwoLayerHead(shape.get_text_config().hidden_size).to(accelerator.device)
         groups = [{"params": list(part.parameters())} for part in self._model.values()]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0, fused=True)
         self._loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
 
     def warming_up(self, version: int) -> bool:
@@ -212,7 +212,7 @@ class Critic:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust)
         if tokenizer.get_vocab() != self._encoder.tokenizer.get_vocab():
             raise ValueError(f"value.checkpoint is {checkpoint!r}: allowed is one with the policy's vocabulary")
-        model = load_model(checkpoint, "float32", trust).base_model
+        model = load_model(checkpoint, "float32", trust, self._config.learner.sharding).base_model
         if self._config.learner.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from rewards.models.backbone import BlankPicture
+from rewards.models.backbone import BlankPicture, check_vocabulary, merge_lora, release_memory
 from rewards.models.encoding import Encoder
 from rewards.models.sharding import spread
 from rewards.records import Experience, Prompt
@@ -24,9 +24,16 @@ from rl.config.schedules import make_schedule
 from rl.learning import policy_files, zero_files
 from rl.learning.advantages import explained_variance
 from rl.learning.critic import Critic
+from rl.learning.disturbance import Disturbance
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
-from rl.learning.policy_files import adapter_weights, checkpoint_weights, plain_weights, save_policy, saved_weights
+from rl.learning.policy_files import (
+    ADAPTER,
+    adapter_weights,
+    checkpoint_weights,
+    save_policy,
+    saved_weights,
+)
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
 from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite
@@ -58,7 +65,8 @@ class PolicyLearner:
         version: Policy steps taken: the policy version.
 
     Raises:
-        ValueError: See `rl.learning.trainer.make_trainer` and `rl.learning.critic.Critic`.
+        ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic` and
+            `rewards.models.backbone.check_vocabulary`.
     """
 
     def __init__(self, checkpoint: str, encoder: Encoder, config: Config = Config()) -> None:
@@ -67,6 +75,7 @@ class PolicyLearner:
         self._trainer = make_trainer(checkpoint, encoder, config)
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
+        check_vocabulary(self._model, {*encoder.end_tokens, *encoder.placeholders, encoder.pad_token})
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         self._blank = None
@@ -86,6 +95,7 @@ class PolicyLearner:
         self._reference = Reference(self._learning) if settings.kl else None
         self._bonus = make_entropy_bonus(settings)
         self._schedule = make_schedule(settings, config.steps)
+        self._dtype = getattr(torch, config.policy.dtype)
         self._kind = settings.lora_rank, config.policy.trust_remote_code
         self._critic: Critic | None = None
         if settings.algorithm == "ppo":
@@ -154,16 +164,23 @@ class PolicyLearner:
     def weights(self) -> dict[str, torch.Tensor]:
         """All weights by their Hugging Face names, in the policy's number format, on the CPU, copied; adapters are
         merged."""
-        return plain_weights(self._store.whole_weights(self._wrapped), getattr(torch, self._config.policy.dtype))
+        return merge_lora(self._store.whole_weights(self._wrapped, self._dtype))
 
     def checkpoint_weights(self) -> dict[str, torch.Tensor]:
         """`weights` as the checkpoint's files have them, by name and shape: what vLLM, which reads those, takes."""
-        state = self._store.whole_weights(self._wrapped)
-        return checkpoint_weights(self._model, state, getattr(torch, self._config.policy.dtype))
+        return checkpoint_weights(self._model, self._store.whole_weights(self._wrapped, self._dtype))
 
     def adapters(self) -> dict[str, torch.Tensor]:
         """The adapters alone by the names under which PEFT saves them, on the CPU, copied."""
-        return adapter_weights(self._store.whole_weights(self._wrapped))
+        return adapter_weights(self._store.whole_weights(self._wrapped, only=ADAPTER))
+
+    def disturb(self) -> None:
+        """Other weights until `settle`, clearly so; not with DeepSpeed."""
+        self._disturbance = Disturbance(self._learning.values())
+
+    def settle(self) -> None:
+        """The weights are what they were before `disturb`."""
+        self._disturbance.end()
 
     def save(self, folder: Path) -> None:
         """Policy, processor and optimizer as safetensors and JSON; Transformers and vLLM load the folder."""
@@ -202,7 +219,7 @@ class PolicyLearner:
 
     def offer_weights(self, backend: Backend, receivers: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Prepare vLLM's own transfer: handshake and update of a `rl.learning.weight_sender.WeightSender`."""
-        self._sender = WeightSender(self._model, self.rank, backend, receivers)
+        self._sender = WeightSender(self._model, self.rank, backend, receivers, self._dtype)
         return self._sender.handshake, self._sender.update
 
     def meet_engines(self) -> None:
@@ -218,9 +235,8 @@ class PolicyLearner:
         self._sender.release()
 
     def release_memory(self) -> None:
-        """Give the device back what no tensor holds: an engine that slept there wants it."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        """`rewards.models.backbone.release_memory`."""
+        release_memory()
 
     def close(self) -> None:
         """Take leave of the other ranks, all at once: one that leaves early can take the others down."""

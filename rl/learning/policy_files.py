@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch.distributed import get_rank, is_initialized
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.distributed.tensor import DTensor
 from transformers.core_model_loading import revert_weight_conversion
 
 from rewards.models.backbone import merge_lora, read_model
@@ -20,7 +22,6 @@ __all__ = [
     "adapter_weights",
     "checkpoint_weights",
     "load_optimizer",
-    "plain_weights",
     "put_weights",
     "save_optimizer",
     "save_policy",
@@ -28,14 +29,32 @@ __all__ = [
     "whole_weights",
 ]
 
-ADAPTERS = "adapters"
+ADAPTERS, ADAPTER = "adapters", "lora_"
 
 
-def whole_weights(wrapped: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Every weight as the model names it, on the CPU, copied; on the first rank, and nothing elsewhere."""
-    state: dict[str, Any] = get_model_state_dict(wrapped, options=WHOLE)
-    parameters = {parameter.data_ptr() for parameter in wrapped.parameters()}
-    return {name: value.clone() if value.data_ptr() in parameters else value for name, value in state.items()}
+def whole_weights(
+    wrapped: torch.nn.Module, dtype: torch.dtype | None = None, only: str = ""
+) -> dict[str, torch.Tensor]:
+    """Every weight as the model names it, on the CPU, copied; on the first rank, and nothing elsewhere. They are
+    gathered one after another: no rank ever has two of them whole on its device.
+
+    Args:
+        wrapped: The model, on all ranks at once.
+        dtype: Number format that they are brought to before they leave the device, adapters apart, which are still to
+            be added to what they adapt; None for their own.
+        only: What the names of those that are wanted have in them.
+    """
+    state: dict[str, Any] = get_model_state_dict(wrapped)
+    is_first, found = not is_initialized() or get_rank() == 0, {}
+    for name, value in state.items():
+        if only not in name:
+            continue
+        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        if is_first:
+            casts = dtype is not None and whole.is_floating_point() and ADAPTER not in name
+            there = whole.to(dtype) if casts else whole
+            found[name] = there.to("cpu", copy=there is whole)
+    return found
 
 
 def put_weights(wrapped: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
@@ -43,23 +62,15 @@ def put_weights(wrapped: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> 
     set_model_state_dict(wrapped, dict(state), options=replace(WHOLE, strict=False))
 
 
-def plain_weights(state: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
-    """The weights of a model without adapters, by its Hugging Face names: adapters are added to what they adapt."""
-    merged = merge_lora(state)
-    return {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in merged.items()}
-
-
-def checkpoint_weights(
-    model: Any, state: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None
-) -> dict[str, torch.Tensor]:
-    """`plain_weights` by the names, and in the shapes, that they had in the files of the checkpoint that the model was
-    read from: what an engine that has read them, too, looks for."""
-    return revert_weight_conversion(model, plain_weights(state, dtype))
+def checkpoint_weights(model: Any, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`merge_lora`'s weights by the names, and in the shapes, that they had in the files of the checkpoint that the
+    model was read from: what an engine that has read them, too, looks for."""
+    return revert_weight_conversion(model, merge_lora(state))
 
 
 def adapter_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The adapters alone, by the names under which PEFT saves them."""
-    return {PEFT_PREFIX + name.replace(".default.", "."): value for name, value in state.items() if "lora_" in name}
+    return {PEFT_PREFIX + name.replace(".default.", "."): value for name, value in state.items() if ADAPTER in name}
 
 
 def save_policy(model: Any, state: Mapping[str, torch.Tensor], folder: Path, lora_rank: int) -> None:
@@ -71,7 +82,7 @@ def save_policy(model: Any, state: Mapping[str, torch.Tensor], folder: Path, lor
     plain.generation_config = model.generation_config
     # Transformers then writes the names that it has read.
     plain._weight_conversions = getattr(model, "_weight_conversions", None)
-    plain.save_pretrained(folder, state_dict=plain_weights(state))
+    plain.save_pretrained(folder, state_dict=merge_lora(state))
     if lora_rank:
         (folder / ADAPTERS).mkdir(exist_ok=True)
         write_adapters(adapter_weights(state), folder / ADAPTERS)

@@ -35,6 +35,8 @@ trl_utils._use_triton = lambda device: True
 
 CISPO_EPSILON_HIGH = 5.0
 """Of `cispo` it bounds the ratio itself: ScaleRL's value (arXiv 2510.13786). TRL would take the clipping range."""
+LIGER = {"fused_linear_cross_entropy": False}
+"""Its kernels of layers alone: TRL has a fused head of its own, and would no longer be asked for Liger's."""
 ADAPTIVE = {
     "entropy_coef": "coefficient",
     "use_adaptive_entropy": "adaptive",
@@ -146,7 +148,8 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     settings, policy = config.learner, config.policy
     check_settings(settings)
     # Whatever is frozen for good needs no more digits than the computation has.
-    model = load_model(checkpoint, policy.dtype if settings.lora_rank else "float32", policy.trust_remote_code)
+    dtype = policy.dtype if settings.lora_rank else "float32"
+    model = load_model(checkpoint, dtype, policy.trust_remote_code, settings.sharding)
     if settings.lora_rank:
         add_lora(model, settings.lora_rank, config.seed)
     if settings.freeze_vision:
@@ -161,7 +164,7 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     )
     trainer.truncation = config.engine.truncation
     if settings.liger:
-        apply_liger_kernel(trainer.model, trainer.args.liger_kernel_config)
+        apply_liger_kernel(trainer.model, LIGER)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     # What `importance_weights` finds is applied by TRL where it believes that vLLM sampled for it.
@@ -181,6 +184,12 @@ def make_entropy_bonus(settings: LearnerConfig) -> EntropyBonus:
     return EntropyBonus(**{ours: settings.trl.get(name, defaults[name]) for name, ours in ADAPTIVE.items()})
 
 
+class _Arguments(GRPOConfig):
+    """`GRPOConfig` for a model that is where it belongs: the trainer would move all of it onto every rank's GPU."""
+
+    place_model_on_device = False
+
+
 def _arguments(config: Config) -> GRPOConfig:
     settings = config.learner
     further = {name: value for name, value in settings.trl.items() if name not in ADAPTIVE}
@@ -194,7 +203,7 @@ def _arguments(config: Config) -> GRPOConfig:
             "train_micro_batch_size_per_gpu": settings.micro_batch,
             "gradient_accumulation_steps": 1,
         }
-    return GRPOConfig(
+    return _Arguments(
         output_dir=tempfile.gettempdir(),
         loss_type=settings.loss,
         epsilon=settings.clip,
@@ -208,10 +217,10 @@ def _arguments(config: Config) -> GRPOConfig:
         num_generations=2,
         gradient_checkpointing=False,
         router_aux_loss_coef=0.0,
-        use_liger_kernel=settings.liger,
         bf16=config.policy.dtype == "bfloat16",
         report_to=[],
         use_cpu=not torch.cuda.is_available(),
+        ddp_timeout=math.ceil(config.deadline),
         seed=config.seed,
         **further,
     )

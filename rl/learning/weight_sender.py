@@ -23,6 +23,7 @@ class WeightSender:
         rank: Which of the learner's ranks this is; the first one sends what all of them gather.
         backend: How.
         receivers: GPUs of all engines together.
+        dtype: Number format that the engines compute in, and weights travel in; None for their own.
 
     Attributes:
         handshake: What the engines must know to meet the learner.
@@ -32,7 +33,14 @@ class WeightSender:
         ValueError: There is no GPU here.
     """
 
-    def __init__(self, module: torch.nn.Module, rank: int, backend: Backend, receivers: int) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        rank: int,
+        backend: Backend,
+        receivers: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         if not torch.cuda.is_available():
             raise ValueError(f"engine.weight_transfer is {backend!r}: the learner has no GPU; allowed is object_store")
         from vllm.utils.network_utils import get_ip, get_open_port
@@ -40,7 +48,7 @@ class WeightSender:
         address = {"master_address": get_ip(), "master_port": get_open_port(), "world_size": 1 + receivers}
         self.handshake: dict[str, Any] = {"packed": True, **address} if backend == "nccl" else {"packed": False}
         self._rank, self._backend = rank, backend
-        self._weights = WholeWeights(module, hold=backend == "ipc")
+        self._weights = WholeWeights(module, backend == "ipc", dtype)
         self.update = self._weights.description()
         self._client = _Listener()
         self._engine: Any = None
@@ -77,12 +85,17 @@ class WholeWeights:
     A weight that stands for two, as the embedding of words often does for the output layer, comes under both names:
     vLLM's own source of a module's weights leaves out the second, and an engine then keeps what it has there.
 
+    Args:
+        module: The model.
+        hold: Whether those that were given stay in memory.
+        dtype: Number format of all that are no whole numbers; None for their own.
+
     Attributes:
         held: Those that stay in memory until they are taken out here, if ``hold`` says so.
     """
 
-    def __init__(self, module: torch.nn.Module, hold: bool = False) -> None:
-        self._module = module
+    def __init__(self, module: torch.nn.Module, hold: bool = False, dtype: torch.dtype | None = None) -> None:
+        self._module, self._dtype = module, dtype
         self._parameters = dict(module.named_parameters(remove_duplicate=False))
         self._hold = hold
         self.held: list[torch.Tensor] = []
@@ -108,6 +121,8 @@ class WholeWeights:
 
     def _as_written(self, name: str, weight: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
         """By the names of the checkpoint's files, which an engine looks for."""
+        if self._dtype and weight.is_floating_point():
+            weight = weight.to(self._dtype)
         found = revert_weight_conversion(self._module, {name: weight})
         return [(written, value.contiguous()) for written, value in found.items()]
 

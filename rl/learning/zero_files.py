@@ -19,21 +19,22 @@ from rewards.models.optimizer_files import FOLDER
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def whole_weights(wrapped: Any) -> dict[str, torch.Tensor]:
-    """Every weight as the model names it, on the CPU; on the first rank, and nothing elsewhere. What learns is in
-    float32, whatever is computed with."""
+def whole_weights(wrapped: Any, dtype: torch.dtype | None = None, only: str = "") -> dict[str, torch.Tensor]:
+    """See `rl.learning.policy_files.whole_weights`. What learns is in float32, whatever is computed with."""
     import deepspeed
     from deepspeed.utils import safe_get_full_fp32_param
 
     found = {}
     for name, parameter in wrapped.module.named_parameters(remove_duplicate=False):
+        if only not in name:
+            continue
         if parameter.requires_grad:
             whole = safe_get_full_fp32_param(parameter)
         else:
             with deepspeed.zero.GatheredParameters([parameter]):
                 whole = parameter.detach().clone()
         if wrapped.global_rank == 0:
-            found[name] = whole.to("cpu", copy=True)
+            found[name] = whole.to(dtype or whole.dtype).to("cpu", copy=True)
     return found
 
 

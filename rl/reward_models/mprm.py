@@ -33,11 +33,9 @@ from rl.workers.pending import Pending, Ready
 from rl.workers.worker import Worker
 
 
-def start_mprm(config: Config) -> Worker | WorkerGroup | AbsentMPRM:
-    """Start the MPRM where Ray places it; in a run without one, nothing is started."""
-    if not config.mprm.enabled:
-        return AbsentMPRM()
-    return start("mprm", partial(build_mprm, config), config.mprm, config.deadline)
+def start_mprm(config: Config) -> Worker | WorkerGroup:
+    """Start the MPRM where Ray places it."""
+    return start("mprm", partial(build_mprm, config), config)
 
 
 def check_mprm(config: Config) -> None:
@@ -138,7 +136,8 @@ def make_label_rule(config: Config) -> LabelRule:
 
 def make_runtime(config: Config, num_cpus: float) -> Runtime:
     """What other sections lend a reward model on so many CPUs."""
-    return Runtime(config.policy.dtype, max(1, int(num_cpus)), config.policy.trust_remote_code, config.seed)
+    policy, threads = config.policy, max(1, int(num_cpus))
+    return Runtime(policy.dtype, threads, policy.trust_remote_code, config.seed, config.deadline)
 
 
 def _saved_settings(key: str, file: Path) -> dict[str, Any]:

@@ -27,19 +27,18 @@ from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
 from rl.reward_models.mprm import make_runtime, open_process_model
+from rl.workers.group import WorkerGroup, start
 from rl.workers.pending import Here, Pending, Ready
 from rl.workers.worker import Worker
 
 PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
 
 
-def start_outcome_model(config: Config) -> Worker | None:
+def start_outcome_model(config: Config) -> Worker | WorkerGroup | None:
     """Start the outcome model where Ray places it; None in a run without one."""
-    settings = config.outcome_model
-    if not settings.is_used:
+    if not config.outcome_model.is_used:
         return None
-    build = partial(build_outcome_model, config)
-    return Worker("outcome model", build, settings.num_cpus, settings.num_gpus, config.deadline)
+    return start("outcome_model", partial(build_outcome_model, config), config)
 
 
 def check_outcome_model(config: Config) -> None:
@@ -107,7 +106,7 @@ class AnswerRewards:
         model: The outcome model's worker; None in a run without one.
     """
 
-    def __init__(self, config: Config, model: Worker | Here | None) -> None:
+    def __init__(self, config: Config, model: Worker | WorkerGroup | Here | None) -> None:
         self._config, self._settings, self.model = config, config.outcome_model, model
         self._recent = RecentPreferences(self._settings.capacity)
 

@@ -6,34 +6,36 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rewards.records import Completion, SamplingRequest
+from rl.workers.answer import Answer
 from rl.workers.pending import Pending
-from rl.workers.worker import Answer, Worker
+from rl.workers.worker import Worker
 
 
 class EnginePool:
     """Several engines as one: a prompt's requests in one call go to one of them, which so computes their prefixes once.
 
     Attributes:
+        workers: The engines.
         busy_seconds: What the engines spent on sampling, all of them together, as far as the answers have been seen.
     """
 
     def __init__(self, workers: Sequence[Worker]) -> None:
-        self._workers = workers
+        self.workers = workers
         self.busy_seconds = 0.0
 
     def __len__(self) -> int:
-        return len(self._workers)
+        return len(self.workers)
 
     def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
         """Begin `rl.engines.engine.Engine.sample`."""
         prompts = dict.fromkeys(request.prompt.id for request in requests)
-        owner = {prompt: index % len(self._workers) for index, prompt in enumerate(prompts)}
-        shards: list[list[int]] = [[] for _ in self._workers]
+        owner = {prompt: index % len(self.workers) for index, prompt in enumerate(prompts)}
+        shards: list[list[int]] = [[] for _ in self.workers]
         for position, request in enumerate(requests):
             shards[owner[request.prompt.id]].append(position)
         answers = [
             (shard, worker.start_timed("sample", [requests[position] for position in shard]))
-            for worker, shard in zip(self._workers, shards, strict=True)
+            for worker, shard in zip(self.workers, shards, strict=True)
             if shard
         ]
         return _Merged(len(requests), answers, self._count)
@@ -47,7 +49,7 @@ class EnginePool:
 
     def start_each(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Answer[Any]]:
         """`start_all`, with each engine's own arguments."""
-        return [worker.start(method, *own) for worker, own in zip(self._workers, arguments, strict=True)]
+        return [worker.start(method, *own) for worker, own in zip(self.workers, arguments, strict=True)]
 
     def _count(self, seconds: float) -> None:
         self.busy_seconds += seconds

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rl.errors import LostWorkerError, WorkerError
-from rl.workers.worker import Answer, Worker, worker_environment
-
-GRACE = 3.0
-"""Seconds in which a rank may turn out to be dead, after another one has failed."""
-
-
-class Placement(Protocol):
-    """A section of the configuration that says where a model is: in so many processes, each with so much reserved."""
-
-    @property
-    def ranks(self) -> int: ...
-
-    @property
-    def num_cpus(self) -> float: ...
-
-    @property
-    def num_gpus(self) -> float: ...
+from rl.config import Config
+from rl.errors import WorkerError
+from rl.workers.answer import Answer, wait_for_all
+from rl.workers.ray_cluster import environment_of, kind_of
+from rl.workers.shortage import telling_what_is_free
+from rl.workers.worker import Worker, worker_environment
 
 
-def start(name: str, build: Callable[[], Any], placed: Placement, deadline: float) -> Worker | WorkerGroup:
-    """Start a model where Ray places it: in one process, or in several ranks; see `Worker` and `WorkerGroup`."""
-    if placed.ranks == 1:
-        return Worker(name, build, placed.num_cpus, placed.num_gpus, deadline)
-    return WorkerGroup(name, build, placed.ranks, placed.num_cpus, placed.num_gpus, deadline)
+def start(role: str, build: Callable[[], Any], config: Config) -> Worker | WorkerGroup:
+    """Start the model of a role where Ray places it: in one process, or in several ranks; see `Worker` and
+    `WorkerGroup`."""
+    kind, name = kind_of(config, role), role.replace("_", " ")
+    environment = environment_of(config, kind)
+    if kind.number == 1:
+        return Worker(name, build, kind.num_cpus, kind.num_gpus, config.deadline, environment)
+    return WorkerGroup(name, build, kind.number, kind.num_cpus, kind.num_gpus, config.deadline, environment)
 
 
 class WorkerGroup:
@@ -50,17 +39,30 @@ class WorkerGroup:
         ranks: How many.
         num_cpus, num_gpus: What Ray reserves for each; all of them at once, or none, and near each other.
         deadline: Longest wait for any answer, in seconds.
+        environment: Of each process; that of ranks of their own unless given.
 
     Raises:
         WorkerError: Ray has no room for all of them within the deadline.
+
+    Attributes:
+        beside: See `rl.workers.worker.Worker`.
     """
 
+    beside: Sequence[Answer[Any]] = ()
+
     def __init__(
-        self, name: str, build: Callable[[], Any], ranks: int, num_cpus: float, num_gpus: float, deadline: float
+        self,
+        name: str,
+        build: Callable[[], Any],
+        ranks: int,
+        num_cpus: float,
+        num_gpus: float,
+        deadline: float,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self._deadline = name, deadline
-        environment = worker_environment(num_gpus, ranks)
-        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": environment}}
+        variables = dict(worker_environment(num_gpus, ranks) if environment is None else environment)
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": variables}}
         self._reserved = _reserve(name, ranks, {"CPU": num_cpus, "GPU": num_gpus}, deadline)
         self._actors = [
             _Rank.options(**options, scheduling_strategy=_place(self._reserved, rank)).remote()  # type: ignore[attr-defined]
@@ -88,7 +90,7 @@ class WorkerGroup:
             )
             for rank, actor in enumerate(self._actors)
         ]
-        return GroupAnswer(built, answers)
+        return GroupAnswer(built, answers, self.beside)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """`start`, and wait for the answer."""
@@ -108,8 +110,10 @@ class WorkerGroup:
 class GroupAnswer:
     """The pending answers of all ranks; the first rank's counts, and can be handed on by its ``reference``."""
 
-    def __init__(self, built: Sequence[Answer[None]], answers: Sequence[Answer[Any]]) -> None:
-        self._built, self._answers = built, answers
+    def __init__(
+        self, built: Sequence[Answer[None]], answers: Sequence[Answer[Any]], beside: Sequence[Answer[Any]]
+    ) -> None:
+        self.parts, self._answer, self._beside = [*built, *answers], answers[0], beside
         self.reference = answers[0].reference
 
     def result(self) -> Any:
@@ -118,41 +122,8 @@ class GroupAnswer:
         Raises:
             WorkerError: A rank died, raised, or did not answer in time.
         """
-        _await_first_failure([*self._built, *self._answers])
-        return self._answers[0].result()
-
-
-def _await_first_failure(answers: Sequence[Answer[Any]]) -> None:
-    """Wait for all; where one fails, the others may wait for it in vain: that is the cause, unless one is dead."""
-    by_reference = {answer.reference: answer for answer in answers}
-    waiting = list(by_reference)
-    until = time.monotonic() + answers[0].deadline
-    while waiting:
-        done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
-        if not done:
-            late = by_reference[waiting[0]]
-            raise LostWorkerError(f"{late.description}: no answer within {late.deadline:g} s (deadline)")
-        for reference in done:
-            try:
-                by_reference[reference].result()
-            except WorkerError as error:
-                raise _death(error, [by_reference[rest] for rest in waiting]) or error from None
-
-
-def _death(failure: WorkerError, others: Sequence[Answer[Any]]) -> WorkerError | None:
-    """The death of another rank, for which a rank that was to talk to it has failed; None where nobody died."""
-    if isinstance(failure.__cause__, RayActorError) or not others:
-        return None
-    references = [other.reference for other in others]
-    ended, _ = ray.wait(references, num_returns=len(references), timeout=GRACE)
-    for other in others:
-        try:
-            if other.reference in ended:
-                other.result()
-        except WorkerError as error:
-            if isinstance(error.__cause__, RayActorError):
-                return error
-    return None
+        wait_for_all(self.parts, self._beside)
+        return self._answer.own_result()
 
 
 def _reserve(name: str, ranks: int, each: dict[str, float], deadline: float) -> PlacementGroup | None:
@@ -187,10 +158,12 @@ class _Rank:
 
     def build(self, build: Callable[[], Any], environment: dict[str, str]) -> None:
         os.environ.update(environment)
-        self._object = build()
+        with telling_what_is_free():
+            self._object = build()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._object, method)(*arguments)
+        with telling_what_is_free():
+            return getattr(self._object, method)(*arguments)
 
 
 def _environment(rank: int, ranks: int, host: str, port: int) -> dict[str, str]:

@@ -18,12 +18,15 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
 from rl.workers.ray_folder import LONGEST, RAYS_OWN, TOKEN, RayFolder, place_of_ray, remove_left_behind
+from rl.workers.worker import worker_environment
 
 LONGEST_SOCKET_PATH = 107
 """In bytes, on Linux."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_REACH = 5
 """What the head of a cluster gets to answer."""
+ALLOCATORS = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+"""Variables that PyTorch reads of how it takes memory, the second one for the sake of old scripts."""
 
 
 TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
@@ -196,7 +199,7 @@ class Kind:
 
 
 def kinds_of_workers(config: Config) -> list[Kind]:
-    """Who takes part, in the order in which GPUs are given out: the learner's ranks first, to be close together."""
+    """Who takes part."""
     learner, engine, mprm, outcome = config.learner, config.engine, config.mprm, config.outcome_model
     kinds = [
         Kind("learner", learner.ranks, learner.num_cpus, learner.num_gpus),
@@ -207,3 +210,36 @@ def kinds_of_workers(config: Config) -> list[Kind]:
     if outcome.is_used:
         kinds.append(Kind("outcome_model", 1, outcome.num_cpus, outcome.num_gpus))
     return kinds
+
+
+def as_started(config: Config) -> list[Kind]:
+    """`kinds_of_workers` in the order in which they are started, and given GPUs: the learner's ranks first, to be close
+    together, but for engines that may share a GPU. As one starts, vLLM counts what goes from its GPU as its own: they
+    come before all others, and one after another; see `share_gpus`."""
+    return sorted(kinds_of_workers(config), key=lambda kind: kind.role != "engine" or kind.num_gpus >= 1)
+
+
+def share_gpus(config: Config) -> bool:
+    """Whether engines share a GPU with others: they reserve a part of one, or nobody any of those that Ray has."""
+    if any(kind.num_gpus for kind in kinds_of_workers(config)):
+        return 0 < config.engine.num_gpus < 1
+    return ray.cluster_resources().get("GPU", 0) > 0
+
+
+def kind_of(config: Config, role: str) -> Kind:
+    """The workers of a role that the run has."""
+    return next(kind for kind in kinds_of_workers(config) if kind.role == role)
+
+
+def environment_of(config: Config, kind: Kind) -> dict[str, str]:
+    """What each process of a kind finds in its environment.
+
+    Batches of models that learn differ in length: segments of their GPU's memory grow, or it would be full of holes in
+    the end, unless somebody else's handles point into them (``ipc``), or the user has named another allocator.
+    """
+    is_reserved = any(other.num_gpus for other in kinds_of_workers(config))
+    environment = worker_environment(kind.num_gpus, 1 if kind.role == "engine" else kind.number, is_reserved)
+    is_read = kind.role == "engine" or (kind.role == "learner" and config.weight_route == "ipc")
+    if not is_read and not os.environ.keys() & set(ALLOCATORS):
+        environment[ALLOCATORS[0]] = "expandable_segments:True"
+    return environment

@@ -6,10 +6,10 @@ Engines take new weights behind what they were asked to sample, and before what 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rl.config import Config
+from rl.workers.answer import Answer, wait_for_all
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup
 from rl.workers.pending import Pending
@@ -32,6 +32,11 @@ class WeightTransfer:
         self._config, self._learner, self._engines = config, learner, engines
         self._route = config.weight_route
         self._update: dict[str, Any] = {}
+        self._together: list[Answer[Any]] = []
+        if self._route == "nccl":
+            # Whoever waits there for one that has failed answers nothing else, either.
+            for worker in (learner, *engines.workers):
+                worker.beside = self._together
         if self._route in ("nccl", "ipc"):
             self._meet(config.engine.tensor_parallel)
 
@@ -46,7 +51,8 @@ class WeightTransfer:
         if self._route == "nccl":
             sent = self._learner.start("send_weights")
             received = self._engines.start_all("receive_weights", self._update, version)
-            return [_Both(sent, answer) for answer in received]
+            self._together[:] = [part for answer in (sent, *received) for part in answer.parts]
+            return received
         if self._route == "ipc":
             handles = self._learner.start("send_weights")
             answers = self._engines.start_all("receive_weights", handles.reference, version)
@@ -64,8 +70,7 @@ class WeightTransfer:
         places = range(1, 1 + receivers, tensor_parallel)
         met = self._learner.start("meet_engines")
         joined = self._engines.start_each("join_transfer", [(handshake, place) for place in places])
-        for answer in (met, *joined):
-            answer.result()
+        wait_for_all([part for answer in (met, *joined) for part in answer.parts])
 
 
 def weights_for_engines(config: Config) -> str:
@@ -74,15 +79,3 @@ def weights_for_engines(config: Config) -> str:
     if config.weight_route == "adapters":
         return "adapters"
     return "checkpoint_weights" if config.engine.kind == "vllm" else "weights"
-
-
-@dataclass(frozen=True)
-class _Both:
-    """An engine's answer, once the learner has done its share."""
-
-    learner: Pending[Any]
-    engine: Pending[int]
-
-    def result(self) -> int:
-        self.learner.result()
-        return self.engine.result()

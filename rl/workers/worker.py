@@ -1,69 +1,34 @@
-"""Ray: the one place where plain objects become actors, and every wait gets its deadline."""
+"""Ray: the one place where plain objects become actors."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from rewards.records import PromptError
-from rl.errors import LostWorkerError, WorkerError
 from rl.files.quiet import QUIET_LIBRARIES
+from rl.workers.answer import Answer
+from rl.workers.shortage import telling_what_is_free
 
-Result = TypeVar("Result")
+OF_ALL_WORKERS = QUIET_LIBRARIES | {
+    # Users of vLLM often have it at 1: Ray would then give GPUs out and tell nobody, and everyone take the first.
+    "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "0",
+}
 
 
-def worker_environment(num_gpus: float, ranks: int = 1) -> dict[str, str]:
+def worker_environment(num_gpus: float, ranks: int = 1, is_reserved: bool = False) -> dict[str, str]:
     """The environment of a worker that reserves so much of a GPU, or of each of several ranks.
 
-    Without any, a worker may use the first GPU that is there: the quickstart's file serves both kinds of machine. Ranks
-    could not share it, and stay on the CPU.
+    Without any, a worker may use the first GPU that is there, unless others have ``is_reserved`` it: the quickstart's
+    file serves both kinds of machine. Ranks could not share it, and stay on the CPU.
     """
     if num_gpus:
-        return dict(QUIET_LIBRARIES)
+        return dict(OF_ALL_WORKERS)
     first, *_ = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-    return QUIET_LIBRARIES | {"CUDA_VISIBLE_DEVICES": first if ranks == 1 else ""}
-
-
-class Answer(Generic[Result]):
-    """The pending answer of one `Worker`; its ``reference`` can be handed to another worker without waiting for it."""
-
-    def __init__(self, reference: Any, description: str, deadline: float) -> None:
-        self.reference, self.deadline, self.description = reference, deadline, description
-
-    def result(self) -> Result:
-        """Wait for the answer, at most the deadline.
-
-        Raises:
-            WorkerError: The worker died, raised, or did not answer in time.
-            PromptError: It was asked for an answer to what is no prompt for it.
-        """
-        try:
-            return ray.get(self.reference, timeout=self.deadline)
-        except GetTimeoutError:
-            raise LostWorkerError(f"{self.description}: no answer within {self.deadline:g} s (deadline)") from None
-        except RayError as error:
-            if isinstance(error, RayTaskError) and isinstance(error.cause, PromptError):
-                raise error.cause from None  # the user's data, and not the worker
-            raise _failure(self.description, error) from error
-
-
-def _failure(description: str, error: RayError) -> WorkerError:
-    """What an error that a call ended with comes to."""
-    cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
-    if isinstance(cause, RayActorError):
-        # An actor that could not be made says why in its last line, one that was killed in its first.
-        lines, made = str(cause).strip().splitlines(), not getattr(cause, "actor_init_failed", False)
-        why = f"the worker died: {lines[0] if made else lines[-1]}"
-        return LostWorkerError(f"{description}: {why}") if made else WorkerError(f"{description}: {why}")
-    why = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-    # PyTorch says RuntimeError of devices and peers that fail; what else a worker raises, a new one would raise again.
-    is_loss = isinstance(cause, RuntimeError | RayError) and not isinstance(cause, RayTaskError)
-    return LostWorkerError(f"{description}: {why}") if is_loss else WorkerError(f"{description}: {why}")
+    return OF_ALL_WORKERS | {"CUDA_VISIBLE_DEVICES": "" if is_reserved or ranks > 1 else first}
 
 
 class Worker:
@@ -74,30 +39,50 @@ class Worker:
         build: Makes the object, inside the worker's process.
         num_cpus, num_gpus: What Ray reserves.
         deadline: Longest wait for any answer, in seconds.
+        environment: Of its process; that of a worker of its own unless given.
+
+    Attributes:
+        beside: Answers of others that this worker's may have to wait for.
     """
 
-    def __init__(self, name: str, build: Callable[[], Any], num_cpus: float, num_gpus: float, deadline: float) -> None:
+    beside: Sequence[Answer[Any]] = ()
+
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[], Any],
+        num_cpus: float,
+        num_gpus: float,
+        deadline: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self._deadline = name, deadline
+        variables = dict(worker_environment(num_gpus) if environment is None else environment)
         self._actor = _Resident.options(  # type: ignore[attr-defined]
-            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": worker_environment(num_gpus)}
+            num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": variables}
         ).remote(build)
+
+    def built(self) -> Answer[None]:
+        """The answer that is there once the object is."""
+        return self._begin(self._actor.built, "start")
 
     def start(self, method: str, *arguments: Any) -> Answer[Any]:
         """Begin ``object.method(*arguments)``; calls to one worker run one after another, in this order."""
-        return self._begin(self._actor.call, method, *arguments)
+        return self._begin(self._actor.call, method, method, *arguments)
 
     def start_timed(self, method: str, *arguments: Any) -> Answer[tuple[float, Any]]:
         """`start`, with the seconds that it took there, not counting what it waited for earlier calls."""
-        return self._begin(self._actor.timed_call, method, *arguments)
+        return self._begin(self._actor.timed_call, method, method, *arguments)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """`start`, and wait for the answer."""
         return self.start(method, *arguments).result()
 
-    def _begin(self, call: Any, method: str, *arguments: Any) -> Answer[Any]:
+    def _begin(self, call: Any, shown: str, *arguments: Any) -> Answer[Any]:
         # `ps` and `top` show the name while the call is under way.
-        description = f"{self.name}.{method}"
-        return Answer(call.options(name=description).remote(method, *arguments), description, self._deadline)
+        description = f"{self.name}.{shown}"
+        reference = call.options(name=description).remote(*arguments)
+        return Answer(reference, description, self._deadline, self.beside)
 
 
 @ray.remote
@@ -105,10 +90,15 @@ class _Resident:
     """The actor around a worker's object."""
 
     def __init__(self, build: Callable[[], Any]) -> None:
-        self._object = build()
+        with telling_what_is_free():
+            self._object = build()
+
+    def built(self) -> None:
+        """Answers once it is."""
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._object, method)(*arguments)
+        with telling_what_is_free():
+            return getattr(self._object, method)(*arguments)
 
     def timed_call(self, method: str, *arguments: Any) -> tuple[float, Any]:
         start = time.perf_counter()

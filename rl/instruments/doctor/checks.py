@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rl.config import Config
 from rl.instruments.doctor.examine import Check
-from rl.instruments.doctor.gpus import gpus, links
+from rl.instruments.doctor.gpus import compiler, gpus, links
 from rl.instruments.doctor.machine import (
     cores,
     disk,
@@ -55,6 +55,7 @@ def all_checks(engine: bool = True) -> Sequence[Check]:
         Check("open files", open_files),
         Check("GPUs", gpus, 120, REINSTALL),
         Check("links of GPUs", links, 120, f"NCCL_DEBUG=INFO {sieve} doctor"),
+        Check("C compiler", compiler, 120),
         Check("TensorBoard", dashboard, 120, REINSTALL),
         Check("Ray", ray_start, 120, start_anew),
     ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 from dataclasses import dataclass
 from itertools import permutations
+from pathlib import Path
 
 from rl.instruments.doctor.examine import Finding
 from rl.instruments.doctor.packages import REINSTALL_FOR_GPU, vllm_for_gpus
@@ -104,6 +107,27 @@ def links() -> Finding:
     if {value.item() for value in ones} != {float(number)}:
         return Finding("missing", f"{found}; the sum over them is wrong", "export NCCL_P2P_DISABLE=1")
     return Finding("ok", found)
+
+
+def compiler() -> Finding:
+    """What Triton compiles kernels of engine and learner with, where there are GPUs to run them: as it looks for it."""
+    import torch
+
+    named = os.environ.get("CC")
+    found = shutil.which(named) if named else shutil.which("gcc") or shutil.which("clang")
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return judge_compiler(bool(read_driver()[0]) or torch.cuda.is_available(), found, header)
+
+
+def judge_compiler(needed: bool, found: str | None, header: Path) -> Finding:
+    """What follows from whether there are GPUs, a C compiler, and Python's headers."""
+    if not needed:
+        return Finding("ok", "no GPUs to compile for")
+    absent = [name for name, there in (("a C compiler", found), (str(header), header.is_file())) if not there]
+    if not absent:
+        return Finding("ok", f"{found}, {header}")
+    mend = f"apt-get install gcc python{sys.version_info.major}.{sys.version_info.minor}-dev, or as your system has it"
+    return Finding("missing", f"{' and '.join(absent)} not there: Triton compiles kernels where they run", mend)
 
 
 def _seen_by_torch(usable: int) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rl.config import Config
 from rl.errors import ConfigError
-from rl.workers.ray_cluster import kinds_of_workers
+from rl.workers.ray_cluster import as_started, kinds_of_workers
 
 EMPTY = 1e-9
 
@@ -30,12 +30,15 @@ def place(config: Config, gpus_per_node: int = 8) -> list[Gpu]:
     """
     _check(config, gpus_per_node)
     nodes: list[list[Gpu]] = []
-    for kind in kinds_of_workers(config):
+    for kind in as_started(config):
         for number in range(kind.number if kind.num_gpus else 0):
             for gpu in _room(nodes, kind.num_gpus, gpus_per_node):
                 gpu.workers.append((kind.role, number))
                 gpu.used += min(kind.num_gpus, 1.0)
-    return [gpu for node in nodes for gpu in node if gpu.workers]
+    shown = [kind.role for kind in kinds_of_workers(config)]
+    for gpu in (taken := [gpu for node in nodes for gpu in node if gpu.workers]):
+        gpu.workers.sort(key=lambda worker: shown.index(worker[0]))
+    return taken
 
 
 def _room(nodes: list[list[Gpu]], wanted: float, gpus_per_node: int) -> list[Gpu]:

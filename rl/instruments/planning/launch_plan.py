@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from rl.config import Config
+from rl.config.memory_keys import LARGER, either, for_activations, for_engine, for_weights
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import policy_checkpoint
 from rl.instruments.planning.gpu_placement import Gpu, place
@@ -19,13 +20,12 @@ from rl.instruments.planning.memory_estimate import (
     cache_tokens,
     engine_memory,
     learner_memory,
+    loaded_bytes,
     mprm_memory,
     outcome_model_memory,
 )
 from rl.instruments.planning.model_shape import ModelShape, find_shape
 from rl.workers.ray_cluster import kinds_of_workers
-
-LARGER = "take a larger GPU"
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class LaunchEstimate:
         unknown: Checkpoints whose shape is not known.
         gpu_bytes: Memory of a GPU.
         cache_tokens: Tokens that one engine's cache holds, where its shape is known.
+        loading: By role, what each rank holds in its machine's memory until its GPU has its part (`fsdp2`).
     """
 
     memory: dict[str, Memory]
     unknown: tuple[str, ...]
     gpu_bytes: float
     cache_tokens: int | None
+    loading: Mapping[str, float]
 
 
 def estimate(config: Config, gpu_bytes: float) -> LaunchEstimate:
@@ -70,7 +72,16 @@ def estimate(config: Config, gpu_bytes: float) -> LaunchEstimate:
     if "outcome_model" in names and (outcome := shapes[names["outcome_model"]]) is not None:
         memory["outcome_model"] = outcome_model_memory(config, outcome)
     unknown = tuple(name for name, shape in shapes.items() if shape is None)
-    return LaunchEstimate(memory, unknown, gpu_bytes, tokens)
+    return LaunchEstimate(memory, unknown, gpu_bytes, tokens, _loading(config, names, shapes))
+
+
+def _loading(config: Config, names: Mapping[str, str], shapes: Mapping[str, ModelShape | None]) -> dict[str, float]:
+    found = {}
+    for role, name, placed in (("learner", "policy", config.learner), ("mprm", "mprm", config.mprm)):
+        shape = shapes.get(names.get(name, ""))
+        if shape is not None and placed.ranks > 1 and placed.sharding == "fsdp2":
+            found[role] = loaded_bytes(config, shape, placed.lora_rank)
+    return found
 
 
 def check_fits(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -> None:
@@ -106,12 +117,15 @@ def check_fits(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -
 
 
 def needed_on(config: Config, held: dict[str, Memory]) -> float:
-    """Bytes that one GPU must have for those that share it. An engine that sleeps while the learner works is never
-    there together with the learner's gradients and activations."""
+    """Bytes that one GPU must have for those that share it. Of an engine that sleeps while the learner works, its
+    process alone is there together with the learner's gradients and activations; awake, it may be handed the learner's
+    weights as a copy in its own number format (``ipc``)."""
     if not (config.engine.sleep and "engine" in held and "learner" in held):
         return sum(memory.total for memory in held.values())
     others = sum(memory.total for role, memory in held.items() if role not in ("engine", "learner"))
-    return others + max(held["engine"].total + held["learner"].at_rest, held["learner"].total)
+    engine, learner = held["engine"], held["learner"]
+    copy = engine.weights if config.weight_route == "ipc" and config.policy.dtype != "float32" else 0.0
+    return others + max(engine.total + learner.at_rest + copy, learner.total + engine.other)
 
 
 def plan_lines(config: Config, gpu_gb: float, gpus_per_node: int = 8) -> Iterator[str]:
@@ -142,6 +156,12 @@ def _memory_lines(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]
         if held:
             needed = needed_on(config, held)
             yield f"  {label}: {needed / GB:.1f} of {estimated.gpu_bytes / GB:g} GB"
+    for node, there in groupby(gpus, key=lambda gpu: gpu.node):
+        roles = [role for gpu in there for role, _ in gpu.workers if role in estimated.loading]
+        if roles:
+            total = sum(estimated.loading[role] for role in roles)
+            ranks = f"while {len(roles)} ranks load their models"
+            yield f"  node {node}: {total / GB:.1f} GB of the machine's own memory {ranks}"
     on_cpu = [kind for kind in kinds_of_workers(config) if not kind.num_gpus and kind.role in estimated.memory]
     for kind in on_cpu:
         times = f" x {kind.number}" if kind.number > 1 else ""
@@ -244,12 +264,12 @@ def for_small_share(config: Config, needed: float, there: float, fits: bool, sha
         shared: Whether there are any.
     """
     if needed > there:
-        return _either(["raise engine.tensor_parallel", LARGER])
+        return either(["raise engine.tensor_parallel", LARGER])
     share = f"{math.ceil(100 * needed / there) / 100:.2f} or more"
     if fits:
-        return _either([f"raise it to {share}", *(["engine.tensor_parallel"] if not shared else [])])
+        return either([f"raise it to {share}", *(["engine.tensor_parallel"] if not shared else [])])
     own = f"set engine.num_gpus to {config.engine.tensor_parallel} for a GPU of its own"
-    return _either([f"{own} and engine.gpu_memory_utilization to {share}", LARGER])
+    return either([f"{own} and engine.gpu_memory_utilization to {share}", LARGER])
 
 
 def for_full_gpu(config: Config, worst: str, held: Mapping[str, Memory], there: float, can_shrink: bool) -> str:
@@ -264,42 +284,11 @@ def for_full_gpu(config: Config, worst: str, held: Mapping[str, Memory], there: 
     """
     alone = held[worst].total <= there
     if worst == "engine":
-        smaller = (
-            "lower engine.gpu_memory_utilization"
-            if config.engine.kind == "vllm"
-            else "lower engine.max_num_seqs or engine.max_model_len"
-        )
-        options = [smaller] if can_shrink or config.engine.kind == "hf" else []
+        options = for_engine(config) if can_shrink or config.engine.kind == "hf" else []
         options += ["give the others GPUs of their own"] if alone else []
     else:
         memory = held[worst]
         by_weights = memory.weights + memory.gradients + memory.optimizer > memory.activations
-        options = _for_weights(config, worst) if by_weights else _for_activations(config, worst)
+        options = for_weights(config, worst) if by_weights else for_activations(config, worst)
         options += [f"set {worst}.num_gpus to 1 for a GPU of its own"] if alone else []
-    return _either([*options, LARGER] if len(held) > 1 or not options else options)
-
-
-def _for_weights(config: Config, role: str) -> list[str]:
-    if role == "outcome_model":
-        return ["set outcome_model.checkpoint to a smaller model"]
-    adapters = config.learner.lora_rank if role == "learner" else config.mprm.lora_rank
-    return [f"raise {role}.ranks with {role}.sharding fsdp2", *([] if adapters else [f"set {role}.lora_rank"])]
-
-
-def _for_activations(config: Config, role: str) -> list[str]:
-    length = config.engine.max_model_len
-    if role == "learner":
-        smaller = ["lower learner.micro_batch"] if config.learner.micro_batch > 1 else []
-        fewer = [] if config.learner.gradient_checkpointing else ["set learner.gradient_checkpointing"]
-        return [*smaller, *fewer, "lower engine.max_model_len"]
-    # A pass takes a row at least, and the outcome model's a pair.
-    tokens, rows = (
-        (config.mprm.micro_batch_tokens, 1) if role == "mprm" else (config.outcome_model.micro_batch_tokens, 2)
-    )
-    smaller = [f"lower {role}.micro_batch_tokens"] if tokens >= (rows + 1) * length else []
-    return [*smaller, "lower engine.max_model_len"]
-
-
-def _either(options: Sequence[str]) -> str:
-    *first, last = options
-    return f"{', '.join(first)}, or {last}" if first else last
+    return either([*options, LARGER] if len(held) > 1 or not options else options)

@@ -170,6 +170,12 @@ def trained_model(
     return Memory(weights, gradients * (2 if ranks > 1 else 1), optimizer, activations=copies)
 
 
+def loaded_bytes(config: Config, shape: ModelShape, lora_rank: int) -> float:
+    """Of a model as it is read, before ranks cut it: float32, as what learns, but for what is under adapters."""
+    width = 2 if config.policy.dtype == "bfloat16" and lora_rank else FLOAT
+    return width * shape.parameters
+
+
 def _learning(shape: ModelShape, lora_rank: int, freeze_vision: bool) -> int:
     """Parameters that learn."""
     if lora_rank:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import SiglipVisionConfig, SiglipVisionModel
+from transformers.core_model_loading import revert_weight_conversion
 
-from rewards.models.backbone import add_lora, load_weights, read_model
+from rewards.models.backbone import add_lora, check_vocabulary, load_weights, read_model
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from tests.fixtures.tiny_families import write_tiny_checkpoint
 
 Weights = dict[str, torch.Tensor]
 NORM, STORED = "model.language_model.norm.weight", "model.norm.weight"
@@ -56,3 +58,35 @@ def test_adapters_go_where_a_model_reads_text_and_nowhere_else() -> None:
     )
     with pytest.raises(ValueError, match=r"LoRA: SiglipVisionModel has no text decoder .*allowed is lora_rank 0"):
         add_lora(tower, 2)
+
+
+def test_experts_are_written_the_way_around_that_the_hub_has_them(tmp_path: Path) -> None:
+    """Whichever way they were read: vLLM reads this one alone."""
+    file = Path(write_tiny_checkpoint("qwen3_vl_moe", tmp_path)) / "model.safetensors"
+    on_the_hub = load_file(file)
+    turned = {name: weight.mT.contiguous() for name, weight in on_the_hub.items() if ".experts." in name}
+    assert turned and all(weight.shape != on_the_hub[name].shape for name, weight in turned.items())
+    for stored in (on_the_hub, on_the_hub | turned):
+        save_file(stored, file, metadata={"format": "pt"})
+        model = read_model(tmp_path)
+        written = revert_weight_conversion(model, model.state_dict())
+        assert all(torch.equal(written[name], weight) for name, weight in on_the_hub.items())
+
+
+def test_tokens_that_the_tokenizer_alone_has_are_refused() -> None:
+    policy = read_model(SHIPPED_POLICY)
+    rows = policy.get_input_embeddings().num_embeddings
+    check_vocabulary(policy, {0, rows - 1})
+    with pytest.raises(ValueError, match=f"tokenizer has token {rows}, and its model embeddings of {rows}"):
+        check_vocabulary(policy, {0, rows})
+
+
+def test_adapters_are_made_without_waking_every_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that keeps the random state of each has a context on each, of half a gigabyte."""
+    woken: list[object] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: woken.append(device) or torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+    before = torch.get_rng_state()
+    add_lora(read_model(SHIPPED_POLICY), 2, seed=1)
+    assert not woken and torch.equal(before, torch.get_rng_state())

@@ -153,6 +153,13 @@ def test_prompts_for_the_engine_are_those_of_the_processor_with_one_placeholder_
         assert (short[:3], short[-5:]) == (long[:3], long[-5:])
 
 
+def test_what_stands_for_something_seen_or_heard_is_no_answer(checkpoint: Callable[[str], str]) -> None:
+    """Gemma 4 hears, too: Transformers reads such a token of an answer as sound, and vLLM as text."""
+    encoder = Encoder(checkpoint("gemma4"))
+    ids = encoder.tokenizer.convert_tokens_to_ids
+    assert encoder.placeholders == {ids("<|image|>"), ids("<|audio|>"), encoder.processor.video_token_id}
+
+
 @pytest.mark.parametrize(
     ("family", "end", "others"),
     [

@@ -7,7 +7,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +18,8 @@ import ray
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.recovery import recovering
 from rl.config import Config
-from rl.errors import ConfigError, LostWorkerError, WorkerError
+from rl.config.memory_keys import for_worker
+from rl.errors import ConfigError, LostWorkerError, MemoryShortageError, WorkerError
 from rl.files.run_files import METRICS_FILE
 from rl.monitoring.monitor import open_writers
 from rl.tasks.making import make_task
@@ -63,6 +66,38 @@ def test_a_run_that_is_to_stop_does_not_begin_anew(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     with pytest.raises(LostWorkerError, match=r"^mprm\.update: the worker died$"):
         recovering(losing(ledger, [1]), 3, ledger, print, lambda: True)
+
+
+def test_out_of_memory_ends_the_run_the_second_time_with_the_key_to_lower(tmp_path: Path) -> None:
+    """However far the run has come between the two: what did not fit will not fit."""
+    ledger, said = Ledger.open(tmp_path), []
+
+    def attempt() -> None:
+        ledger.furthest += 1
+        raise MemoryShortageError("learner.step (rank 1): out of memory: asked for 2 GiB", "learner")
+
+    smaller = partial(for_worker, Config(learner={"micro_batch": 4}))
+    told = "learner.step (rank 1): out of memory: asked for 2 GiB"
+    keys = (
+        "lower learner.micro_batch, set learner.gradient_checkpointing, lower engine.max_model_len, raise learner.ranks"
+    )
+    with pytest.raises(LostWorkerError) as ended:
+        recovering(attempt, 3, ledger, said.append, never, smaller)
+    assert str(ended.value).startswith(f"{told}, for the second time: {keys}")
+    assert ledger.recoveries == 1 and said[0].startswith(f"{told}: {keys}") and "beginning anew (1 of 3)" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "worker", "keys"),
+    [
+        ({}, "engine 3", "lower engine.gpu_memory_utilization, or on a CPU engine.kv_cache_gib"),
+        ({"engine": {"num_gpus": 0.5}}, "engine 0", "lower engine.gpu_memory_utilization"),
+        ({"mprm": {"micro_batch_tokens": 4096}}, "mprm", "lower mprm.micro_batch_tokens, lower engine.max_model_len"),
+        ({}, "outcome model", "set outcome_model.checkpoint to a smaller model"),
+    ],
+)
+def test_the_key_to_lower_is_that_of_the_worker(config: dict[str, Any], worker: str, keys: str) -> None:
+    assert keys in for_worker(Config.model_validate(config), worker)
 
 
 def test_what_a_new_worker_would_not_mend_is_not_tried_again(tmp_path: Path) -> None:

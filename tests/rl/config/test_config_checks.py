@@ -37,12 +37,28 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"engine": {"weight_transfer": "ipc", "num_gpus": 1}, "learner": {"num_gpus": 1}},
         "engine.weight_transfer is 'ipc'",
     ),
+    *(
+        ({"engine": {"weight_transfer": "ipc"} | engine, "learner": {"num_gpus": 0.6} | learner}, "at most 1 in sum")
+        for engine, learner in (
+            ({"num_gpus": 0.6}, {}),
+            ({"num_gpus": 0.4, "count": 2}, {}),
+            ({"num_gpus": 0.4}, {"num_gpus": 0}),
+        )
+    ),
+    (
+        {"max_staleness": 0, "engine": {"sleep": True, "num_gpus": 0.6}, "learner": {"num_gpus": 0.6}},
+        "engine.num_gpus 0.6 and learner.num_gpus 0.6 are on different GPUs",
+    ),
     (
         {
             "engine": {"weight_transfer": "nccl", "num_gpus": 1, "sync_adapters": False},
             "learner": {"num_gpus": 1, "lora_rank": 8},
         },
         "engine.sync_adapters true",
+    ),
+    (
+        {"engine": {"weight_transfer": "nccl", "num_gpus": 1}, "learner": {"num_gpus": 1, "lora_rank": 8}},
+        "engine.sync_adapters true with policy.dtype bfloat16",
     ),
     ({"learner": {"num_gpus": 2}}, "learner.num_gpus is 2: allowed is at most 1; for more GPUs raise learner.ranks"),
     ({"mprm": {"num_gpus": 0.5, "ranks": 2}}, "mprm.num_gpus is 0.5"),
@@ -91,6 +107,13 @@ ALLOWED: list[dict[str, Any]] = [
     {"engine": {"tensor_parallel": 2}},
     {"engine": {"weight_transfer": "nccl", "num_gpus": 1}, "learner": {"num_gpus": 1}},
     {"engine": {"weight_transfer": "ipc", "num_gpus": 0.5}, "learner": {"num_gpus": 0.5}},
+    {"max_staleness": 0, "engine": {"sleep": True, "num_gpus": 0.7}, "learner": {"num_gpus": 0.3}},
+    {
+        "engine": {"weight_transfer": "nccl", "num_gpus": 1},
+        "learner": {"num_gpus": 1, "lora_rank": 8},
+        "policy": {"dtype": "bfloat16"},
+        "mprm": {"lora_rank": 8},
+    },
     {"learner": {"kl": 0.1, "reference_every": 5}},
     {"learner": {"trl": {"epsilon_high": 0.28, "importance_sampling_level": "sequence", "delta": None}}},
     {"mprm": WITHOUT, "annotation": {"share": 0}, "evaluation": {"strategies": ["majority"]}},

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import AutoConfig
 
 from rewards.models.encoding import Encoder
 from rewards.records import Completion, Experience, Prompt, SamplingRequest
 from rl.engines.engine import RenewableEngine
 from rl.engines.hf_engine import HfEngine
-from rl.engines.vllm_engine import VllmEngine
+from rl.engines.vllm_engine import VllmEngine, leave_configurations_to_transformers
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.learning.learner import PolicyLearner
 from rl.tasks.grid import GridTask
@@ -317,3 +318,14 @@ def test_an_answer_ends_with_its_turn_whatever_the_files_call_the_end(
     for sample in (sample for group in samples for sample in group):
         assert (sample.token_ids[-1] in found.end_tokens) == (sample.finish_reason == "stop")
         assert found.end_tokens.isdisjoint(sample.token_ids[:-1])
+
+
+def test_a_family_that_vllm_reads_by_a_class_of_its_own_stays_transformers(tmp_path: Path) -> None:
+    """In a process that has both: Transformers' model fails with vLLM's configuration."""
+    from vllm.transformers_utils.config import get_config
+
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_5"}))
+    get_config(str(tmp_path), trust_remote_code=False)
+    assert type(AutoConfig.from_pretrained(tmp_path)).__module__.startswith("vllm.")
+    leave_configurations_to_transformers()
+    assert type(AutoConfig.from_pretrained(tmp_path)).__module__.startswith("transformers.")

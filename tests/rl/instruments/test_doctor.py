@@ -20,7 +20,9 @@ from rl.instruments.doctor.checks import all_checks
 from rl.instruments.doctor.examine import Check, Finding, examine
 from rl.instruments.doctor.gpus import (
     Gpus,
+    compiler,
     judge,
+    judge_compiler,
     links,
     read_driver,
 )
@@ -198,6 +200,28 @@ def test_the_driver_is_read_from_what_nvidia_smi_prints() -> None:
 def test_links_hold_or_are_not_needed() -> None:
     """On a machine with several GPUs NCCL adds up a number over them; with one or none nothing is to be linked."""
     assert links().state == "ok"
+
+
+def test_a_gpu_wants_a_compiler_and_pythons_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them engine and learner die in their first kernel."""
+    header = tmp_path / "Python.h"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("rl.instruments.doctor.gpus.read_driver", lambda: (("NVIDIA H200",), "580"))
+    monkeypatch.delenv("CC", raising=False)
+    assert (
+        compiler().state == "missing" and "C compiler" in compiler().found and "apt-get install gcc" in compiler().mend
+    )
+    for there in ("clang", "gcc"):
+        (tmp_path / there).write_text("")
+        (tmp_path / there).chmod(0o755)
+        assert "C compiler" not in compiler().found
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert "C compiler" in compiler().found
+    without = judge_compiler(True, "/usr/bin/gcc", header)
+    assert without.state == "missing" and "Python.h" in without.found and "-dev" in without.mend
+    header.write_text("")
+    assert judge_compiler(True, "/usr/bin/gcc", header).state == "ok"
+    assert judge_compiler(False, None, tmp_path / "absent").state == "ok", "nothing is compiled on a CPU"
 
 
 def test_a_report_names_every_state_and_every_command() -> None:

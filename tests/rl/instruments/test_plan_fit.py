@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rl.instruments.planning.launch_plan import (
     plan_lines,
 )
 from rl.instruments.planning.memory_estimate import GB
+from rl.instruments.planning.model_shape import KNOWN_SHAPES
 from rl.workers.ray_cluster import kinds_of_workers
 from tests.rl.instruments.test_memory_estimate import a_config
 
@@ -114,6 +116,15 @@ def test_an_engine_that_sleeps_leaves_its_memory_to_the_learner() -> None:
     held = {role: estimate(awake, 80 * GB).memory[role] for role in ("learner", "engine")}
     assert needed_on(awake, held) == held["learner"].total + held["engine"].total
     assert needed_on(asleep, held) < needed_on(awake, held)
+    small = {**held, "engine": replace(held["engine"], cache=0)}
+    stays = held["engine"].other
+    assert needed_on(asleep, small) == held["learner"].total + stays > held["learner"].total, "its process sleeps there"
+    whole = {**sections, "learner": {"num_gpus": 0.5}}
+    by_ipc = a_config(**whole, engine={"num_gpus": 0.5, "sleep": True, "weight_transfer": "ipc"})
+    large = {**held, "engine": replace(held["engine"], cache=80 * GB)}
+    assert needed_on(by_ipc, large) == needed_on(asleep, large) + held["engine"].weights, (
+        "a copy of what is handed over"
+    )
     with pytest.raises(ConfigError):
         list(plan_lines(awake, 80))
     assert list(plan_lines(asleep, 80))
@@ -150,6 +161,15 @@ def test_the_head_of_a_configuration_says_what_the_dry_run_says(path: Path) -> N
         other = there.pop("other")
         assert parts == ", ".join(f"{name} {value}" for name, value in there.items()) + f", and {other} of CUDA"
         assert sum(map(float, there.values())) + float(other) == pytest.approx(float(total), abs=0.21)
+
+
+def test_a_machine_holds_all_of_a_model_for_each_rank_that_will_have_a_part() -> None:
+    path = CONFIGS[0].parent / "qwen2_5_vl_7b_2nodes.yaml"
+    config = load_config(path)
+    whole = 8 * 4 * KNOWN_SHAPES[config.policy.checkpoint].parameters / GB
+    said = [line for line in plan_lines(config, 80) if "ranks load" in line]
+    assert said == [f"  node 0: {whole:.1f} GB of the machine's own memory while 8 ranks load their models"]
+    assert not [line for line in plan_lines(load_config(SMALL), 80) if "ranks load" in line]
 
 
 def test_a_refused_dry_run_prints_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +23,7 @@ from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.learner import PolicyLearner
 from rl.learning.micro_batches import micro_batches, mini_batches, shares
 from rl.learning.rows import importance_weights
-from rl.learning.trainer import EntropyBonus
+from rl.learning.trainer import EntropyBonus, make_trainer
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import CHECKPOINT, of_another_sampler, sampled_experiences
 
@@ -148,6 +149,17 @@ OPTIONAL: list[tuple[dict[str, Any], str]] = [
 def test_what_is_not_installed_is_refused_in_one_line(values: dict[str, Any], package: str) -> None:
     with pytest.raises(ValueError, match=rf"^learner\.\w+ is .*: the package {package} is not installed; allowed is"):
         check_settings(LearnerConfig(**values))
+
+
+def test_ligers_kernels_are_put_into_layers_and_trl_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRL's own argument goes with its second version, and warns of that; its fused head is no Liger's."""
+    asked: list[Any] = []
+    monkeypatch.setattr("rl.config.checks.find_spec", lambda name: True)
+    monkeypatch.setattr("rl.learning.trainer.apply_liger_kernel", lambda model, settings: asked.append(settings))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        trainer = make_trainer(CHECKPOINT, Encoder(CHECKPOINT), learner_config(liger=True))
+    assert not trainer.args.use_liger_kernel and asked == [{"fused_linear_cross_entropy": False}]
 
 
 def test_operations_are_those_that_torch_counts() -> None:

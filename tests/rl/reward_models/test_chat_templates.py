@@ -73,17 +73,18 @@ def test_a_template_that_shows_the_first_picture_alone_is_for_tasks_with_one(tmp
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("what", "by", "reason"),
     [
-        ("{{ '' }}", "writes a question 0 times; allowed is once"),
-        (TEXT + TEXT, "writes a question 2 times; allowed is once"),
+        ("message['content'] is string -%}{{- message['content'] -}}", "true -%}", "writes a question 0 times"),
+        (TEXT, TEXT + TEXT, "writes a question 2 times"),
     ],
 )
-def test_a_template_writes_the_question_once(text: str, reason: str, tmp_path: Path) -> None:
-    policy = {"checkpoint": changed(tmp_path / "policy", TEXT, text)}
+def test_a_template_writes_the_question_once(what: str, by: str, reason: str, tmp_path: Path) -> None:
+    policy = {"checkpoint": changed(tmp_path / "policy", what, by)}
     for pictures in (0, 1):
         with pytest.raises(
-            ConfigError, match=f"^policy.checkpoint .*/policy: the checkpoint's chat template {reason}$"
+            ConfigError,
+            match=f"^policy.checkpoint .*/policy: the checkpoint's chat template {reason}; allowed is once$",
         ):
             check(pictures, policy=policy)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ from rewards.models.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.config import Config
 from rl.engines.vllm_engine import VllmEngine
+from rl.errors import WorkerError
 from rl.files.named_checkpoint import SHIPPED_POLICY
+from rl.learning.learner import PolicyLearner
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
 from rl.parts import start_engines, start_learner
+from rl.workers.engine_pool import EnginePool
 from rl.workers.weight_transfer import WeightTransfer, weights_for_engines
+from rl.workers.worker import Worker
+from tests.fixtures.learner_config import learner_config
 from tests.fixtures.policy_families import (
     PROMPTS,
     TOKENS,
@@ -29,7 +36,7 @@ from tests.fixtures.policy_families import (
     some_experiences,
     without_placeholders,
 )
-from tests.fixtures.runs import warm_ray
+from tests.fixtures.runs import PATIENCE, warm_ray
 from tests.fixtures.tiny_families import write_tiny_checkpoint
 
 
@@ -49,10 +56,33 @@ def changed(config: Config, **sections: dict[str, Any]) -> Config:
         ({"weight_transfer": "nccl"}, 0, "nccl"),
         ({"weight_transfer": "nccl"}, 4, "adapters"),
         ({"weight_transfer": "ipc"}, 0, "ipc"),
+        ({"num_gpus": 1}, 4, "weights"),
     ],
 )
 def test_adapters_travel_alone_where_they_can(engine: dict[str, Any], rank: int, route: str) -> None:
     assert changed(Config(), engine=engine, learner={"lora_rank": rank}).weight_route == route
+    in_bfloat16 = changed(Config(), engine=engine, learner={"lora_rank": rank}, policy={"dtype": "bfloat16"})
+    assert in_bfloat16.weight_route == ("adapters" if engine.get("num_gpus") else route)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_vllms_kernels_for_adapters_refuse_float32(dtype: torch.dtype) -> None:
+    """Which is why whole weights travel in it: at the first pass an engine would die."""
+    from vllm.lora.ops.triton_ops import lora_shrink_op
+
+    shrink = lora_shrink_op._lora_shrink
+    inputs, weights = torch.zeros(4, 16, dtype=dtype), [torch.zeros(1, 1, 8, 16, dtype=dtype)]
+    places = [torch.zeros(size, dtype=torch.int32) for size in (4, 4, 2, 3, 2, 1, 1)]
+    with pytest.raises(Exception) as refused:  # there is no GPU for the kernel itself
+        shrink(inputs, weights, torch.zeros(1, 4, 8), *places, 1.0)
+    by_dtype = "inputs.dtype in" in str(refused.traceback[-1].statement)
+    assert by_dtype == (dtype == torch.float32)
+
+
+def test_adapters_in_float32_are_refused_on_a_gpu_that_no_key_reserves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match=r"policy.dtype is float32: .* engine.sync_adapters false"):
+        VllmEngine(str(SHIPPED_POLICY), lora_rank=4)
 
 
 @pytest.fixture
@@ -93,6 +123,67 @@ def test_an_engine_in_two_processes_follows_the_learner(rank: int, cluster: None
         assert largest_difference(rows, said) < TOLERANCE
 
 
+class Stuck:
+    """A learner, or an engine, of which one ``fails`` at something that the others wait for it in."""
+
+    def __init__(self, at: str, fails: bool) -> None:
+        self._at, self._fails = at, fails
+
+    def offer_weights(self, route: str, receivers: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Handshake and update."""
+        return {}, {}
+
+    def meet_engines(self) -> None:
+        """The learner's side."""
+        self._wait("meeting")
+
+    def join_transfer(self, handshake: dict[str, Any], place: int) -> None:
+        """An engine's side."""
+        self._wait("meeting")
+
+    def send_weights(self) -> None:
+        """The learner's side."""
+        self._wait("update")
+
+    def receive_weights(self, update: dict[str, Any], version: int) -> int:
+        """An engine's side."""
+        self._wait("update")
+        return version
+
+    def sample(self, requests: list[SamplingRequest]) -> list[list[Any]]:
+        """Asked for behind the weights."""
+        return [[] for _ in requests]
+
+    def _wait(self, at: str) -> None:
+        if at == self._at:
+            if self._fails:
+                raise KeyError(at)
+            time.sleep(600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["meeting", "update"])
+def test_an_engine_that_fails_in_an_nccl_update_is_heard_wherever_others_wait_for_it(at: str, cluster: None) -> None:
+    """The learner, which waits for it, would else be lost at its deadline, an hour later."""
+    config = changed(Config(), engine={"weight_transfer": "nccl", "count": 2})
+    learner, *others = (
+        Worker(name, partial(Stuck, at, name == "engine 1"), 0.5, 0, PATIENCE)
+        for name in ("learner", "engine 0", "engine 1")
+    )
+    engines = EnginePool(others)
+    told = f"KeyError: '{at}'$"
+    if at == "meeting":
+        with pytest.raises(WorkerError, match=f"^engine 1.join_transfer: {told}"):
+            WeightTransfer(config, learner, engines)
+        return
+    transfer = WeightTransfer(config, learner, engines)
+    requests = [SamplingRequest(prompt) for prompt in PROMPTS[:2]]
+    waits = [*transfer.send(1), learner.start("offer_weights", "nccl", 2), engines.sample(requests)]
+    for answer in waits:
+        with pytest.raises(WorkerError, match=f"^engine 1.receive_weights: {told}"):
+            answer.result()
+
+
 def test_what_vllm_is_told_of_the_weights_is_what_comes() -> None:
     from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferUpdateInfo
 
@@ -105,8 +196,23 @@ def test_what_vllm_is_told_of_the_weights_is_what_comes() -> None:
     assert told.shapes == [list(tensor.shape) for _, tensor in came]
     assert told.dtype_names == ["float32", "float32", "bfloat16", "float32"]
     assert not weights.held
+    cast = WholeWeights(module, dtype=torch.bfloat16)
+    assert {str(tensor.dtype) for _, tensor in cast} == {"torch.bfloat16"}, "as the engines compute"
+    assert set(cast.description()["dtype_names"]) == {"bfloat16"}
     held = WholeWeights(module, hold=True)
     assert [tensor.data_ptr() for _, tensor in held] == [tensor.data_ptr() for tensor in held.held]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["nccl", "ipc"])
+def test_weights_travel_in_the_format_that_engines_compute_in(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What learns is float32, twice as much."""
+    learner = PolicyLearner(str(SHIPPED_POLICY), Encoder(str(SHIPPED_POLICY)), learner_config("bfloat16"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    _, update = learner.offer_weights(backend, 1)
+    assert set(update["dtype_names"]) == {"bfloat16"} and len(update["names"]) > 60
 
 
 @pytest.mark.slow

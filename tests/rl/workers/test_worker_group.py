@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 import ray
+import torch
 
-from rl.errors import LostWorkerError, WorkerError
+from rl.errors import LostWorkerError, MemoryShortageError, WorkerError
 from rl.workers.group import WorkerGroup
 from rl.workers.worker import Worker
 from tests.fixtures.runs import PATIENCE, warm_ray
@@ -42,6 +44,17 @@ class Member:
             time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
         raise RuntimeError("Connection closed by peer")
+
+    def ask(self, numbers: int) -> None:
+        """For memory that no machine has."""
+        torch.zeros(numbers)
+
+    def ask_gpu(self) -> None:
+        """For memory that a GPU has not: what PyTorch says of it."""
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.25 GiB of which "
+            "3.12 GiB is free. Including non-PyTorch memory, this process has 76.12 GiB memory in use."
+        )
 
     def close(self) -> None:
         """Nothing to take leave of."""
@@ -81,3 +94,19 @@ def test_where_one_rank_dies_that_is_the_cause_whoever_complains_first(two_cpus:
     assert group.call("double", 4) == [8, 0], "both are there"
     with pytest.raises(LostWorkerError, match=r"^members.die_alone \(rank 1\): the worker died: "):
         group.call("die_alone")
+
+
+@pytest.mark.slow
+def test_memory_that_ran_out_is_told_with_what_was_asked_for_and_what_was_there(two_cpus: None) -> None:
+    other = Worker("engine 0", Member, 0, 0, deadline=PATIENCE)
+    with pytest.raises(MemoryShortageError) as short:
+        other.call("ask", 2**50)
+    said = r"^engine 0.ask: out of memory: asked for 4194304.00 GiB, and \d+.\d\d GiB of \d+.\d\d GiB were free$"
+    assert re.match(said, str(short.value)) and short.value.worker == "engine 0"
+    group = WorkerGroup("learner", Member, ranks=2, num_cpus=0, num_gpus=0, deadline=PATIENCE)
+    with pytest.raises(MemoryShortageError) as short:
+        group.call("ask_gpu")
+    assert short.value.worker == "learner" and str(short.value).endswith(
+        "out of memory: asked for 20.00 GiB, and 3.12 GiB of 79.25 GiB were free"
+    )
+    group.close()

@@ -1,0 +1,60 @@
+"""Which keys to change where a worker has not enough memory; none that says nothing in the configuration at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rl.config.sections import Sections
+
+LARGER = "take a larger GPU"
+
+
+def for_weights(config: Sections, role: str) -> list[str]:
+    """Of a model that learns, for what its weights, gradients and optimizer take."""
+    if role == "outcome_model":
+        return ["set outcome_model.checkpoint to a smaller model"]
+    adapters = config.learner.lora_rank if role == "learner" else config.mprm.lora_rank
+    return [f"raise {role}.ranks with {role}.sharding fsdp2", *([] if adapters else [f"set {role}.lora_rank"])]
+
+
+def for_activations(config: Sections, role: str) -> list[str]:
+    """Of a model that learns, for what a pass takes."""
+    length = config.engine.max_model_len
+    if role == "learner":
+        smaller = ["lower learner.micro_batch"] if config.learner.micro_batch > 1 else []
+        fewer = [] if config.learner.gradient_checkpointing else ["set learner.gradient_checkpointing"]
+        return [*smaller, *fewer, "lower engine.max_model_len"]
+    # A pass takes a row at least, and the outcome model's a pair.
+    tokens, rows = (
+        (config.mprm.micro_batch_tokens, 1) if role == "mprm" else (config.outcome_model.micro_batch_tokens, 2)
+    )
+    smaller = [f"lower {role}.micro_batch_tokens"] if tokens >= (rows + 1) * length else []
+    return [*smaller, "lower engine.max_model_len"]
+
+
+def for_engine(config: Sections) -> list[str]:
+    """Of an engine, for what its cache takes."""
+    if config.engine.kind == "hf":
+        return ["lower engine.max_num_seqs", "lower engine.max_model_len"]
+    return [
+        "lower engine.gpu_memory_utilization",
+        *([] if config.engine.num_gpus else ["on a CPU engine.kv_cache_gib"]),
+    ]
+
+
+def for_worker(config: Sections, name: str) -> str:
+    """Of a worker that ran out of memory, by its name: what to change, in words."""
+    role = "engine" if name.startswith("engine") else name.replace(" ", "_")
+    if role == "engine":
+        return either(for_engine(config))
+    return either([*for_activations(config, role), *for_weights(config, role)])
+
+
+def either(options: Sequence[str]) -> str:
+    """Several things to do, of which one will do.
+
+    >>> either(["lower a", "lower b", "set c"])
+    'lower a, lower b, or set c'
+    """
+    *first, last = options
+    return f"{', '.join(first)}, or {last}" if first else last

@@ -1,0 +1,51 @@
+"""No rank has more than its part, of a model or of its optimizer, while they are made, saved and loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewards.models import backbone
+from rl.files.named_checkpoint import SHIPPED_POLICY
+from tests.fixtures.ranks import run_in_two_ranks
+
+SCRIPT = Path(__file__).parents[2] / "fixtures" / "one_part_rank.py"
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What each rank saw, by what it was at."""
+    folder, cases = tmp_path_factory.mktemp("parts"), ("optimizer", "models")
+    run_in_two_ranks(SCRIPT, {case: {} for case in cases}, folder)
+    return {case: [json.loads((folder / case / f"rank-{rank}.json").read_text()) for rank in (0, 1)] for case in cases}
+
+
+@pytest.mark.slow
+def test_an_optimizer_is_loaded_in_parts(seen: dict[str, list[dict[str, Any]]]) -> None:
+    """Of 66 GB of moments at 7B, all would be on every GPU."""
+    for rank in seen["optimizer"]:
+        assert rank["equal"] and rank["extra"] == {"a": 1}
+        assert rank["held"] and max(rank["held"]) <= rank["part"]
+
+
+@pytest.mark.slow
+def test_models_are_cut_before_they_are_on_a_gpu(seen: dict[str, list[dict[str, Any]]]) -> None:
+    """Of 32B, the 134 GB of float32 have room on no GPU."""
+    for rank in seen["models"]:
+        assert rank["trainer_moves"] is False
+        assert rank["shares"] == {name: pytest.approx(0.5, abs=0.01) for name in ("learner", "critic", "mprm")}
+
+
+@pytest.mark.parametrize(
+    ("sharding", "ranks", "stays"), [("fsdp2", "2", True), ("fsdp2", "1", False), ("ddp", "2", False)]
+)
+def test_a_model_that_is_to_be_cut_stays_on_the_cpu(
+    sharding: str, ranks: str, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", ranks)
+    monkeypatch.setattr(backbone, "device", lambda: "meta")
+    parameter = next(backbone.load_model(SHIPPED_POLICY, sharding=sharding).parameters())
+    assert parameter.device.type == ("cpu" if stays else "meta")
