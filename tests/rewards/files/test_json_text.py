@@ -53,7 +53,7 @@ def test_pipes_devices_and_folders_are_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [rb'"\ud800"', rb'{"question": "a\uDC00b"}', rb'{"\ud83d": 1}', rb'[["x", "\ude00\ud83d"]]']
+    "line", [rb'"\ud800"', rb'{"question": "a\uDC00b"}', rb'[["x", "\ude00\ud83d"]]']
 )
 def test_a_record_holds_no_half_of_a_character(line: bytes) -> None:
     assert read_json(line) is not None
@@ -64,7 +64,7 @@ def test_a_record_holds_no_half_of_a_character(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [rb'"\ud83d\ude00"', rb'{"a": "\u00e9"}', '{"a": "\\\\ud800 é"}'.encode(), b"[1, null]"]
+    "line", [rb'{"a": "\ud83d\ude00 \u00e9"}', '{"a": "\\\\ud800 é"}'.encode(), b"[1, null]"]
 )
 def test_a_record_holds_whole_characters(line: bytes) -> None:
     assert read_record(line) == read_json(line)
