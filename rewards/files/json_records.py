@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewards.files.json_text import read_json
+from rewards.files.json_text import read_record
 
 PLACEHOLDER = "<image>"
 """Where VisualPRM's own chat template puts an image; no part of the question."""
@@ -21,7 +21,7 @@ def json_object(line: bytes) -> dict[str, Any]:
         UnusableRecordError: It is none.
     """
     try:
-        content = read_json(line)
+        content = read_record(line)
     except ValueError as error:
         raise UnusableRecordError(str(error)) from None
     if not isinstance(content, dict):

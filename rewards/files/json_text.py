@@ -34,6 +34,24 @@ def read_json(text: str | bytes) -> Any:
         raise ValueError(f"not JSON: {' '.join(str(error).partition(';')[0].split())}") from None
 
 
+def read_record(line: bytes) -> Any:
+    """The value that a line of JSON stands for, all of whose texts a model can be given.
+
+    Raises:
+        ValueError: As of `read_json`; or JSON's own way to write a character in two halves has written one half.
+
+    >>> read_record(b'{"a": "\\\\ud83d\\\\ude00"}')["a"] == "\N{GRINNING FACE}"
+    True
+    """
+    value = read_json(line)
+    if b"\\u" in line:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds half of a character; allowed is text that UTF-8 can hold") from None
+    return value
+
+
 def read_json_file(file: Path) -> Any:
     """The value that a file of ours stands for, which is a regular one at this very place.
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rewards.files.images import UnreadableImageError, image_path
-from rewards.files.json_text import read_json
+from rewards.files.json_text import read_record
 from rewards.files.plain_text import UnreadableTextError, named_kind, open_lines
 
 Bench = Literal["visualprocessbench", "processbench"]
@@ -230,7 +230,7 @@ def _images(content: dict[str, Any], folder: Path) -> tuple[Path, ...]:
 
 def _json(place: str, content: bytes) -> Any:
     try:
-        return read_json(content)
+        return read_record(content)
     except ValueError as error:
         raise BenchmarkError(f"{place}: {error}") from None
 

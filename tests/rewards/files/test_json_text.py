@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards.files.json_text import read_json, read_json_file
+from rewards.files.json_records import UnusableRecordError, json_object
+from rewards.files.json_text import read_json, read_json_file, read_record
 from rewards.files.whole_file import NO_FILE, content_of
 
 
@@ -49,3 +50,21 @@ def test_pipes_devices_and_folders_are_not_waited_for(tmp_path: Path) -> None:
     assert content_of(tmp_path / "link") == b"[]"
     with pytest.raises(OSError, match="no link"):
         read_json_file(tmp_path / "link")
+
+
+@pytest.mark.parametrize(
+    "line", [rb'"\ud800"', rb'{"question": "a\uDC00b"}', rb'[["x", "\ude00\ud83d"]]']
+)
+def test_a_record_holds_no_half_of_a_character(line: bytes) -> None:
+    assert read_json(line) is not None
+    with pytest.raises(ValueError, match=r"^holds half of a character; allowed is text that UTF-8 can hold$"):
+        read_record(line)
+    with pytest.raises(UnusableRecordError, match="half of a character" if line.startswith(b"{") else ""):
+        json_object(line)
+
+
+@pytest.mark.parametrize(
+    "line", [rb'{"a": "\ud83d\ude00 \u00e9"}', '{"a": "\\\\ud800 é"}'.encode(), b"[1, null]"]
+)
+def test_a_record_holds_whole_characters(line: bytes) -> None:
+    assert read_record(line) == read_json(line)
