@@ -52,9 +52,7 @@ def test_pipes_devices_and_folders_are_not_waited_for(tmp_path: Path) -> None:
         read_json_file(tmp_path / "link")
 
 
-@pytest.mark.parametrize(
-    "line", [rb'"\ud800"', rb'{"question": "a\uDC00b"}', rb'[["x", "\ude00\ud83d"]]']
-)
+@pytest.mark.parametrize("line", [rb'"\ud800"', rb'{"question": "a\uDC00b"}', rb'[["x", "\ude00\ud83d"]]'])
 def test_a_record_holds_no_half_of_a_character(line: bytes) -> None:
     assert read_json(line) is not None
     with pytest.raises(ValueError, match=r"^holds half of a character; allowed is text that UTF-8 can hold$"):
@@ -63,8 +61,6 @@ def test_a_record_holds_no_half_of_a_character(line: bytes) -> None:
         json_object(line)
 
 
-@pytest.mark.parametrize(
-    "line", [rb'{"a": "\ud83d\ude00 \u00e9"}', '{"a": "\\\\ud800 é"}'.encode(), b"[1, null]"]
-)
+@pytest.mark.parametrize("line", [rb'{"a": "\ud83d\ude00 \u00e9"}', '{"a": "\\\\ud800 é"}'.encode(), b"[1, null]"])
 def test_a_record_holds_whole_characters(line: bytes) -> None:
     assert read_record(line) == read_json(line)
