@@ -1,8 +1,9 @@
-"""The order of the tests, and how many examples hypothesis tries."""
+"""The order of the tests, how many examples hypothesis tries, and Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ EXAMPLES = float(os.environ.get("EXAMPLES", "1"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; tested runs would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # How long an example takes, or the making of one, is the machine's affair.
     many, slow = max(1, round(100 * EXAMPLES)), [HealthCheck.too_slow]
     settings.register_profile("sieve", max_examples=many, deadline=None, suppress_health_check=slow)

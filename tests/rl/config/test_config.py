@@ -269,7 +269,7 @@ CONFIGS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
                 "step_separator": st.sampled_from([r"\n", "\n", "\u2028", r"(?=Step \d)", "\t"]),
             }
         ),
-        "learner": st.fixed_dictionaries({"learning_rate": NUMBERS, "samples": st.integers(2)}),
+        "learner": st.fixed_dictionaries({"learning_rate": NUMBERS, "samples": st.integers(2, 2**63 - 1)}),
         "policy": st.fixed_dictionaries({"trust_remote_code": st.booleans(), "checkpoint": TEXTS}),
     },
 )
