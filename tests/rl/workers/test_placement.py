@@ -15,7 +15,7 @@ from rl.config import Config, load_config
 from rl.instruments.planning.gpu_placement import place
 from rl.reward_models import mprm
 from rl.workers.ray_cluster import as_started, kinds_of_workers
-from tests.fixtures.runs import ROOT, warm_ray
+from tests.fixtures.runs import PATIENCE, ROOT, warm_ray
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,9 @@ def test_workers_are_where_the_plan_says_and_see_nothing_else(name: str, overrid
 def test_engines_that_share_a_gpu_are_there_before_anyone_else_takes_some_of_it(num_gpus: float) -> None:
     """vLLM would count it as its own, and have less, or no cache."""
     share = {"num_gpus": num_gpus}
-    config = Config.model_validate({"engine": share | {"count": 2}, "learner": share, "mprm": share, "deadline": 60})
+    config = Config.model_validate(
+        {"engine": share | {"count": 2}, "learner": share, "mprm": share, "deadline": PATIENCE}
+    )
     assert [kind.role for kind in as_started(config)] == ["engine", "learner", "mprm"]
     found = seen(parts.start_workers(config))
     (_, _, first), (_, second_began, second) = (found["engine", number] for number in range(2))
