@@ -17,9 +17,9 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from rl.files.quiet import QUIET_LIBRARIES
@@ -48,11 +48,11 @@ def main() -> None:
     if arguments.write and (arguments.without_vllm or len(arguments.families) < len(ALL_FAMILIES)):
         parser.error("--write is for the whole table: without --families and --without-vllm")
     engines = [HF] if arguments.without_vllm else [VLLM, ADAPTERS, HF]
-    began, rows = time.perf_counter(), {}
+    text, rows = machine(), {}
     for family in arguments.families:
         rows[family] = {name: found for engine in engines for name, found in in_a_process(family, engine)}
         print(f"{family}: {rows[family]}", file=sys.stderr)
-    text = f"{machine(time.perf_counter() - began)}\n\n{table(rows)}"
+    text = f"{text}\n\n{table(rows)}"
     if arguments.write is None:
         print(text)
     else:
@@ -115,15 +115,17 @@ def table(rows: dict[str, dict[str, float | str]]) -> str:
     return "\n".join([*lines, *([""] if reasons else []), *reasons])
 
 
-def machine(seconds: float) -> str:
-    """Where, with what and how long it ran."""
+def machine() -> str:
+    """Where it runs, and with what."""
     import torch
+    import transformers
 
+    vllm = f", vLLM {import_module('vllm.version').__version__}" if find_spec("vllm") else ""
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "vllm"))
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}{vllm}"
     return (
-        f"{os.cpu_count()} cores ({platform.machine()}), {where}; {versions}; {seconds / 60:.0f} minutes; float32, but "
-        "for `qwen3_5` in vLLM without a GPU: bfloat16"
+        f"On {os.cpu_count()} cores ({platform.machine()}), {where}, with {versions}; in float32, but for `qwen3_5` in "
+        "vLLM without a GPU: bfloat16."
     )
 
 
