@@ -120,14 +120,11 @@ def start_workers(config: Config) -> dict[str, Any]:
 def start_engines(config: Config) -> EnginePool:
     """Start the engines where Ray places them; those that share a GPU one after another."""
     kind, build = kind_of(config, "engine"), partial(build_engine, config)
-    reserved, one_by_one = (
-        (kind.num_cpus, kind.num_gpus, config.deadline, environment_of(config, kind)),
-        share_gpus(config),
-    )
+    reserved = kind.num_cpus, kind.num_gpus, config.deadline, environment_of(config, kind)
     engines = []
     for number in range(kind.number):
         engines.append(Worker(f"engine {number}", build, *reserved))
-        if one_by_one:
+        if share_gpus(config):
             engines[-1].built().result()
     return EnginePool(engines)
 
