@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from rewards.files.images import image_digest
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
@@ -119,7 +121,7 @@ class Group:
         Raises:
             ConfigError: There is another prompt in that place now.
         """
-        samples = [[_completion(s) for s in segments] for segments in state["samples"]]
+        samples = msgspec.convert(state["samples"], list[list[Completion]])
         index = state.get("index", state["number"])  # they were the same before prompts could be chosen
         found = prompt(index)
         if _digest(found) != state["prompt"]:
@@ -172,7 +174,7 @@ class Round:
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Round:
         """What `state` described."""
-        answers = [[_completion(entry) for entry in answer] for answer in state["answers"]]
+        answers = msgspec.convert(state["answers"], list[list[Completion]])
         groups = [Group.restore(entry, prompt) for entry in state["groups"]]
         return cls(state["version"], groups, Ready(answers), state["is_fresh"])
 
@@ -185,9 +187,3 @@ def _digest(prompt: Prompt) -> str:
 
 def _written(segments: Sequence[Completion]) -> tuple[int, ...]:
     return tuple(token for segment in segments for token in segment.token_ids)
-
-
-def _completion(state: dict[str, Any]) -> Completion:
-    return Completion(
-        tuple(state["token_ids"]), tuple(state["logprobs"]), state["finish_reason"], state["policy_version"]
-    )

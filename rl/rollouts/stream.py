@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rl.config import Config
 from rl.monitoring.report import Delivery
@@ -200,7 +202,8 @@ class RolloutStream:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.step, self.cursor = state["step"], state["cursor"]
-        self._asked, self._version, self._tally = state["asked"], state["version"], Tally(**state["tally"])
+        self._asked, self._version = state["asked"], state["version"]
+        self._tally = msgspec.convert(state["tally"], Tally)
         self._chooses.restore(state.get("prompts", {}))
         self._under_way = deque(Round.restore(entry, self._prompt) for entry in state["under_way"])
         self._open = [Group.restore(entry, self._prompt) for entry in state["open"]]
