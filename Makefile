@@ -18,7 +18,7 @@ ifneq ($(and $(filter gpu,$(EXTRA)),$(filter check test fuzz,$(MAKECMDGOALS))),)
 $(error tests are for EXTRA=cpu, on a GPU machine, too: make $(MAKECMDGOALS))
 endif
 
-.PHONY: help setup browser quickstart real smoke check test fuzz lint format types docs requirements clean
+.PHONY: help setup browser quickstart real smoke rehearsal check test fuzz lint format types docs requirements clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ real: setup  ## the whole loop on real weights and pictures: about 15 minutes, a
 
 smoke: setup  ## every part once, in under two minutes
 	@$(BIN)/sieve train configs/smoke.yaml
+
+rehearsal: setup  ## on a GPU machine, with EXTRA=gpu: what only a GPU can show, in ten minutes; see docs/gpu.md
+	@$(BIN)/python benchmarks/rehearsal.py --device $(if $(filter gpu,$(EXTRA)),cuda,cpu) $(STAGES)
 
 check: setup browser  ## lint, types, and the fast tests: for every commit, in under three minutes
 	@$(TOGETHER) lint types
