@@ -38,7 +38,7 @@ def discrimination_by_kind(
     scores: Sequence[float],
     right: Sequence[bool],
     positions: Sequence[str],
-    groups: Sequence[object] | None = None,
+    groups: Sequence[int] | None = None,
     threshold: float = 0.5,
 ) -> dict[str, dict[str, float]]:
     """How well scores tell right steps from wrong ones, over the steps of each of `KINDS` that occurs.
