@@ -28,7 +28,7 @@ from tests.fixtures.family_checks import mixed_prompts
 from tests.fixtures.tiny_families import ALL_FAMILIES, write_tiny_checkpoint
 from tests.rewards.models.test_token_tree import Tree, trees
 
-STATES, GRADIENTS = 1e-5, 1e-6
+STATES, GRADIENTS = 1e-5, 1e-5
 """How far states and log-probabilities may be apart, and a gradient from another one, in parts of its length."""
 ROWS_ALONE = "qwen3_5"
 """Its linear attention reads a row from left to right."""
