@@ -140,8 +140,10 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
         "peak_memory_gib": round(gib, 2),
         "policy": {"accuracy_start": start["policy/accuracy"], "accuracy_end": end["policy/accuracy"]},
         "mprm": {
-            "auc_start": start.get("mprm/auc_within_kind"),
-            "auc_end": end.get("mprm/auc_within_kind"),
+            "auc_start": start.get("mprm/auc_weighted"),
+            "auc_end": end.get("mprm/auc_weighted"),
+            "auc_standard_error_end": end.get("mprm/auc_standard_error"),
+            "auc_alike_end": end.get("mprm/auc_within_kind"),
             "auc_plain_end": end.get("mprm/auc_plain"),
             "auc_index_only_end": end.get("mprm/auc_index_only"),
         },
