@@ -1,7 +1,7 @@
-"""Whether a long run stays as small as it was: the picture in docs/faults.md.
+"""Whether a long run stays as small as it was, as a table and a picture.
 
-    python -m benchmarks.flatness --out runs/flatness          # 500 policy steps: some minutes on two cores
-    python -m benchmarks.flatness --out runs/flatness --report # from what is there
+    python -m benchmarks.flatness --out runs/flatness             # 500 policy steps
+    python -m benchmarks.flatness --out runs/flatness --report    # from what is there
 
 The smallest run there is, with Transformers for an engine, checkpoints and a recorded stream, is looked at from outside
 every few seconds: memory (proportional set size) and open files of its driver, of Ray's servers and of each worker; the
