@@ -5,6 +5,7 @@ Each function gives the largest differences, by name; `TRITON_INTERPRET` has to 
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 from collections.abc import Callable
@@ -171,9 +172,14 @@ def adapters(device: str) -> dict[str, float]:
 
 def liger(device: str) -> dict[str, float]:
     """Liger's norm and feed-forward activation: values and gradients."""
-    numbers = [value if device == "cuda" else _Number(value) for value in (1e-6, 0.0)]
-    from liger_kernel.ops.rms_norm import LigerRMSNormFunction
+    from liger_kernel.ops import rms_norm
     from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+    numbers: list[float] = [1e-6, 0.0]
+    if device == "cpu":
+        # The interpreter knows none of CUDA's own functions.
+        rms_norm.rsqrt = importlib.import_module("triton.language").rsqrt
+        numbers = [_Number(value) for value in numbers]
 
     def norm(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return states * torch.rsqrt(states.square().mean(-1, keepdim=True) + 1e-6) * weight
@@ -182,7 +188,7 @@ def liger(device: str) -> dict[str, float]:
     weight = 1 + normal(device, HIDDEN, seed=2, scale=0.1)
     pairs: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[torch.Tensor, ...]]] = {
         "norm": (
-            lambda states, weight: LigerRMSNormFunction.apply(states, weight, *numbers, "llama", False),
+            lambda states, weight: rms_norm.LigerRMSNormFunction.apply(states, weight, *numbers, "llama", False),
             norm,
             (states, weight),
         ),
