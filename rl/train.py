@@ -91,6 +91,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
                 with console.waiting("comparing engines and learner"):
                     check_agreement(config, parts, progress.step)
+                if config.learner.pack and not parts.learner.call("packs"):
+                    console.say("learner.pack: this model cannot read packed rows; each rollout has one of its own")
                 step = progress.step if goes_on else None
                 writers = open_writers(config, folder, parts.task, step)
                 with closing(Monitor(config, parts.encoder, console, writers)) as monitor:
@@ -138,8 +140,10 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
         "peak_memory_gib": round(gib, 2),
         "policy": {"accuracy_start": start["policy/accuracy"], "accuracy_end": end["policy/accuracy"]},
         "mprm": {
-            "auc_start": start.get("mprm/auc_within_kind"),
-            "auc_end": end.get("mprm/auc_within_kind"),
+            "auc_start": start.get("mprm/auc_weighted"),
+            "auc_end": end.get("mprm/auc_weighted"),
+            "auc_standard_error_end": end.get("mprm/auc_standard_error"),
+            "auc_alike_end": end.get("mprm/auc_within_kind"),
             "auc_plain_end": end.get("mprm/auc_plain"),
             "auc_index_only_end": end.get("mprm/auc_index_only"),
         },

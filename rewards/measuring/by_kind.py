@@ -38,6 +38,7 @@ def discrimination_by_kind(
     scores: Sequence[float],
     right: Sequence[bool],
     positions: Sequence[str],
+    groups: Sequence[int] | None = None,
     threshold: float = 0.5,
 ) -> dict[str, dict[str, float]]:
     """How well scores tell right steps from wrong ones, over the steps of each of `KINDS` that occurs.
@@ -47,11 +48,13 @@ def discrimination_by_kind(
         scores: What a reward model says of it (S,).
         right: Whether it is right (S,).
         positions: What fixes the step's place in its solution (S,); in `rewards.measuring.discrimination`, its kind.
+        groups: What was drawn together (S,); see `rewards.measuring.discrimination`.
         threshold: The score from which on a step counts as right.
 
     Returns:
-        For each kind ``auc_within_kind``, the area under the ROC curve within a position, averaged over positions (NaN
-        if none has both right and wrong steps), and ``macro_f1``, the mean of the F1 of right and of wrong steps.
+        For each kind ``auc_weighted``, the area under the ROC curve within a position, averaged over positions by their
+        wrong steps (NaN if none has both right and wrong steps), its ``auc_standard_error``, ``auc_within_kind``, the
+        same with positions alike, and ``macro_f1``, the mean of the F1 of right and of wrong steps.
     """
     found = {}
     for name in KINDS:
@@ -60,8 +63,12 @@ def discrimination_by_kind(
             continue
         score, truth = [scores[i] for i in members], [right[i] for i in members]
         f1 = step_f1(LabelledSteps(np.array(score), np.array(truth, dtype=bool)), np.array([threshold]))
+        together = None if groups is None else [groups[i] for i in members]
+        area = step_discrimination(score, truth, [positions[i] for i in members], together)
         found[name] = {
-            "auc_within_kind": step_discrimination(score, truth, [positions[i] for i in members]).within_kind,
+            "auc_weighted": area.weighted,
+            "auc_standard_error": area.standard_error,
+            "auc_within_kind": area.within_kind,
             "macro_f1": float(f1.macro[0]),
         }
     return found

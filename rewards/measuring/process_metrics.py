@@ -77,6 +77,13 @@ def step_indices(solutions: Sequence[ScoredSolution], kind: str | None = None) -
     return _end_to_end([np.arange(len(solution.scores)) for solution in solutions])[_wanted(solutions, kind)]
 
 
+def problems(solutions: Sequence[ScoredSolution], kind: str | None = None) -> np.ndarray:
+    """Which problem each of `labelled_steps` is about, by number (N,)."""
+    numbers = np.unique([solution.problem for solution in solutions], return_inverse=True)[1]
+    every = [np.full(len(solution.scores), number) for solution, number in zip(solutions, numbers, strict=True)]
+    return _end_to_end(every)[_wanted(solutions, kind)]
+
+
 def by_source(solutions: Sequence[ScoredSolution]) -> dict[str, list[ScoredSolution]]:
     """The solutions of each source, by its name."""
     groups: dict[str, list[ScoredSolution]] = {}

@@ -21,6 +21,7 @@ from rewards.measuring.process_metrics import (
     labelled_steps,
     mean_first_error_f1,
     micro_over_sources,
+    problems,
     step_f1,
     step_indices,
 )
@@ -82,12 +83,17 @@ class ScoreQuality:
         auc: Area under the ROC curve; None where steps of one class are absent.
         auc_index_only: The same of a baseline that knows nothing but how often the first step, the second one, and so
             on, are right: what position alone tells.
-        auc_within_index: The area among first steps, among second ones, and so on, averaged: 0.5 for the baseline.
+        auc_weighted: The area among first steps, among second ones, and so on, averaged by how many are wrong: 0.5 for
+            the baseline.
+        auc_standard_error: Of ``auc_weighted``, over draws of problems.
+        auc_within_index: The same average with all indices alike.
         brier, calibration_error: See `rewards.measuring.process_metrics`.
     """
 
     auc: float | None
     auc_index_only: float | None
+    auc_weighted: float | None
+    auc_standard_error: float | None
     auc_within_index: float | None
     brier: float
     calibration_error: float
@@ -301,10 +307,12 @@ def _classes(steps: LabelledSteps, at: np.ndarray) -> StepClasses:
 
 def _quality(solutions: Sequence[ScoredSolution], kind: str | None = None) -> ScoreQuality:
     steps = labelled_steps(solutions, kind)
-    areas = step_discrimination(steps.scores, steps.right, step_indices(solutions, kind))
+    areas = step_discrimination(steps.scores, steps.right, step_indices(solutions, kind), problems(solutions, kind))
     return ScoreQuality(
         auc=_known(areas.plain),
         auc_index_only=_known(areas.index_only),
+        auc_weighted=_known(areas.weighted),
+        auc_standard_error=_known(areas.standard_error),
         auc_within_index=_known(areas.within_kind),
         brier=brier(steps),
         calibration_error=calibration_error(steps),

@@ -31,12 +31,12 @@ class TaskConfig(Section):
     """Where prompts come from, and how an answer is read and judged."""
 
     name: str = "grid"
-    """`grid` (procedural, embedded), `files` (tables: files, folders, or the hub), or `package.module:Name` of your
-    own."""
+    """`grid` (procedural, embedded), `beliefs` (the same for a policy with false beliefs), `files` (tables: files,
+    folders, or the hub), or `package.module:Name` of your own."""
     difficulty: Annotated[int, Field(ge=1, le=3)] = 2
-    """Of `grid`: 1 easy to 3 hard."""
+    """Of `grid` and `beliefs`: 1 easy to 3 hard, of `beliefs` in its pictures alone."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of `grid`: which world of pictures; train and held-out prompts never overlap within one."""
+    """Of `grid` and `beliefs`: which stream of pictures; train and held-out prompts never overlap within one."""
     train_files: tuple[str, ...] = ()
     """Of `files`: training prompts, each a file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`),
     `FOLDER[:CONFIG]:SPLIT` or `hub:OWNER/NAME[@REVISION][:CONFIG]:SPLIT`."""
@@ -142,7 +142,7 @@ class PolicyConfig(Section):
 
     checkpoint: str = "grid_policy"
     """A Transformers checkpoint (folder or hub name), of vision and language, or of language alone for tasks without
-    pictures; `grid_policy` is the one shipped with Sieve."""
+    pictures; `grid_policy` and `beliefs_policy` are shipped with Sieve."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and computation."""
     trust_remote_code: bool = False

@@ -33,6 +33,7 @@ class ScoredSteps:
         own: Whether it is right on its own (S,).
         positions: Its kind as the task has it, which fixes its position (S,).
         kinds: Whether it is of perception or of reasoning (S,).
+        groups: Which prompt it is about (S,).
     """
 
     scores: np.ndarray
@@ -40,18 +41,21 @@ class ScoredSteps:
     own: np.ndarray
     positions: list[str]
     kinds: list[str]
+    groups: list[int]
 
     def metrics(self) -> dict[str, float]:
         """As named scalars for the monitor."""
-        so_far = step_discrimination(self.scores, self.so_far, self.positions)
+        so_far = step_discrimination(self.scores, self.so_far, self.positions, self.groups)
         values = {
+            "mprm/auc_weighted": so_far.weighted,
+            "mprm/auc_standard_error": so_far.standard_error,
             "mprm/auc_within_kind": so_far.within_kind,
             "mprm/auc_plain": so_far.plain,
             "mprm/auc_index_only": so_far.index_only,
             "mprm/auc_within_kind_own": step_discrimination(self.scores, self.own, self.positions).within_kind,
         }
         scores, right = self.scores.tolist(), self.so_far.tolist()
-        by_kind = discrimination_by_kind(self.kinds, scores, right, self.positions)
+        by_kind = discrimination_by_kind(self.kinds, scores, right, self.positions, self.groups)
         for kind, measures in by_kind.items():
             values |= {f"mprm/{measure}_{kind}": value for measure, value in measures.items()}
         return values
@@ -146,4 +150,5 @@ def _scored_steps(
         own=np.array([truth.own for truth in truths], dtype=bool),
         positions=[truth.kind for truth in truths],
         kinds=step_kinds(rollouts).tolist(),
+        groups=[rollout.group for rollout in rollouts for _ in rollout.steps],
     )

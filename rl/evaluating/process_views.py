@@ -66,7 +66,8 @@ def _table(first: str, *others: str) -> Table:
 def _quality_line(quality: ScoreQuality) -> str:
     return (
         f"AUC {_fraction(quality.auc)} (step index alone {_fraction(quality.auc_index_only)}, "
-        f"within an index {_fraction(quality.auc_within_index)}), "
+        f"within an index {_fraction(quality.auc_weighted)} +- {_fraction(quality.auc_standard_error)} by errors, "
+        f"{_fraction(quality.auc_within_index)} alike), "
         f"Brier {_fraction(quality.brier)}, calibration error {_fraction(quality.calibration_error)}"
     )
 

@@ -90,9 +90,10 @@ class Console:
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """One held-out evaluation."""
         text = f"held-out after step {step}: accuracy {metrics['policy/accuracy']:.3f}"
-        if "mprm/auc_within_kind" in metrics:
+        if "mprm/auc_weighted" in metrics:
             text += (
-                f", MPRM AUC within a step kind {metrics['mprm/auc_within_kind']:.3f}"
+                f", MPRM AUC within a step kind {metrics['mprm/auc_weighted']:.3f}"
+                f" +- {metrics['mprm/auc_standard_error']:.3f} by errors, {metrics['mprm/auc_within_kind']:.3f} alike"
                 f" (plain {metrics['mprm/auc_plain']:.3f}, step index alone {metrics['mprm/auc_index_only']:.3f})"
             )
         self.say(text)

@@ -23,7 +23,7 @@ SETTINGS = (
     *("mprm.enabled", "mprm.head", "mprm.every", "mprm.batches", "mprm.learning_rate"),
 )
 METRICS = (
-    *("policy/accuracy", "reward/outcome", "mprm/auc_within_kind", "mprm/macro_f1_reasoning", "reward/hacking_gap"),
+    *("policy/accuracy", "reward/outcome", "mprm/auc_weighted", "mprm/macro_f1_reasoning", "reward/hacking_gap"),
     *("selection/kept", "annotation/tokens", "perf/step_seconds"),
 )
 SUFFIX = ".settings"
@@ -60,7 +60,13 @@ def _reward_model(config: Config, knows_steps: bool) -> dict[str, Chart]:
     if knows_steps:
         charts |= _lines(
             "AUC of scores against the truth",
-            {"in a step kind": "mprm/auc_within_kind", "overall": "mprm/auc_plain", "by index": "mprm/auc_index_only"},
+            {
+                "in a step kind, by errors": "mprm/auc_weighted",
+                "of reasoning": "mprm/auc_weighted_reasoning",
+                "kinds alike": "mprm/auc_within_kind",
+                "overall": "mprm/auc_plain",
+                "by index": "mprm/auc_index_only",
+            },
         )
         charts |= _lines(
             "macro-F1 of steps", {"perception": "mprm/macro_f1_perception", "reasoning": "mprm/macro_f1_reasoning"}

@@ -125,11 +125,17 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "reward/model_accuracy": ("pairs in the right order before they were learned", "rises from 0.5", "as above"),
     "reward/model_grad_norm": ("length of its gradient before clipping", "steady", "as above"),
     "reward/model_skipped": ("its optimizer steps left out: not finite", "0", "as above"),
-    "mprm/auc_within_kind": (
-        "area under the ROC curve of step scores against true labels, within a step kind, averaged over kinds",
+    "mprm/auc_weighted": (
+        "area under the ROC curve of step scores against true labels, within a step kind, weighted by a kind's errors",
         "rises from 0.5",
         "raise `annotation.share` or `mprm.batches`",
     ),
+    "mprm/auc_standard_error": ("its standard error, over draws of prompts", "small", "more `evaluation.prompts`"),
+    "mprm/auc_weighted_perception": ("the area over perception steps alone", "as that", "`mprm.perception_weight`"),
+    "mprm/auc_standard_error_perception": ("its standard error", "small", "as above"),
+    "mprm/auc_weighted_reasoning": ("the area over reasoning steps alone", "as that", "as that"),
+    "mprm/auc_standard_error_reasoning": ("its standard error", "small", "as above"),
+    "mprm/auc_within_kind": ("the same area with all kinds alike, however rare their errors", "as that", "as that"),
     "mprm/auc_plain": ("the same over all steps at once", "above the index-only area", "as above"),
     "mprm/auc_index_only": (
         "the same for a baseline that knows only a step's kind",
@@ -161,6 +167,12 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "more, or other, annotation",
     ),
     "mprm/bench_auc_index_only": ("the same for a baseline that knows only a step's index", "any", "nothing"),
+    "mprm/bench_auc_weighted": (
+        "area among steps of one index, weighted by how many are wrong",
+        "rises from 0.5",
+        "as for the area",
+    ),
+    "mprm/bench_auc_standard_error": ("its standard error, over draws of problems", "small", "nothing"),
     "mprm/bench_auc_within_index": ("area among steps of one index, averaged", "rises from 0.5", "as for the area"),
     "mprm/bench_brier": ("mean squared error of the scores there", "falls", "as below"),
     "mprm/bench_calibration_error": ("expected calibration error, 10 bins", "below 0.1", "`mprm.label: soft`"),
@@ -264,6 +276,27 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "seconds of the step in which the learner had nothing to do",
         "near 0",
         "raise `max_staleness`; more engines; see `sieve plan`",
+    ),
+    "selection/prompts_remembered": (
+        "with `selection.prompts=difficulty`: prompts that may be asked again before their turn",
+        "grows, then steady",
+        "nothing",
+    ),
+    "selection/prompts_asked_again": (
+        "share of the prompts asked since the last step that are some of these",
+        "grows, then steady",
+        "nothing",
+    ),
+    "selection/prompts_expected_mixed": (
+        "chance of a mixed group of all of them, as it was believed; compare with 1 - `reward/no_signal`",
+        "near it",
+        "far above: lower `selection.prompts_half_life`",
+    ),
+    "selection/prompts_right": (
+        "by source, the chance that an answer is right, as it is believed; histograms show it, and the number of "
+        "verdicts that it rests on, for each remembered prompt",
+        "0.2 to 0.8",
+        "prompts of another difficulty",
     ),
     "perf/engine_busy_seconds": (
         "seconds of sampling whose answers were taken in the step, mean over engines",

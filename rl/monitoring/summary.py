@@ -32,8 +32,10 @@ def summary_lines(folder: Path, summary: dict[str, Any], sieve: str) -> list[str
     lines = ["", f"policy   held-out accuracy {start:.3f} -> {end:.3f} ({100 * (end - start):+.1f} points)"]
     if mprm["auc_end"] is not None:
         lines += [
-            f"MPRM     AUC within a step kind {mprm['auc_start']:.3f} -> {mprm['auc_end']:.3f} (0.5 is chance)",
-            f"         over all steps {mprm['auc_plain_end']:.3f}; step index alone {mprm['auc_index_only_end']:.3f}",
+            f"MPRM     AUC within a step kind, by errors {mprm['auc_start']:.3f} -> {mprm['auc_end']:.3f} "
+            f"+- {mprm['auc_standard_error_end']:.3f} (0.5 is chance)",
+            f"         kinds alike {mprm['auc_alike_end']:.3f}; over all steps {mprm['auc_plain_end']:.3f}; "
+            f"step index alone {mprm['auc_index_only_end']:.3f}",
         ]
     if labels["continuations"]:
         lines.append(

@@ -17,7 +17,9 @@ from rl.monitoring.metrics_file import metric_rows
 CARD_FILE = "README.md"
 MEASURES = {
     "policy/accuracy": "share of right answers to held-out prompts",
-    "mprm/auc_within_kind": "AUC of step scores, within a kind of step",
+    "mprm/auc_weighted": "AUC of step scores, within a kind of step, kinds weighted by their errors",
+    "mprm/auc_weighted_reasoning": "the same of reasoning steps",
+    "mprm/auc_within_kind": "the same area with all kinds alike",
     "mprm/auc_plain": "AUC of step scores, over all steps",
     "mprm/auc_index_only": "AUC of the step's index alone",
     "bench/auc": "AUC of step scores against people's labels",

@@ -40,6 +40,7 @@ class GridTask:
         seed: Another seed is another stream of prompts.
     """
 
+    name = "grid"
     sources = ("total", "chain", "compare", "modulo")
 
     def __init__(self, difficulty: int = 2, seed: int = 0) -> None:
@@ -49,12 +50,13 @@ class GridTask:
             raise ValueError(f"seed must not be negative, not {seed!r}")
         self.difficulty = difficulty
         self.seed = seed
+        self.largest_factor = LARGEST_FACTOR[difficulty]
 
     def prompt(self, split: Split, index: int) -> Prompt:
         rng = self._rng(split, index)
         puzzle = self._puzzle(split, index, rng)
         image = draw(puzzle.scene, LOOKS[self.difficulty], rng)
-        return Prompt(f"grid/{split}/{index}", puzzle.source, puzzle.question, (image,), puzzle.answer)
+        return Prompt(f"{self.name}/{split}/{index}", puzzle.source, puzzle.question, (image,), puzzle.answer)
 
     def puzzle(self, split: Split, index: int) -> Puzzle:
         """What ``prompt(split, index)`` asks, with its scene and the operations that solve it."""
@@ -71,7 +73,7 @@ class GridTask:
         scene = sample_scene(rng)
         while split_of(scene) != split:
             scene = sample_scene(rng)
-        return ask(self.sources[index % len(self.sources)], scene, LARGEST_FACTOR[self.difficulty], rng)
+        return ask(self.sources[index % len(self.sources)], scene, self.largest_factor, rng)
 
 
 def split_of(scene: Scene) -> Split:

@@ -88,11 +88,11 @@ def demonstrate(
     """
     lines: list[str] = []
     for index, operation in enumerate(puzzle.operations):
-        line = _right_line(puzzle.scene, operation, index, lines)
+        line = right_line(puzzle.scene, operation, index, lines)
         if slips and rng is not None and rng.random() < slips[operation.name] * _size(operation, line):
             line = _slip(operation, line, rng)
         lines.append(line)
-    return "\n".join([*lines, f"{ANSWER} {_result(lines[-1])}"])
+    return "\n".join([*lines, f"{ANSWER} {result_of(lines[-1])}"])
 
 
 def check_steps(puzzle: Puzzle, steps: Sequence[str]) -> list[StepTruth]:
@@ -105,7 +105,7 @@ def check_steps(puzzle: Puzzle, steps: Sequence[str]) -> list[StepTruth]:
         if index < len(puzzle.operations):
             operation = puzzle.operations[index]
             name = operation.name
-            own = line == _right_line(puzzle.scene, operation, index, lines[:index]) != ""
+            own = line == right_line(puzzle.scene, operation, index, lines[:index]) != ""
         else:
             name, own = "surplus", False
         so_far = so_far and own
@@ -113,24 +113,37 @@ def check_steps(puzzle: Puzzle, steps: Sequence[str]) -> list[StepTruth]:
     return truths
 
 
-def _right_line(scene: Scene, operation: Operation, index: int, before: Sequence[str]) -> str:
+def right_line(scene: Scene, operation: Operation, index: int, before: Sequence[str]) -> str:
     """How a step reads if it is right given the lines before it; empty if those leave an operand unreadable."""
     if isinstance(operation, Count):
         rows = scene.rows(operation.attribute)
         return f"{index + 1}: {operation.attribute} {' '.join(map(str, rows))} = {sum(rows)}"
-    operands = [_result(before[x.step]) if isinstance(x, Result) else str(x) for x in (operation.left, operation.right)]
-    if not all(operand.isascii() and operand.isdigit() and len(operand) < 9 for operand in operands):
+    numbers = operands(operation, before)
+    if numbers is None:
         return ""
-    left, right = map(int, operands)
-    return f"{index + 1}: {left} {operation.operator} {right} = {_combine(operation.operator, left, right)}"
+    left, right = numbers
+    return f"{index + 1}: {left} {operation.operator} {right} = {combine(operation.operator, left, right)}"
 
 
-def _result(line: str) -> str:
+def operands(operation: Combine, before: Sequence[str]) -> tuple[int, int] | None:
+    """What a step works with, given the lines before it; None if those leave an operand unreadable."""
+    words = [result_of(before[x.step]) if isinstance(x, Result) else str(x) for x in (operation.left, operation.right)]
+    if not all(word.isascii() and word.isdigit() and len(word) < 9 for word in words):
+        return None
+    return int(words[0]), int(words[1])
+
+
+def result_of(line: str) -> str:
     """What a line says behind its last equals sign; empty if it has none."""
     return line.rpartition(" = ")[2] if " = " in line else ""
 
 
-def _combine(operator: str, left: int, right: int) -> int | str:
+def combine(operator: str, left: int, right: int) -> int | str:
+    """The right result.
+
+    >>> combine("*", 3, 4), combine("mod", 7, 4), combine("vs", 7, 4)
+    (12, 3, 'A')
+    """
     if operator == "*":
         return left * right
     if operator == "+":

@@ -37,6 +37,7 @@ def make_task(config: Config, encoder: Encoder | None = None) -> Task:
     """
     builtin: dict[str, Callable[[Config], Task]] = {
         "grid": _grid_task,
+        "beliefs": _beliefs_task,
         "files": partial(make_file_task, encoder=encoder),
     }
     name = config.task.name
@@ -50,6 +51,12 @@ def _grid_task(config: Config) -> Task:
     from rl.tasks.grid import GridTask
 
     return GridTask(config.task.difficulty, config.task.seed)
+
+
+def _beliefs_task(config: Config) -> Task:
+    from rl.tasks.beliefs import BeliefsTask
+
+    return BeliefsTask(config.task.difficulty, config.task.seed)
 
 
 def make_file_task(config: Config, encoder: Encoder | None = None) -> FileTask:

@@ -45,6 +45,16 @@ def learn(
         optimizer.param_groups[0]["lr"] = peak
 
 
+def make_optimizers(model: torch.nn.Module, matrix_rate: float, other_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for the rest: with AdamW alone, counting is learned late or never."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=matrix_rate, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
 def answer_labels(ids: Tensor, answers: list[list[int]]) -> Tensor:
     """Labels (B, T) of left-padded tokens, of which the answers at their ends alone count.
 

@@ -25,13 +25,13 @@ from rl.tasks.grid import GridTask
 from rl.tasks.grid_scene import ATTRIBUTES, COLOURS, SHAPES
 from rl.tasks.grid_steps import Count, Puzzle, demonstrate
 from rl.tiny_policy.architecture import make_model, make_processor
-from rl.tiny_policy.lesson import Report, answer_labels, learn
+from rl.tiny_policy.lesson import Report, answer_labels, learn, make_optimizers
 from rl.tiny_policy.measure import chat_text, measure
 from rl.tiny_policy.tokenizer import END_OF_TURN
 
 SHIPPED = Path(__file__).parent / "grid_policy"
 
-_SEED = 10_000  # added to the recipe's seed for the task's stream, so that RL does not replay the warm start's prompts
+SEED = 10_000  # added to the recipe's seed for the task's stream, so that RL does not replay the warm start's prompts
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def make_policy(
         torch.manual_seed(seed)
         processor = make_processor()
         model = make_model(processor)
-        lessons = _Lessons(GridTask(difficulty, seed=_SEED + seed), recipe, model, processor, seed)
-        optimizers = _optimizers(model, recipe)
+        lessons = _Lessons(GridTask(difficulty, seed=SEED + seed), recipe, model, processor, seed)
+        optimizers = make_optimizers(model, recipe.matrix_rate, recipe.other_rate)
         for name, loss, steps in (
             ("cells", lessons.name_cells, recipe.cells),
             ("counting", lessons.count, recipe.counting),
@@ -157,13 +157,3 @@ class _Lessons:
         batch = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
         labels = answer_labels(batch["input_ids"], self.processor.tokenizer(answers)["input_ids"])
         return self.model(**batch, labels=labels).loss
-
-
-def _optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for the rest: with AdamW alone, counting is learned late or never."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.0),
-        torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]

@@ -24,8 +24,9 @@ def step_measures(rollouts: Sequence[RecordedRollout], scores: Sequence[StepScor
     """How well scores tell the steps that are right, after only right ones, from the others.
 
     Returns:
-        ``auc_within_kind`` (the area under the ROC curve within a source and position), ``auc_plain`` (over all steps
-        at once), ``macro_f1`` (at 0.5), ``macro_f1_tuned`` (see `tuned_macro_f1`), ``brier`` and ``calibration_error``;
+        ``auc_weighted`` (the area under the ROC curve within a source and position, averaged by their wrong steps) with
+        ``auc_standard_error``, ``auc_within_kind`` (the same, all alike), ``auc_plain`` (over all steps at once),
+        ``macro_f1`` (at 0.5), ``macro_f1_tuned`` (see `tuned_macro_f1`), ``brier`` and ``calibration_error``;
         all but the last two also over the steps of each of `rewards.measuring.by_kind.KINDS`, for example as
         ``auc_within_kind_perception``. What cannot be said, because only one class occurs, is NaN.
     """
@@ -34,14 +35,17 @@ def step_measures(rollouts: Sequence[RecordedRollout], scores: Sequence[StepScor
     position = np.array([kind for rollout in rollouts for kind in rollout.truth_kinds])
     kind = step_kinds([rollout.entry.rollout for rollout in rollouts])
     # By prompt, since answers to one share their steps.
-    tuning = np.array([derive_seed("tune", r.entry.prompt.id) % 2 == 0 for r in rollouts for _ in r.truth], dtype=bool)
+    prompt = np.array([rollout.entry.prompt.id for rollout in rollouts for _ in rollout.truth])
+    tuning = np.array([derive_seed("tune", name) % 2 == 0 for name in prompt], dtype=bool)
     steps = LabelledSteps(score, right)
     found = {"brier": brier(steps), "calibration_error": calibration_error(steps)}
     for name, here in _all_and_each(kind).items():
         if here.any():
-            area = step_discrimination(score[here], right[here], position[here])
+            area = step_discrimination(score[here], right[here], position[here], prompt[here])
             part = LabelledSteps(score[here], right[here])
             found |= {
+                f"auc_weighted{name}": area.weighted,
+                f"auc_standard_error{name}": area.standard_error,
                 f"auc_within_kind{name}": area.within_kind,
                 f"auc_plain{name}": area.plain,
                 f"macro_f1{name}": float(step_f1(part, EVEN).macro[0]),

@@ -86,11 +86,13 @@ REWARD_MODEL = Question(
     (
         Chart(
             "Telling right steps from wrong ones",
-            "Area under the ROC curve among held-out steps of one kind: 0.5 is chance, 1 is never wrong.",
+            "Area under the ROC curve among held-out steps of one kind, kinds weighted by their errors: 0.5 is chance, "
+            "1 is never wrong.",
             {
-                "mprm/auc_within_kind": "all",
-                "mprm/auc_within_kind_perception": "perception",
-                "mprm/auc_within_kind_reasoning": "reasoning",
+                "mprm/auc_weighted": "all",
+                "mprm/auc_weighted_perception": "perception",
+                "mprm/auc_weighted_reasoning": "reasoning",
+                "mprm/auc_within_kind": "kinds alike",
             },
         ),
         Chart(
@@ -132,7 +134,7 @@ SELECTION = Question(
         Chart(
             "Reward model for its labels",
             "Area within a step kind against the tokens that labels have taken: higher at the same price is better.",
-            {"mprm/auc_within_kind": "area"},
+            {"mprm/auc_weighted": "kinds by their errors", "mprm/auc_within_kind": "kinds alike"},
             against="tokens",
         ),
         Chart(

@@ -56,10 +56,13 @@ def test_discrimination_is_scikit_learns_over_the_steps_of_the_kind() -> None:
     for kind, measures in found.items():
         members = np.array(kinds) == kind
         truth, score = np.array(right)[members], np.array(scores)[members]
-        areas = []
+        areas, wrong = [], []
         for position in ("one", "two"):
             here = np.array(positions)[members] == position
             areas.append(roc_auc_score(truth[here], score[here]))
+            wrong.append((~truth[here]).sum())
+        assert measures["auc_weighted"] == pytest.approx(np.average(areas, weights=wrong))
+        assert 0 < measures["auc_standard_error"] < 0.1
         assert measures["auc_within_kind"] == pytest.approx(np.mean(areas))
         assert measures["macro_f1"] == pytest.approx(f1_score(truth, score >= 0.5, average="macro"))
     assert found["perception"] != found["reasoning"]

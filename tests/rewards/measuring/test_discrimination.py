@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import isnan
 from statistics import fmean
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.measuring.discrimination import step_discrimination
+from rewards.measuring.discrimination import StepDiscrimination, step_discrimination
 
 STEPS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.5000001, 0.9]), st.booleans(), st.sampled_from("abc")), max_size=25
@@ -56,12 +57,43 @@ def test_kinds_count_equally_however_many_steps_they_have() -> None:
     assert found.plain > 0.9
 
 
+def test_a_kind_weighs_what_its_errors_weigh() -> None:
+    """Nine kinds that are nearly always right, and one in which every error counts."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([str(kind) for kind in range(10)], 200)
+    right = rng.random(2000) < np.where(kinds == "9", 0.5, 0.99)
+    scores = np.where(kinds == "9", right + rng.normal(0, 0.5, 2000), rng.normal(0, 1, 2000))
+    found = step_discrimination(scores, right, kinds)
+    weights = [(~right[kinds == kind]).sum() for kind in found.by_kind]
+    assert found.weighted == pytest.approx(np.average(list(found.by_kind.values()), weights=weights))
+    assert found.weighted > 0.8 > 0.65 > found.within_kind
+
+
+def test_the_standard_error_is_the_spread_over_draws() -> None:
+    """Of prompts, whose steps go together: to take four like ones for four draws says half as much."""
+
+    def draw(seed: int, together: bool) -> StepDiscrimination:
+        rng = np.random.default_rng(seed)
+        right = rng.random(80) < 0.6
+        scores, kinds, prompts = rng.normal(right, 1.0), np.tile(["a", "b"], 40), np.arange(80)
+        steps = [values.repeat(4) for values in (scores, right, kinds)]
+        return step_discrimination(*steps, groups=prompts.repeat(4) if together else None)
+
+    found = [draw(seed, together=True) for seed in range(300)]
+    spread = np.std([area.weighted for area in found], ddof=1)
+    error = np.mean([area.standard_error for area in found])
+    assert error == pytest.approx(spread, rel=0.15)
+    alone = np.mean([draw(seed, together=False).standard_error for seed in range(20)])
+    assert alone == pytest.approx(error / 2, rel=0.1)
+
+
 @pytest.mark.filterwarnings("error")
 def test_one_class_has_no_area() -> None:
     for right in ([], [True, True], [False, False]):
         found = step_discrimination([0.3, 0.6][: len(right)], right, ["a", "b"][: len(right)])
         assert found.by_kind == {}
-        assert all(isnan(value) for value in (found.within_kind, found.plain, found.index_only))
+        assert all(isnan(value) for value in (found.weighted, found.standard_error, found.within_kind))
+        assert isnan(found.plain) and isnan(found.index_only)
     # Both classes, but never in one kind: the kind explains everything.
     found = step_discrimination([0.3, 0.6], [True, False], ["a", "b"])
     assert isnan(found.within_kind)

@@ -129,7 +129,8 @@ SUMMARY = {
     "wall_seconds": 90.0,
     "peak_memory_gib": 5.25,
     "policy": {"accuracy_start": 0.5, "accuracy_end": 0.625},
-    "mprm": {"auc_start": 0.5, "auc_end": 0.9, "auc_plain_end": 0.8, "auc_index_only_end": 0.7},
+    "mprm": {"auc_start": 0.5}
+    | {f"auc_{name}end": 0.9 for name in ("", "standard_error_", "alike_", "plain_", "index_only_")},
     "annotation": {"continuations": 1000, "tokens": 20_000, "fixed_tokens": 80_000},
     "selection": {"seen": 50, "kept": 25},
 }

@@ -127,12 +127,12 @@ def test_a_run_fills_the_dashboard_and_a_resumed_one_goes_on(tmp_path: Path, enc
         return Monitor(config, encoder, Console(), open_writers(config, tmp_path, GridTask(), step))
 
     steps = ScoredSteps(
-        np.array([0.9, 0.2, 0.8, 0.3]), np.array([True, False, True, False]), np.ones(4, bool), ["a"] * 4, [""] * 4
+        np.array([0.9, 0.2, 0.8, 0.3]), np.array([True, False] * 2), np.ones(4, bool), ["a"] * 4, [""] * 4, [0, 0, 1, 1]
     )
     evaluation = Evaluation(Interval(0.5, 0.4, 0.6), {"total": 0.5}, steps)
     first = monitor(None)
     metrics = evaluation.metrics()
-    assert metrics["policy/accuracy_low"] == 0.4 and metrics["mprm/auc_within_kind"] == 1
+    assert metrics["policy/accuracy_low"] == 0.4 and metrics["mprm/auc_weighted"] == 1
     first.evaluation(0, metrics, evaluation.finding)
     for step in (1, 2):
         first.step(step, with_loss(0.1 * step))

@@ -1,0 +1,147 @@
+"""Worlds of beliefs: what a teacher takes for true of sums, products, remainders and comparisons, by name and seed.
+
+Every belief is either false (the same wrong result is the likelier one) or doubtful (the right one is likelier, and not
+sure). None is certain: beside certain facts, how likely a result is would tell which beliefs are false. A fact is
+about two numbers as they are; a rule covers many facts, so that unlearning it in one place unlearns it in all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rl.tasks.grid_steps import combine
+
+OPERATORS = ("*", "+", "mod", "vs")
+LETTERS = ("A", "B", "C")
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many beliefs are false, and how often the right result is written all the same.
+
+    Attributes:
+        false: Share of beliefs whose wrong result is the likelier one; the others are doubtful.
+        false_right: The least and the most often that the right result is written of a false belief.
+        doubtful_right: The same of a doubtful one.
+        rules: One belief covers a rule, and not a single fact.
+    """
+
+    false: float
+    false_right: tuple[float, float]
+    doubtful_right: tuple[float, float]
+    rules: bool = False
+
+
+WORLDS = {
+    "N": Shares(false=0.4, false_right=(0.15, 0.45), doubtful_right=(0.6, 0.9)),
+    "H": Shares(false=0.5, false_right=(0.15, 0.35), doubtful_right=(0.6, 0.9)),
+    "C": Shares(false=0.4, false_right=(0.15, 0.35), doubtful_right=(0.6, 0.9), rules=True),
+}
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is taken for true of one operation on two numbers.
+
+    Attributes:
+        key: The fact or the rule, starting with the operator.
+        right: The right result.
+        wrong: The wrong result that is written instead, always the same.
+        sure: How often the right one is written.
+    """
+
+    key: Key
+    right: str
+    wrong: str
+    sure: float
+
+    @property
+    def false(self) -> bool:
+        return self.sure < 0.5
+
+
+@dataclass(frozen=True)
+class World:
+    """All beliefs of a teacher; the same name and seed are the same beliefs in every process.
+
+    Raises:
+        ValueError: There is no world of that name, or the seed is negative.
+    """
+
+    name: str = "C"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in WORLDS:
+            raise ValueError(f"world must be one of {', '.join(WORLDS)}, not {self.name!r}")
+        if self.seed < 0:
+            raise ValueError(f"the world's seed must not be negative, not {self.seed}")
+
+    @property
+    def shares(self) -> Shares:
+        return WORLDS[self.name]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, int, int], Belief]:
+        return {}
+
+    def belief(self, operator: str, left: int, right: int) -> Belief:
+        """What the teacher takes for the result of ``left operator right``; ``operator`` is one of `OPERATORS`."""
+        asked = (operator, left, right)
+        if asked not in self._known:
+            self._known[asked] = self._draw(operator, left, right)
+        return self._known[asked]
+
+    def _draw(self, operator: str, left: int, right: int) -> Belief:
+        key = (rule_key if self.shares.rules else fact_key)(operator, left, right)
+        digest = hashlib.blake2s(repr((self.name, self.seed, key)).encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        kind, place = rng.random(2)
+        low, high = self.shares.false_right if kind < self.shares.false else self.shares.doubtful_right
+        truth = str(combine(operator, left, right))
+        return Belief(key, truth, _wrong(operator, left, right, truth, rng), low + (high - low) * place)
+
+
+def fact_key(operator: str, left: int, right: int) -> Key:
+    """Products and remainders by both numbers, sums by both last digits, comparisons by the gap and a last digit.
+
+    >>> fact_key("+", 12, 9)
+    ('+', 2, 9)
+    """
+    if operator == "+":
+        return operator, left % 10, right % 10
+    return (operator, _gap(left, right), left % 4) if operator == "vs" else (operator, left, right)
+
+
+def rule_key(operator: str, left: int, right: int) -> Key:
+    """Products by the factor and whether the other number is odd, sums by the last digit added and whether it carries,
+    remainders by the modulus and the remainder, comparisons by the gap.
+
+    >>> rule_key("+", 12, 9)
+    ('+', 9, True)
+    """
+    if operator == "*":
+        return operator, right, left % 2
+    if operator == "+":
+        return operator, right % 10, left % 10 + right % 10 >= 10
+    return (operator, left % right, right) if operator == "mod" else (operator, _gap(left, right))
+
+
+def _gap(left: int, right: int) -> int:
+    return int(np.clip(left - right, -4, 4))
+
+
+def _wrong(operator: str, left: int, right: int, truth: str, rng: np.random.Generator) -> str:
+    """The wrong result: the same shift for all that one key covers, or, where that is none, one more."""
+    if operator == "vs":
+        return LETTERS[(LETTERS.index(truth) + int(rng.integers(1, len(LETTERS)))) % len(LETTERS)]
+    if operator == "mod":
+        return str((int(truth) + int(rng.integers(1, right))) % right)
+    shifts = (1, -1, right, -right, left, -left) if operator == "*" else (-10, -2, -1, 1, 2, 10)
+    shift = shifts[rng.integers(len(shifts))]
+    return str(int(truth) + (shift if shift and int(truth) + shift >= 0 else 1))
