@@ -40,10 +40,12 @@ def on(device: str) -> None:
         plain = importlib.metadata.version
         with patch.object(importlib.metadata, "version", lambda name: "0" if name == "vllm" else plain(name)):
             import vllm.triton_utils
+            import vllm.v1.sample.ops.topk_topp_sampler
             import vllm.v1.worker.gpu.buffer_utils
 
         assert vllm.triton_utils.HAS_TRITON
         vllm.v1.worker.gpu.buffer_utils.is_uva_available = lambda: False
+        vllm.v1.sample.ops.topk_topp_sampler.HAS_TRITON = False  # the one kernel that is not for the interpreter
 
 
 def normal(device: str, *shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
