@@ -11,9 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.instruments.study.study_file import ARM, Settings, Study, is_level
+from rl.instruments.study.study_file import ARM, TWIN, Settings, Study, is_level
+from rl.instruments.study.twin_config import TwinConfig
 from rl.reward_models.lessons import make_configured_selector
 
 LONGEST_NAME = 120
@@ -44,12 +47,14 @@ class Cell:
 
     Attributes:
         config: The whole experiment.
+        twin: What its twin is told.
         changes: What it changes in the study's experiment.
     """
 
     arm: Arm
     seed: int
     config: Config
+    twin: TwinConfig
     changes: Settings
 
     @property
@@ -98,20 +103,33 @@ def overrides_of(changes: Mapping[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
-def recipe_of(config: Config) -> str:
-    """A digest of an experiment and of Sieve's version: with another one, its numbers may be others.
+def recipe_of(config: Config, twin: TwinConfig | None = None) -> str:
+    """A digest of an experiment, of its twin where that is what runs, and of Sieve's version: with another one, its
+    numbers may be others.
 
     Values that are the default are left out, so that a key that Sieve learns does not undo what is finished; and so
     are keys that change no number.
     """
     values = config.model_dump(mode="json", exclude_defaults=True)
     numbers = {key: value for key, value in values.items() if key not in WITHOUT_EFFECT}
-    return sha256(json.dumps([version("sieve-rl"), numbers], sort_keys=True).encode()).hexdigest()[:16]
+    told = [version("sieve-rl"), numbers, *([twin.model_dump()] if twin else [])]
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _cell(study: Study, path: Path, arm: Arm, seed: int) -> Cell:
     changes = study.set | arm.settings | {"seed": seed}
-    return Cell(arm, seed, _config(study, path, arm.name, changes | {"record": False}), changes)
+    experiment = {key: value for key, value in changes.items() if not key.startswith(TWIN)} | {"record": False}
+    return Cell(arm, seed, _config(study, path, arm.name, experiment), _twin(study, path, arm.name, changes), changes)
+
+
+def _twin(study: Study, path: Path, what: str, changes: Settings) -> TwinConfig:
+    own = {key.removeprefix(TWIN): value for key, value in changes.items() if key.startswith(TWIN)}
+    try:
+        return TwinConfig.model_validate(study.twin.model_dump() | own)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key = ".".join(map(str, wrong["loc"]))
+        raise ConfigError(f"{path}: {what}: {TWIN}{key} is {wrong['input']!r}: {wrong['msg']}") from None
 
 
 def _config(study: Study, path: Path, what: str, changes: Settings) -> Config:
