@@ -207,7 +207,7 @@ class Twin:
         half = np.full((*which.shape, K), 0.5)
         greedy = roll_out(self.beliefs, self.heldout, which, sure, half).right.mean(1)
         rows = [
-            {"policy/accuracy": float(a), "policy/accuracy_exact": float(b), "policy/accuracy_greedy": float(c)}
+            {"policy/accuracy": float(a), "exact_accuracy": float(b), "greedy_accuracy": float(c)}
             for a, b, c in zip(right, chance.mean(1), greedy, strict=True)
         ]
         if self.config.mprm.enabled:

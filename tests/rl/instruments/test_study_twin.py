@@ -26,7 +26,7 @@ STUDY: dict[str, Any] = {
     "seeds": [0, 1, 2],
     "matrix": {"learner.credit": ["outcome", "progress"], "twin.given_auc": [0.7, 0.95]},
     "baseline": {"learner.credit": "outcome"},
-    "outcomes": ["policy/accuracy_exact", "seconds"],
+    "outcomes": ["exact_accuracy", "seconds"],
 }
 
 

@@ -184,8 +184,8 @@ def test_a_perfect_reward_model_teaches_more_than_outcomes(beliefs: Beliefs) -> 
     for credit in ("outcome", "progress"):
         config = Config.model_validate(longer | {"learner": longer["learner"] | {"credit": credit}})
         results = run_twin(config, settings, range(4))
-        found[credit] = np.array([result.final["policy/accuracy_exact"] for result in results])
-        assert all(r.final["policy/accuracy_exact"] > r.curve[0]["policy/accuracy_exact"] + 0.05 for r in results)
+        found[credit] = np.array([result.final["exact_accuracy"] for result in results])
+        assert all(r.final["exact_accuracy"] > r.curve[0]["exact_accuracy"] + 0.05 for r in results)
     assert (found["progress"] > found["outcome"]).all()
 
 
