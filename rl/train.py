@@ -91,6 +91,8 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
                 with console.waiting("comparing engines and learner"):
                     check_agreement(config, parts, progress.step)
+                if config.learner.pack and not parts.learner.call("packs"):
+                    console.say("learner.pack: this model cannot read packed rows; each rollout has one of its own")
                 step = progress.step if goes_on else None
                 writers = open_writers(config, folder, parts.task, step)
                 with closing(Monitor(config, parts.encoder, console, writers)) as monitor:

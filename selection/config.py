@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rewards.section import Count, Positive, Section, Share
+from rewards.section import Count, Positive, Section, Share, Weight
 from selection.bis_posterior import PRIOR, THRESHOLD
 
 
@@ -36,3 +36,12 @@ class SelectionConfig(Section):
     """Which kept rollouts an update of the MPRM takes: any, by chance in proportion to the score, or the best ones."""
     fresh: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of an update's rollouts that it has not seen yet, the rest being replayed; null for no difference."""
+    prompts: Literal["uniform", "difficulty"] = "uniform"
+    """Which training prompts are asked: all in the task's order, or mostly those whose groups are likely to be mixed,
+    by the verdicts on earlier answers and continuations."""
+    prompts_in_order: Share = 0.25
+    """Of `difficulty`: share of prompts in the task's own order, so that each comes in time."""
+    prompts_half_life: Weight = 20
+    """Of `difficulty`: policy steps after which a verdict counts half; 0 for never."""
+    prompts_remembered: Count = 4096
+    """Of `difficulty`: most prompts that may be asked again, before their turn in the task's order."""

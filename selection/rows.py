@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
+from rewards.files.json_text import read_json
 from rewards.files.record_files import (
     SCHEMA,
     annotated_rollouts,
@@ -83,6 +85,16 @@ class BufferState:
     generator: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """A buffer's state but for its rows, as it stands beside them."""
+
+    mass: dict[str, float]
+    now: int
+    counters: dict[str, int]
+    generator: dict[str, Any]
+
+
 def no_rows(length: int = 0) -> Rows:
     """``length`` blank rows."""
     integers = [np.zeros(length, dtype=np.int64) for _ in range(4)]
@@ -124,11 +136,21 @@ def load_buffer(path: Path) -> BufferState:
     table = read_table(path, pa.unify_schemas([SCHEMA, COLUMNS]), KIND)
     entry = np.empty(table.num_rows, dtype=object)
     try:
-        rest = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        rest = msgspec.convert(read_json((table.schema.metadata or {})[METADATA_KEY]), _Rest)
         entry[:] = annotated_rollouts(table)
         # Copies: what Arrow hands out cannot be written to.
         columns = {name: np.array(table.column(name).to_numpy()) for name in COLUMNS.names}
         rows = replace(no_rows(len(entry)), entry=entry, source=columns.pop("row_source"), **columns)
-        return BufferState(rows, rest["mass"], rest["now"], rest["counters"], rest["generator"])
+        _check_possible(rows, len(rest.mass))
+        return BufferState(rows, **vars(rest))
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{path}: holds no {KIND}: {type(error).__name__} {error}") from None
+
+
+def _check_possible(rows: Rows, sources: int) -> None:
+    if not np.all((rows.source >= 0) & (rows.source < sources)):
+        raise ValueError(f"row_source: allowed are numbers from 0 on, below that of sources, {sources}")
+    if not np.all((rows.score >= 0) & np.isfinite(rows.score)):
+        raise ValueError("score: allowed are finite numbers from 0 on")
+    if len(np.unique(rows.arrival)) < len(rows) or np.any((rows.arrival < 0) | (rows.version < 0) | (rows.drawn < 0)):
+        raise ValueError("arrival, version, drawn: allowed are numbers from 0 on, and no arrival twice")

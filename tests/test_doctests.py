@@ -33,6 +33,7 @@ WITH_EXAMPLES = {
     "rewards.models.shared_images",
     "rewards.models.sharding",
     "rewards.models.steps",
+    "rewards.models.token_tree",
     "rewards.outcome.preferences",
     "rewards.process_model.ensemble",
     "rewards.process_model.labels",

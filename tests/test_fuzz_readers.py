@@ -25,6 +25,7 @@ from rl.checkpoints.manifest import LIST_FILE, check_files, list_files
 from rl.config import Config
 from rl.config.reading import YAMLTextError, load_config, read_yaml
 from rl.errors import ConfigError
+from rl.evaluating.benchmark_scoring import ScoredChunk
 from rl.files.chunked_file import ChunkedFile
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.files import FileTask
@@ -222,13 +223,13 @@ def test_journals(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject)
     path = tmp_path_factory.mktemp("journal") / "corpus.jsonl"
     journal = path.with_name(path.name + ".progress")
     chunks = [b"one\n", b"two\nthree\n"]
-    file = ChunkedFile(path, {"seed": 1})
-    for number, chunk in enumerate(chunks):
-        file.append(chunk, {"prompts": number})
+    file = ChunkedFile(path, {"seed": 1}, ScoredChunk)
+    for number, chunk in enumerate(chunks, start=1):
+        file.append(chunk, ScoredChunk(number))
     file.close()
     journal.write_bytes(data.draw(mutated(journal.read_bytes())))
     with suppress(ConfigError):
-        file = ChunkedFile(path, {"seed": 1})
-        assert file.notes == [{"prompts": number} for number in range(len(file.notes))]
+        file = ChunkedFile(path, {"seed": 1}, ScoredChunk)
+        assert file.notes == [ScoredChunk(number) for number in range(1, len(file.notes) + 1)]
         file.close()
     assert path.read_bytes() == b"".join(chunks), "nothing is lost"

@@ -27,6 +27,12 @@ def test_tests_are_for_the_cpu_and_that_is_said_in_one_line(goal: str) -> None:
     assert dry_make(goal).returncode == 0
 
 
-@pytest.mark.parametrize("goal", ["setup", "smoke", "quickstart", "lint", "docs"])
+@pytest.mark.parametrize("goal", ["setup", "smoke", "rehearsal", "quickstart", "lint", "docs"])
 def test_all_else_is_for_gpu_machines_too(goal: str) -> None:
     assert dry_make(goal, "EXTRA=gpu").returncode == 0
+
+
+@pytest.mark.parametrize(("extra", "device"), [("cpu", "cpu"), ("gpu", "cuda")])
+def test_the_rehearsal_is_on_the_device_that_the_installation_is_for(extra: str, device: str) -> None:
+    told = dry_make("rehearsal", f"EXTRA={extra}", "STAGES=machine kernels").stdout
+    assert f"benchmarks/rehearsal.py --device {device} machine kernels" in told

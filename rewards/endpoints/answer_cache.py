@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rewards.files.whole_file import opened_here
+
+PROGRAMS = "select 1 from sqlite_master where type in ('view', 'trigger')"
+"""What a stranger's file could have in a table's place, to go on for ever; ours have none."""
 WAIT = 5.0
 """Seconds to wait for another process that is writing."""
 
@@ -33,7 +38,11 @@ class AnswerCache:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # SQLite itself would write through a link into whatever database of the user's it leads to.
+            os.close(opened_here(str(path), os.O_RDWR | os.O_CREAT))
             self._connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+            if self._connection.execute(PROGRAMS).fetchone():
+                raise sqlite3.DatabaseError
             self._connection.execute(f"create table if not exists {table} (key text primary key, {column})")
         except (sqlite3.Error, OSError):
             self._give_up()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import openai
 
 from rewards.endpoints.config import PROVIDERS, EndpointConfig, host_of
 
+MOST_BYTES = 2**24
+"""Of an answer; verdicts and scores take thousands."""
 WHO = ("OpenAI-Organization", "OpenAI-Project")
 """Headers that the library takes from the environment."""
 
@@ -24,8 +28,37 @@ def make_client(settings: EndpointConfig, api_key: str) -> openai.AsyncOpenAI:
         timeout=settings.timeout,
         max_retries=settings.retries,
         default_headers=nameless,  # type: ignore[arg-type]
-        http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+        http_client=openai.DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"response": [_bound]},
+        ),
     )
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Cut an answer off where it is longer than any: a server may go on for ever. Nothing is unpacked."""
+    response.headers.pop("Content-Encoding", None)
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(response.stream)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """The first `MOST_BYTES` of an answer."""
+
+    def __init__(self, whole: httpx2.AsyncByteStream) -> None:
+        self._whole = whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = MOST_BYTES
+        async for part in self._whole:
+            yield part[:left]
+            left -= len(part)
+            if left <= 0:
+                return
+
+    async def aclose(self) -> None:
+        await self._whole.aclose()
 
 
 def image_part(image: Any) -> dict[str, Any]:

@@ -91,8 +91,6 @@ def write_table(table: pa.Table, path: Path) -> None:
 
     Whatever happens meanwhile, ``path`` holds either what it held before or the whole new table.
     """
-
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
         pq.write_table(table, file, write_page_checksum=True)
         file.flush()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.distributed.device_mesh import init_device_mesh
@@ -77,3 +79,57 @@ def pack(lengths: Sequence[Length], most_tokens: int, at_least: int = 1) -> list
             packed.append([place])
             head, body = lengths[place]
     return packed
+
+
+def pack_trees(
+    prompts: Sequence[Hashable],
+    lengths: Sequence[Length],
+    most_tokens: float = math.inf,
+    most_rows: float = math.inf,
+    at_least: int = 1,
+) -> list[list[int]]:
+    """`pack`, where the rows of one prompt are read as one (`rewards.models.token_tree`): they stay together if they
+    fit, and are else cut into parts as equal as can be.
+
+    Args:
+        prompts: What tells each row's prompt from others.
+        lengths: Of each row.
+        most_tokens: Most tokens of a micro-batch, padding included; a longer row goes alone.
+        most_rows: Most rows of a micro-batch.
+        at_least: Micro-batches to make, if there are as many rows.
+
+    >>> pack_trees("aabba", [Length(5, 2), Length(5, 3), Length(4, 1), Length(4, 1), Length(5, 2)], 20)
+    [[0, 1, 4], [2, 3]]
+    >>> pack_trees("aaaa", [Length(5, 2)] * 4, most_rows=3, at_least=2)
+    [[0, 1], [2, 3]]
+    """
+    members: dict[Hashable, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        members.setdefault(prompt, []).append(place)
+
+    def length(rows: Sequence[int]) -> Length:
+        return Length(lengths[rows[0]].head, sum(lengths[place].body for place in rows))
+
+    def cut(rows: list[int]) -> list[list[int]]:
+        for parts in range(1, len(rows)):
+            pieces = [piece.tolist() for piece in np.array_split(rows, parts)]
+            if all(len(piece) <= most_rows and sum(length(piece)) <= most_tokens for piece in pieces):
+                return pieces
+        return [[place] for place in rows]
+
+    trees = [piece for rows in members.values() for piece in cut(rows)]
+    while len(trees) < min(at_least, len(lengths)):
+        largest = max(trees, key=len)
+        trees.remove(largest)
+        trees += [piece.tolist() for piece in np.array_split(largest, 2)]
+    packed: list[list[list[int]]] = []
+    most_trees = max(1, len(trees) // at_least)
+    for rows in sorted(trees, key=lambda rows: -sum(length(rows))):
+        together = [*packed[-1], rows] if packed else []
+        widths = [max(sides) for sides in zip(*map(length, together), strict=True)]
+        fits = 0 < len(together) <= most_trees and sum(map(len, together)) <= most_rows
+        if fits and len(together) * sum(widths) <= most_tokens:
+            packed[-1].append(rows)
+        else:
+            packed.append([rows])
+    return [[place for rows in batch for place in rows] for batch in packed]

@@ -20,8 +20,6 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
-from rewards.files.json_text import read_json
-from rewards.files.whole_file import content_of
 from rewards.models.backbone import (
     BlankPicture,
     add_lora,
@@ -43,6 +41,7 @@ from rewards.process_model.guard import GroupArea, group_area
 from rewards.process_model.labels import LabelRule, hard
 from rewards.process_model.objective import LOG_CONCENTRATION, Targets, make_targets, weighted_loss
 from rewards.process_model.reading import Decode, Reading, make_reader
+from rewards.process_model.saved import MPRM_FILE, read_saved
 from rewards.process_model.step_scorer import StepScorer, scorer_inputs
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 
@@ -52,7 +51,7 @@ token of a step is a fraction of a nat in its mean."""
 FARTHEST_LIKELIHOOD_STEP = 0.3
 """Most that an optimizer step moves them by: with more, at high rates, scores go from one end to the other."""
 
-MPRM_FILE, BESIDE_FILE, BACKBONE = "mprm.json", "beside_backbone.safetensors", "backbone."
+BESIDE_FILE, BACKBONE = "beside_backbone.safetensors", "backbone."
 MAX_GRAD_NORM = 1.0
 """Gradients longer than this are scaled down to it."""
 
@@ -250,7 +249,7 @@ class MPRM:
         set_model_state_dict(self._wrapped, state, options=replace(WHOLE, strict=False))
         if (folder / OPTIMIZER).is_dir():  # an exported one has none
             load_optimizer(self.optimizer, self._wrapped, folder)
-        self.version = read_json(content_of(folder / MPRM_FILE))["version"]
+        self.version = read_saved(folder).version
 
     @property
     def rank(self) -> int:
@@ -365,13 +364,12 @@ def open_mprm(
     Raises:
         ValueError: See `MPRM`.
     """
-    saved = Path(checkpoint) / MPRM_FILE
-    if not saved.is_file():
+    if not (Path(checkpoint) / MPRM_FILE).is_file():
         return MPRM(checkpoint, encoder, label_rule, settings, runtime, decode)
-    content = read_json(content_of(saved))
-    was = content["settings"]
+    saved = read_saved(Path(checkpoint))
+    was = saved.settings
     identity = {key: was[key] for key in settings.identity()} | {"verdicts": tuple(was["verdicts"])}
-    base = content["checkpoint"] if was["lora_rank"] else checkpoint
+    base = saved.checkpoint if was["lora_rank"] else checkpoint
     mprm = MPRM(base, encoder, label_rule, settings.model_copy(update=identity), runtime, decode)
     mprm.load(Path(checkpoint))
     return mprm

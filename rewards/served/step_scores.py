@@ -131,10 +131,10 @@ class ServedPRM:
         try:
             (entry,) = read_json(content)["data"]
             rows = np.array(entry["data"], dtype=float)
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, OverflowError):
             raise self._error(f"malformed: {content[:SHOWN]!r}, and not scores as of /pooling") from None
-        if rows.ndim == 1:
-            rows = rows[:, None]
+        if rows.ndim < 2:
+            rows = rows.reshape(-1, 1)
         if len(rows) != steps:
             raise self._error(
                 f"wrong count: {len(rows)} scores for {steps} steps; allowed is one at each "
@@ -143,7 +143,7 @@ class ServedPRM:
         if rows.ndim != 2 or not -rows.shape[1] <= self._settings.column < rows.shape[1]:
             raise self._error(f"wrong count: scores of shape {list(rows.shape)} have no column {self._settings.column}")
         scores = rows[:, self._settings.column]
-        if not ((scores >= 0) & (scores <= 1)).all():
+        if not _are_shares(scores):
             worst = scores[~((scores >= 0) & (scores <= 1))][0]
             raise self._error(f"out of range: a score of {worst:g}; allowed is 0 to 1")
         return scores
@@ -156,6 +156,11 @@ def _known(answer: object, steps: int) -> np.ndarray | None:
     """The scores that a cache has of so many steps; None where it has none, or its file is damaged."""
     try:
         scores = np.array(read_json(answer), dtype=float) if isinstance(answer, str) else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
-    return scores if scores is not None and scores.shape == (steps,) else None
+    return scores if scores is not None and scores.shape == (steps,) and _are_shares(scores) else None
+
+
+def _are_shares(scores: np.ndarray) -> bool:
+    """Written so that it is false with NaN among them."""
+    return bool(((scores >= 0) & (scores <= 1)).all())

@@ -14,6 +14,7 @@ import numpy as np
 from rewards.annotation.annotator import Annotation
 from rewards.annotation.budgets import Budget
 from rewards.annotation.visualprm import format_record, make_record
+from rewards.files.whole_file import replacing
 from rewards.models.encoding import Encoder
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
@@ -122,11 +123,11 @@ def annotate(config: Config, order: AnnotationOrder, console: Console) -> Corpus
     verifier = make_verifier(config)
     if config.annotation.budget == "triage" and config.annotation.triage_by == "mprm":
         raise ConfigError("annotation.triage_by: 'mprm' is not allowed without a reward model; allowed here is counts")
-    file = ChunkedFile(order.output, identity(config, order))
+    file = ChunkedFile(order.output, identity(config, order), CorpusTally)
     try:
         chunks = list(_chunks(order, config.learner.prompts))
         done = file.keep_planned(order.prompts, [end - first for first, end in chunks])
-        total = sum((CorpusTally(**note) for note in file.notes), CorpusTally())
+        total = sum(file.notes, CorpusTally())
         if done:
             console.say(f"{order.output} has {total.prompts:,} of {order.prompts:,} prompts already")
         if done < len(chunks):
@@ -168,7 +169,7 @@ def _chunks(order: AnnotationOrder, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _annotate_chunk(
-    annotator: Annotator, task: Task, order: AnnotationOrder, file: ChunkedFile, indices: range
+    annotator: Annotator, task: Task, order: AnnotationOrder, file: ChunkedFile[CorpusTally], indices: range
 ) -> CorpusTally:
     began = time.perf_counter()
     try:
@@ -202,7 +203,7 @@ def _annotate_chunk(
         fixed_tokens=cost.fixed_tokens,
         seconds=cost.seconds,
     )
-    file.append("".join(lines).encode(), dataclasses.asdict(tally))
+    file.append("".join(lines).encode(), tally)
     return tally
 
 
@@ -218,7 +219,8 @@ def _save_images(output: Path, index: int, prompt: Prompt) -> list[str]:
     for place, image in enumerate(prompt.images):
         folder.mkdir(exist_ok=True)
         name = f"{index:06d}.png" if len(prompt.images) == 1 else f"{index:06d}-{place}.png"
-        image.save(folder / name)
+        with replacing(folder / name) as partial:  # a link that stands there would be written through
+            image.save(partial, format="PNG")
         paths.append(f"{folder.name}/{name}")
     return paths
 

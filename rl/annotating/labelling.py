@@ -36,6 +36,7 @@ class Labeller:
         engines: Sample the continuations.
         mprm: Tells the entropy of images.
         looks_at_images: Whether whoever selects among the labelled rollouts wants to know that.
+        tell: Is told of the rollouts that were labelled: whoever chooses prompts learns from it, too.
     """
 
     config: Config
@@ -46,6 +47,7 @@ class Labeller:
     engines: Engines
     mprm: Starts
     looks_at_images: bool
+    tell: Callable[[Sequence[Annotated]], None]
 
     def begin(
         self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], scores: Sequence[StepScores]
@@ -134,9 +136,11 @@ class Labelling:
             say: Is told of a judge that says nothing.
         """
         counts, judge = join_verdicts(self._labeller.config, self._rollouts, self.finish(), self._verdicts, say)
+        annotated = [Annotated(*entry) for entry in zip(self._prompts, self._rollouts, counts, strict=True)]
+        self._labeller.tell(annotated)
         return Labels(
             places=self._chosen,
-            annotated=[Annotated(*entry) for entry in zip(self._prompts, self._rollouts, counts, strict=True)],
+            annotated=annotated,
             continuations=self._annotation.continuations(),
             cost=self._annotation.cost(seconds),
             judge=judge,

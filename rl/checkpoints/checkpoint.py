@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from rewards.annotation.annotator import LabelCost
 from rewards.files.json_text import read_json_file
 from rl.checkpoints.ledger import Ledger
@@ -21,6 +23,9 @@ from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, checkpoints
 from rl.parts import Parts
 from rl.rollouts.staleness import check_versions_sent
 from rl.workers.pending import Pending
+
+PROGRESS_FILE = "progress.json"
+"""Of the controller's own state."""
 
 
 @dataclass
@@ -70,7 +75,8 @@ class Progress:
         try:
             for left in target.parent.glob(".step-*.partial"):
                 shutil.rmtree(left)
-            partial.mkdir(parents=True)
+            target.parent.mkdir(exist_ok=True)  # in the run's folder, unless somebody has moved that away
+            partial.mkdir()
             saving += [
                 parts.learner.start("save", (partial / "policy").absolute()),
                 parts.mprm.start("save", (partial / "mprm").absolute()),
@@ -78,7 +84,7 @@ class Progress:
             saving += parts.answers.save(partial)
             parts.lessons.save(partial)
             save_config(config, partial / CONFIG_FILE)
-            (partial / "progress.json").write_text(json.dumps(self._state() | _controller_state(parts)))
+            (partial / PROGRESS_FILE).write_text(json.dumps(self._state() | _controller_state(parts)))
             for answer in saving:
                 answer.result()
             list_files(partial)
@@ -96,7 +102,7 @@ class Progress:
         """Go on from the newest checkpoint of a run folder: puts the state back into the parts, too.
 
         Raises:
-            ConfigError: Its buffer, held-back rollouts or preference pairs are damaged or something else.
+            ConfigError: Its buffer, held-back rollouts, preference pairs or progress are damaged or something else.
         """
         newest = checkpoints(folder)[-1].absolute()
         try:
@@ -105,13 +111,22 @@ class Progress:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         loading += [parts.learner.start("load", newest / "policy"), parts.mprm.start("load", newest / "mprm")]
-        state = read_json_file(newest / "progress.json")
-        parts.stream.restore(state.pop("stream"))
-        parts.watch.restore(state.pop("watch"))
-        parts.labeller.restore(state.pop("judge"))
+        try:
+            state = read_json_file(newest / PROGRESS_FILE)
+            parts.stream.restore(state.pop("stream"))
+            parts.watch.restore(state.pop("watch"))
+            parts.labeller.restore(state.pop("judge"))
+            msgspec.convert(state, dict[str, float | dict[str, float]])
+            progress = cls(folder, ledger, **state)
+            if newest.name != f"step-{progress.step}":
+                raise ValueError(f"it says that it is of policy step {progress.step}")
+        except ConfigError:  # of the task
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__} {error}"
+            raise ConfigError(f"{newest / PROGRESS_FILE} is damaged: {reason}; an earlier checkpoint serves") from None
         for answer in loading:
             answer.result()
-        progress = cls(folder, ledger, **state)
         check_versions_sent(parts.transfer.send(progress.step), progress.step)
         return progress
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from rewards.files.json_text import read_json_file
 from rewards.files.whole_file import replacing
 from rl.errors import ConfigError
 
 LEDGER_FILE = "ledger.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stands in the file."""
+
+    furthest: Annotated[int, Meta(ge=0)]
+    recoveries: Annotated[int, Meta(ge=0)]
+    seconds: Annotated[float, Meta(ge=0, le=1e12)]
 
 
 @dataclass
@@ -49,10 +62,9 @@ class Ledger:
         if not ledger.path.exists():
             return ledger
         try:
-            kept = read_json_file(ledger.path)
-            furthest, recoveries, seconds = int(kept["furthest"]), int(kept["recoveries"]), float(kept["seconds"])
-            return replace(ledger, furthest=furthest, recoveries=recoveries, before=seconds)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            kept = msgspec.convert(read_json_file(ledger.path), Kept)
+            return replace(ledger, furthest=kept.furthest, recoveries=kept.recoveries, before=kept.seconds)
+        except (OSError, ValueError):
             raise ConfigError(
                 f"{ledger.path} is damaged: allowed is an object with numbers for furthest, recoveries and seconds, or "
                 "no file"
@@ -66,7 +78,7 @@ class Ledger:
     def finished(self, step: int) -> dict[str, float]:
         """A policy step is finished: write the ledger; gives its metrics."""
         self.furthest = max(self.furthest, step)
-        kept = {"furthest": self.furthest, "recoveries": self.recoveries, "seconds": self.seconds}
+        kept = Kept(self.furthest, self.recoveries, self.seconds)
         with replacing(self.path) as path:
-            path.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-        return {"perf/wall_seconds": kept["seconds"], "perf/recoveries": float(self.recoveries)}
+            path.write_text(json.dumps(asdict(kept)) + "\n", encoding="utf-8")
+        return {"perf/wall_seconds": kept.seconds, "perf/recoveries": float(self.recoveries)}

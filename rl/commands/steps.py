@@ -49,6 +49,8 @@ def steps(
     from rewards.users_code import UsersCodeError
     from rl.config import load_config
     from rl.files.named_checkpoint import make_encoder
+    from rl.instruments.replay.stream import open_stream
+    from rl.instruments.replay.written_by import check_written
     from rl.instruments.step_preview import cut, read_texts, rules_beside, spells, with_rule
 
     with one_line(wrong=(UsersCodeError,)):
@@ -61,6 +63,8 @@ def steps(
         resolved = load_config(config or (recorded if file.is_dir() else None), changes)
         texts = read_texts(file, column)
         encoder = make_encoder(resolved)
+        if file.is_dir():
+            check_written(resolved, open_stream(file))
         unspelled = not spells(encoder, [given for given in texts if given.token_ids is None])
         cuts = [cut(encoder, given, unspelled) for given in texts]
         others = {

@@ -83,6 +83,11 @@ class LearnerConfig(Section):
     """Clipping range of the probability ratio; TRL's `epsilon`."""
     micro_batch: Count = 64
     """Rollouts in one forward and backward pass of one rank."""
+    micro_batch_tokens: Count | None = None
+    """Most tokens of such a pass, padding and those of pictures included, in place of `micro_batch`."""
+    pack: bool = True
+    """Whether the rollouts of one prompt in a micro-batch are read in one row, the prompt once: the same numbers for
+    less work. A model whose attention cannot be held to that reads each in a row of its own, as with false."""
     mini_batches: Count = 1
     """Optimizer steps of one pass over a step's rollouts."""
     epochs: Count = 1

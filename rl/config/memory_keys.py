@@ -21,7 +21,9 @@ def for_activations(config: Sections, role: str) -> list[str]:
     """Of a model that learns, for what a pass takes."""
     length = config.engine.max_model_len
     if role == "learner":
-        smaller = ["lower learner.micro_batch"] if config.learner.micro_batch > 1 else []
+        tokens = config.learner.micro_batch_tokens
+        more = tokens >= 2 * length if tokens else config.learner.micro_batch > 1
+        smaller = [f"lower learner.micro_batch{'_tokens' if tokens else ''}"] if more else []
         fewer = [] if config.learner.gradient_checkpointing else ["set learner.gradient_checkpointing"]
         return [*smaller, *fewer, "lower engine.max_model_len"]
     # A pass takes a row at least, and the outcome model's a pair.

@@ -54,10 +54,26 @@ def load_section(kind: type[Kind], path: str | Path | None, overrides: Sequence[
     values = {} if path is None else read_values(path)
     for override in overrides:
         _override(values, override)
+    return _validated(kind, path or "configuration", values)
+
+
+def changed_config(path: Path, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
+    """The experiment of a file, of which `read_values` has given the values, with changes by dotted key.
+
+    Raises:
+        ConfigError: See `load_section`.
+    """
+    changed = dict(values)
+    for key, value in changes.items():
+        _put(changed, key, value, f"{key}={value}")
+    return _validated(Config, path, changed)
+
+
+def _validated(kind: type[Kind], where: str | Path, values: Mapping[str, Any]) -> Kind:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path or 'configuration'}: {_first_problem(error, kind, values)}") from None
+        raise ConfigError(f"{where}: {_first_problem(error, kind, values)}") from None
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
@@ -95,11 +111,16 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = read_yaml(text)
     except YAMLTextError as error:
         raise ConfigError(f"{shown(override)}: the value is not YAML; quote what has brackets: {error}") from None
+    _put(values, key, value, override)
+
+
+def _put(values: dict[str, Any], key: str, value: Any, told: str) -> None:
+    """Set what is at a dotted key; ``told`` is how it was said."""
     *sections, last = key.split(".")
     for section in sections:
         there = values.get(section, {})
         if not isinstance(there, dict):
-            raise ConfigError(f"{shown(override)}: {section} is a value, not a section")
+            raise ConfigError(f"{shown(told)}: {section} is a value, not a section")
         # A copy, since two sections of a file may be one, by an alias.
         values[section] = values = dict(there)
     values[last] = value

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from msgspec import Meta
 
 from rewards.files.images import UnreadableImageError, check_images
 from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution, benchmark_files, read_benchmark
@@ -20,7 +23,8 @@ from rewards.models.encoding import Encoder
 from rewards.models.runtime import Runtime
 from rewards.models.steps import Markers
 from rewards.process_model.config import MPRMConfig
-from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
+from rewards.process_model.mprm import MPRM, open_mprm
+from rewards.process_model.saved import MPRM_FILE
 from rl.config.sections import TaskConfig
 from rl.errors import ConfigError
 from rl.files.chunked_file import JOURNAL_SUFFIX, ChunkedFile
@@ -56,6 +60,13 @@ class BenchmarkOrder:
     save_scores: Path | None
 
 
+@dataclass(frozen=True)
+class ScoredChunk:
+    """How many solutions a chunk of the file has."""
+
+    solutions: Annotated[int, Meta(ge=1)]
+
+
 @contextmanager
 def benchmark_scores(order: BenchmarkOrder) -> Iterator[list[ScoredSolution]]:
     """The scores of all solutions of a benchmark.
@@ -75,11 +86,11 @@ def benchmark_scores(order: BenchmarkOrder) -> Iterator[list[ScoredSolution]]:
     identity = _identity(order, solutions)
     with TemporaryDirectory() as folder:
         path = _scores_path(order, identity, Path(folder))
-        file = ChunkedFile(path, identity)
+        file = ChunkedFile(path, identity, ScoredChunk)
         finished = False
         try:
             _score(solutions, encoder, order.model, path, file)
-            yield read_scores(order.bench, path)
+            yield _of_these(solutions, read_scores(order.bench, path), path)
             finished = True
         finally:
             if not file.notes or (finished and order.save_scores is None):
@@ -104,9 +115,9 @@ def _read_solutions(order: BenchmarkOrder) -> list[Solution]:
 
 
 def _score(
-    solutions: Sequence[Solution], encoder: Encoder, options: ModelOptions, path: Path, file: ChunkedFile
+    solutions: Sequence[Solution], encoder: Encoder, options: ModelOptions, path: Path, file: ChunkedFile[ScoredChunk]
 ) -> None:
-    done = sum(note["solutions"] for note in file.notes)
+    done = sum(note.solutions for note in file.notes)
     if done == len(solutions):
         if file.rest:
             raise ConfigError(f"{path} goes on after its last solution: {file.rest} bytes are not from this command")
@@ -118,8 +129,19 @@ def _score(
         for first in range(done, len(solutions), options.batch_size):
             chunk = slice(first, first + options.batch_size)
             scored = score_solutions(solutions[chunk], rollouts[chunk], mprm.score)
-            file.append("".join(map(scores_line, scored)).encode(), {"solutions": len(scored)})
+            file.append("".join(map(scores_line, scored)).encode(), ScoredChunk(len(scored)))
             advance(len(scored))
+
+
+def _of_these(solutions: Sequence[Solution], scored: list[ScoredSolution], path: Path) -> list[ScoredSolution]:
+    """The scores, which are those of these solutions.
+
+    Raises:
+        ConfigError: They are others'.
+    """
+    if [solution.labels for solution in solutions] != [tuple(entry.labels.tolist()) for entry in scored]:
+        raise ConfigError(f"{path} holds scores of other solutions; name another file")
+    return scored
 
 
 def _scores_path(order: BenchmarkOrder, identity: Identity, folder: Path) -> Path:

@@ -64,6 +64,14 @@ class EvaluationOrder:
 
 
 @dataclass(frozen=True)
+class ChunkNote:
+    """How many prompts a chunk of the file has, and the seconds that each kind of work on them took."""
+
+    prompts: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """A report, what decided it (see `identity`), and what the policy's steps say, where that was asked."""
 
@@ -85,7 +93,7 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
     verifier = make_verifier(config)
     knowing = _knowing(config, task) if order.steps else None
     made_with = identity(config, order)
-    file = ChunkedFile(order.output, made_with)
+    file = ChunkedFile(order.output, made_with, ChunkNote)
     try:
         chunks = [range(first, min(first + CHUNK, order.prompts)) for first in range(0, order.prompts, CHUNK)]
         done = file.keep_planned(order.prompts, [len(chunk) for chunk in chunks])
@@ -111,7 +119,7 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
             _evaluate_chunks(evaluator, task, order, file, chunks, done)
         seconds: Counter[str] = Counter()
         for note in file.notes:
-            seconds.update(note["seconds"])
+            seconds.update(note.seconds)
         report = make_report(order.plan, [judge.name for judge in order.judges], _records(order), seconds)
         return Evaluated(report, made_with, _steps(config, order, knowing, sampler, console) if knowing else None)
     finally:
@@ -181,7 +189,7 @@ def _evaluate_chunks(
     evaluator: PolicyEvaluator,
     task: Task,
     order: EvaluationOrder,
-    file: ChunkedFile,
+    file: ChunkedFile[ChunkNote],
     chunks: Sequence[range],
     done: int,
 ) -> None:
@@ -190,7 +198,7 @@ def _evaluate_chunks(
             prompts = [_prompt(task, order.split, index) for index in indices]
             records, seconds = evaluator.evaluate(prompts)
             lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-            file.append(lines, {"prompts": len(prompts), "seconds": seconds})
+            file.append(lines, ChunkNote(len(prompts), seconds))
             advance(len(indices))
 
 
@@ -211,4 +219,7 @@ def _prompt(task: Task, split: Split, index: int) -> Prompt:
 
 def _records(order: EvaluationOrder) -> list[PromptRecord]:
     lines = content_of(order.output).splitlines()
-    return [msgspec.json.decode(line, type=PromptRecord) for line in lines]
+    try:
+        return [msgspec.json.decode(line, type=PromptRecord) for line in lines]
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{order.output} holds something else than records: {error}; name another file") from None

@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence, Set
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+
+import msgspec
 
 from rewards.files.json_text import read_json
 from rewards.files.whole_file import opened_here
@@ -16,9 +19,20 @@ from rl.errors import ConfigError
 
 JOURNAL_SUFFIX = ".progress"
 CHUNK = {"bytes", "digest", "note"}
+Note = TypeVar("Note")
 
 
-class ChunkedFile:
+class OfPrompts(Protocol):
+    """A note that says how many prompts its chunk has."""
+
+    @property
+    def prompts(self) -> int: ...
+
+
+Planned = TypeVar("Planned", bound=OfPrompts)
+
+
+class ChunkedFile(Generic[Note]):
     """Chunks of lines, and beside them a journal, ``NAME.progress``: JSON lines that say what made the file, and then,
     for each chunk, how many bytes it has, the caller's note, and the digest of both.
 
@@ -28,6 +42,7 @@ class ChunkedFile:
     Args:
         path: The file. It and its journal are made where they are not there.
         identity: What decides the file's content: JSON scalars by key.
+        kind: Of the notes: a data class of what JSON can say.
 
     Attributes:
         notes: The notes of the chunks that are there.
@@ -37,7 +52,7 @@ class ChunkedFile:
             process, or cannot be written.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], kind: type[Note]) -> None:
         self._path, journal = path, path.with_name(path.name + JOURNAL_SUFFIX)
         try:
             _refuse_unknown(path, journal)
@@ -56,7 +71,7 @@ class ChunkedFile:
         # The last line may be half-written: then its chunk is not there yet.
         chunks = [_read(journal, n, line, CHUNK) for n, line in enumerate(lines, start=2) if line.endswith(b"\n")]
         self._sizes = self._intact(chunks)
-        self.notes = [chunk["note"] for chunk in chunks[: len(self._sizes)]]
+        self.notes = [_noted(journal, n, chunk, kind) for n, chunk in enumerate(chunks[: len(self._sizes)], start=2)]
         self._ends = [len(heading)]
         for line in lines[: len(self._sizes)]:
             self._ends.append(self._ends[-1] + len(line))
@@ -70,12 +85,12 @@ class ChunkedFile:
         """Keep the first ``chunks`` chunks; the next `append` follows them."""
         del self.notes[chunks:], self._sizes[chunks:], self._ends[chunks + 1 :]
 
-    def keep_planned(self, prompts: int, plan: Sequence[int]) -> int:
+    def keep_planned(self: ChunkedFile[Planned], prompts: int, plan: Sequence[int]) -> int:
         """Keep the chunks that are there as planned, and forget a last one that is shorter.
 
         Args:
             prompts: How many the file is to hold.
-            plan: Prompts of each chunk; the chunks' notes say how many they have, under ``prompts``.
+            plan: Prompts of each chunk.
 
         Returns:
             How many chunks are there.
@@ -83,10 +98,11 @@ class ChunkedFile:
         Raises:
             ConfigError: The file holds more than that, or what no run of this command wrote.
         """
-        there = sum(note["prompts"] for note in self.notes)
+        there = sum(note.prompts for note in self.notes)
         if there > prompts:
             raise ConfigError(f"{self._path} has {there} prompts already, more than --prompts {prompts}")
-        done = sum(note["prompts"] == size for note, size in zip(self.notes, plan, strict=False))
+        as_planned = (note.prompts == size for note, size in zip(self.notes, plan, strict=False))
+        done = sum(takewhile(bool, as_planned))
         if done == len(plan) and self.rest:
             raise ConfigError(
                 f"{self._path} goes on after its last prompt: {self.rest} bytes are not from this command"
@@ -94,19 +110,20 @@ class ChunkedFile:
         self.forget(done)
         return done
 
-    def append(self, lines: bytes, note: Mapping[str, Any]) -> None:
+    def append(self, lines: bytes, note: Note) -> None:
         """Write a chunk; when this returns it is on the disk.
 
         Raises:
             OSError: It could not be written. What was there before still is.
         """
+        said = msgspec.to_builtins(note)
         _write(self._journal, self._ends[-1], b"")
         _write(self._file, sum(self._sizes), lines)
-        entry = _line({"bytes": len(lines), "digest": _digest(lines, note), "note": dict(note)})
+        entry = _line({"bytes": len(lines), "digest": _digest(lines, said), "note": said})
         _write(self._journal, self._ends[-1], entry)
         self._sizes.append(len(lines))
         self._ends.append(self._ends[-1] + len(entry))
-        self.notes.append(dict(note))
+        self.notes.append(note)
 
     def close(self) -> None:
         """Let another process write it."""
@@ -173,6 +190,14 @@ def _read(journal: Path, number: int, line: bytes, keys: Set[str] = frozenset())
     if not isinstance(content, dict) or not keys <= content.keys() or not _is_size(content.get("bytes", 0)):
         raise ConfigError(f"{journal}:{number}: is no line of such a journal; name another file")
     return content
+
+
+def _noted(journal: Path, number: int, chunk: Mapping[str, Any], kind: type[Note]) -> Note:
+    """The note in a line of the journal."""
+    try:
+        return msgspec.convert(chunk["note"], kind)
+    except msgspec.ValidationError:
+        raise ConfigError(f"{journal}:{number}: is no line of such a journal; name another file") from None
 
 
 def _is_size(value: Any) -> bool:

@@ -133,7 +133,7 @@ def refuse_other_kind(option: str, folder: Path, kind: Kind) -> None:
     """
     # Imported here: engines use this file as well, and would start later with what reward models need.
     from rewards.outcome.outcome_model import STATE_FILE
-    from rewards.process_model.mprm import MPRM_FILE
+    from rewards.process_model.saved import MPRM_FILE
 
     if kind == "mprm" and (folder / STATE_FILE).is_file():
         raise ConfigError(f"{option} {folder} is a saved outcome model; allowed is an MPRM, or a plain checkpoint")

@@ -24,6 +24,8 @@ from rewards.models.backbone import BlankPicture, load_model
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
 from rewards.models.sharding import spread
+from rewards.models.token_tree import pack_batch
+from rewards.models.tree_attention import read_trees
 from rewards.process_model.step_scorer import TwoLayerHead
 from rewards.records import Experience
 from rl.config import Config
@@ -212,16 +214,20 @@ class Critic:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust)
         if tokenizer.get_vocab() != self._encoder.tokenizer.get_vocab():
             raise ValueError(f"value.checkpoint is {checkpoint!r}: allowed is one with the policy's vocabulary")
-        model = load_model(checkpoint, "float32", trust, self._config.learner.sharding).base_model
+        whole = load_model(checkpoint, "float32", trust, self._config.learner.sharding)
+        self._packs = self._config.learner.pack and read_trees(whole, self._encoder)
+        model = whole.base_model
         if self._config.learner.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model
 
     def _own_states(self, experiences: Sequence[Experience]) -> torch.Tensor:
         """(B, L, H) last hidden states of the critic's own backbone."""
-        batch = self._encoder.batch([e.prompt for e in experiences], [e.token_ids for e in experiences])
+        prompts, answers = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+        batch = pack_batch(self._encoder, prompts, answers) if self._packs else self._encoder.batch(prompts, answers)
         backbone = self._model["backbone"].train(torch.is_grad_enabled())
-        return backbone(**batch.model_inputs(self._accelerator.device), use_cache=False).last_hidden_state
+        inputs = batch.model_inputs(self._accelerator.device) | {"use_cache": False}
+        return backbone(**inputs).last_hidden_state
 
     def _rows(self, values: Sequence[np.ndarray]) -> torch.Tensor:
         """Right-padded (B, T) floats on the model's device."""

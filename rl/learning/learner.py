@@ -17,7 +17,8 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rewards.models.backbone import BlankPicture, check_vocabulary, merge_lora, release_memory
 from rewards.models.encoding import Encoder
-from rewards.models.sharding import spread
+from rewards.models.sharding import Length, spread
+from rewards.models.tree_attention import read_trees
 from rewards.records import Experience, Prompt
 from rl.config import Config
 from rl.config.schedules import make_schedule
@@ -26,7 +27,7 @@ from rl.learning.advantages import explained_variance
 from rl.learning.critic import Critic
 from rl.learning.disturbance import Disturbance
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
-from rl.learning.micro_batches import loss_share, micro_batches, mini_batches, shares
+from rl.learning.micro_batches import choose_micro_batches, loss_share, mini_batches, shares
 from rl.learning.policy_files import (
     ADAPTER,
     adapter_weights,
@@ -78,6 +79,8 @@ class PolicyLearner:
         check_vocabulary(self._model, {*encoder.end_tokens, *encoder.placeholders, encoder.pad_token})
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
+        whole = settings.sharding != "deepspeed"  # which may have cut the weights up by now
+        self._packs = settings.pack and whole and read_trees(self._model, encoder)
         self._blank = None
         if settings.sharding != "ddp" and self._ranks > 1 and encoder.sees:
             self._blank = BlankPicture(self._model.base_model, encoder.blank_picture())
@@ -109,6 +112,10 @@ class PolicyLearner:
         """Which of the ranks this is."""
         return self._accelerator.process_index
 
+    def packs(self) -> bool:
+        """Whether the rollouts of a prompt share a row."""
+        return self._packs
+
     def step(self, experiences: Sequence[Experience]) -> dict[str, float]:
         """One policy step: `epochs` passes over all experiences, with `mini_batches` optimizer steps each.
 
@@ -122,8 +129,8 @@ class PolicyLearner:
             ``advantage_std`` and ``advantage_positive``; with a schedule ``learning_rate``; with a critic
             ``value_loss`` and ``value_grad_norm``, and the ``explained_variance`` of the values that the step began
             with; the optimizer steps ``skipped``; the ``seconds`` it took, the ``tokens`` it read, prompts included,
-            and ``flops_utilisation``, nan for a device
-            whose peak nobody knows, which leaves out what a value model of its own computes.
+            and ``flops_utilisation``, nan for a device whose peak nobody knows, which leaves out what a value model of
+            its own computes. Both count a prompt for each of its rollouts, also where these are packed.
 
         Raises:
             FloatingPointError: No optimizer step of the policy step could be taken, nor any of the `max_skipped` policy
@@ -283,7 +290,7 @@ class PolicyLearner:
         found: list[tuple[int, list[np.ndarray]]] = []
         for places, mine in self._shares(experiences):
             piece = [experiences[place] for place in places]
-            inputs = model_inputs(self._encoder, piece, self._accelerator.device)
+            inputs = model_inputs(self._encoder, piece, self._accelerator.device, self._packs)
             tensors = [*self._trainer.logprobs_and_entropies(self._wrapped, inputs)]
             if with_values and self._critic is not None:
                 tensors.append(self._critic.values(piece))
@@ -311,7 +318,7 @@ class PolicyLearner:
         self._optimizer.zero_grad()
         for places, mine in self._learning_shares(experiences):
             piece = [rows[place] for place in places]
-            inputs = loss_inputs(self._encoder, piece, self._settings, self._accelerator.device)
+            inputs = loss_inputs(self._encoder, piece, self._settings, self._accelerator.device, self._packs)
             inputs["num_items_in_batch"] = torch.tensor(float(tokens))
             with torch.set_grad_enabled(learns):
                 part = trainer.compute_loss(self._wrapped, inputs)
@@ -361,8 +368,10 @@ class PolicyLearner:
         for blank in (self._blank, self._critic.blank if self._critic is not None else None):
             if blank is not None:
                 blank.is_shown = any(experience.prompt.images for experience in experiences)
-        lengths = [self._encoder.head_length(e.prompt) + len(e.token_ids) for e in experiences]
-        return shares(micro_batches(lengths, self._settings.micro_batch, self._ranks), self.rank, self._ranks)
+        ids, head = [e.prompt.id for e in experiences], self._encoder.head_length
+        lengths = [Length(head(e.prompt), len(e.token_ids)) for e in experiences]
+        batches = choose_micro_batches(ids, lengths, self._settings, self._ranks, self._packs)
+        return shares(batches, self.rank, self._ranks)
 
     def _learning_shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
         """`_shares`, where `ddp` adds gradients up once, in the end, if all micro-batches use the same weights."""

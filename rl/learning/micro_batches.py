@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from rewards.models.sharding import Length, pack, pack_trees
 from rewards.seeds import derive_seed
 from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import Loss
@@ -22,6 +23,26 @@ def mini_batches(rows: int, settings: LearnerConfig, seed: int, version: int) ->
         for part in np.array_split(order, settings.mini_batches):
             if len(part):
                 yield part.tolist()
+
+
+def choose_micro_batches(
+    prompts: Sequence[str], lengths: Sequence[Length], settings: LearnerConfig, ranks: int, packed: bool
+) -> list[list[int]]:
+    """Rows of similar length together, within the limit that the section has.
+
+    Args:
+        prompts: What tells each row's prompt from others.
+        lengths: Of each row.
+        settings: The section.
+        ranks: Among whom they are shared.
+        packed: Whether the rows of a prompt in a micro-batch are read as one.
+    """
+    tokens = settings.micro_batch_tokens
+    if packed:
+        return pack_trees(prompts, lengths, tokens or math.inf, math.inf if tokens else settings.micro_batch, ranks)
+    if tokens:
+        return pack(lengths, tokens, at_least=ranks)
+    return micro_batches([sum(length) for length in lengths], settings.micro_batch, ranks)
 
 
 def micro_batches(lengths: Sequence[int], most: int, ranks: int = 1) -> list[list[int]]:

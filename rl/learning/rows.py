@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from rewards.models.encoding import Encoder
+from rewards.models.token_tree import pack_batch
 from rewards.records import Experience
 from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import Correction
 from rl.learning.critic import Estimate
 
 BESIDE = "model:"
-"""Begins the names of tensors that go to the model as they are, and of which TRL knows nothing."""
+"""Begins the names of what the model is given, as it is, and of which TRL knows nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,36 @@ class Row:
     estimate: Estimate | None = None
 
 
-def model_inputs(encoder: Encoder, experiences: Sequence[Experience], device: torch.device) -> dict[str, Any]:
-    """What the log-probabilities of the completions (B, T) need."""
-    batch = encoder.batch([e.prompt for e in experiences], [e.token_ids for e in experiences])
+def model_inputs(
+    encoder: Encoder, experiences: Sequence[Experience], device: torch.device, packed: bool = False
+) -> dict[str, Any]:
+    """What the log-probabilities of the completions (B, T) need.
+
+    Packed (`rewards.models.token_tree`), all that goes to the model stands beside what TRL knows of, for which prompts
+    are then one token long.
+    """
+    prompts, answers = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+    batch = pack_batch(encoder, prompts, answers) if packed else encoder.batch(prompts, answers)
     tensors = {
         "prompt_ids": batch.prompt_ids,
         "prompt_mask": batch.prompt_mask,
         "completion_ids": batch.completion_ids,
         "completion_mask": batch.completion_mask,
-        **{BESIDE + name: tensor for name, tensor in (batch.images | batch.token_types).items()},
     }
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
+    inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return inputs | {BESIDE + name: value for name, value in batch.model_inputs(device).items()}
 
 
-def loss_inputs(encoder: Encoder, rows: Sequence[Row], settings: LearnerConfig, device: torch.device) -> dict[str, Any]:
+def loss_inputs(
+    encoder: Encoder,
+    rows: Sequence[Row],
+    settings: LearnerConfig,
+    device: torch.device,
+    packed: bool = False,
+) -> dict[str, Any]:
     """All that TRL's loss reads of these rollouts, but for ``num_items_in_batch``."""
     experiences = [row.experience for row in rows]
-    inputs = model_inputs(encoder, experiences, device)
+    inputs = model_inputs(encoder, experiences, device, packed)
     sampler = _padded([e.sampler_logprobs for e in experiences], device)
     inputs["advantages"] = _padded([e.advantages for e in experiences], device)
     inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"] = sampler

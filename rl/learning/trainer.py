@@ -62,7 +62,7 @@ class PolicyTrainer(GRPOTrainer):
     entropy_threshold: float = 0.0
 
     def _compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
-        self._beside = _beside_text(inputs)
+        self._given = _model_inputs(inputs)
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
@@ -73,14 +73,12 @@ class PolicyTrainer(GRPOTrainer):
         logits_to_keep: int,
         **_: Any,
     ) -> Any:
-        # As TRL has it, but for what belongs to pictures, which some models have more of than TRL knows.
+        # As TRL has it, but for what the model reads: pictures, of which some have more than TRL knows, and trees.
         labels = input_ids.masked_fill(attention_mask == 0, -100)
         labels[:, :-logits_to_keep] = -100
         head = truncated_head(self.truncation) if self.truncation.is_used else nullcontext()
         with self.accelerator.autocast(), head:
-            outputs = model(
-                input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True, **self._beside
-            )
+            outputs = model(**self._given, labels=labels, fused_lm_head=True)
         self.seen = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
         return *self.seen, None
 
@@ -99,7 +97,7 @@ class PolicyTrainer(GRPOTrainer):
         self, model: torch.nn.Module, inputs: Mapping[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the completion tokens (B, T), in nats, of the sampler's distribution; ``inputs`` as of the loss."""
-        self._beside = _beside_text(inputs)
+        self._given = _model_inputs(inputs)
         found = self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
@@ -109,8 +107,8 @@ class PolicyTrainer(GRPOTrainer):
         return found[0], found[1]
 
 
-def _beside_text(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Of what the loss reads the tensors of pictures, and of the types of tokens: the model's own arguments."""
+def _model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what the loss reads the model's own arguments."""
     return {name.removeprefix(BESIDE): value for name, value in inputs.items() if name.startswith(BESIDE)}
 
 

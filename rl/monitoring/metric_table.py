@@ -277,6 +277,27 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "near 0",
         "raise `max_staleness`; more engines; see `sieve plan`",
     ),
+    "selection/prompts_remembered": (
+        "with `selection.prompts=difficulty`: prompts that may be asked again before their turn",
+        "grows, then steady",
+        "nothing",
+    ),
+    "selection/prompts_asked_again": (
+        "share of the prompts asked since the last step that are some of these",
+        "grows, then steady",
+        "nothing",
+    ),
+    "selection/prompts_expected_mixed": (
+        "chance of a mixed group of all of them, as it was believed; compare with 1 - `reward/no_signal`",
+        "near it",
+        "far above: lower `selection.prompts_half_life`",
+    ),
+    "selection/prompts_right": (
+        "by source, the chance that an answer is right, as it is believed; histograms show it, and the number of "
+        "verdicts that it rests on, for each remembered prompt",
+        "0.2 to 0.8",
+        "prompts of another difficulty",
+    ),
     "perf/engine_busy_seconds": (
         "seconds of sampling whose answers were taken in the step, mean over engines",
         "near `perf/step_seconds`",

@@ -55,6 +55,8 @@ class Monitor:
                 writer.text(step, "warning", warning)
         self._distribution(step, "selection/scores_offered", report.offer.informative)
         self._distribution(step, "selection/scores_kept", report.offer.kept_scores)
+        for name, values in report.batch.distributions.items():
+            self._distribution(step, name, values)
         scored = list(zip(report.batch.rollouts, report.scores, strict=True))
         for told, outcome in (("right", 1.0), ("wrong", 0.0)):
             of_these = [entry.scores for rollout, entry in scored if rollout.outcome == outcome]

@@ -142,7 +142,7 @@ class Recording:
         name = f"{IMAGES}/{image_digest(image)}.png"
         path = self._folder / name
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folders()
             with replacing(path) as partial:
                 image.save(partial, format="PNG")
         return name
@@ -152,7 +152,13 @@ class Recording:
             # A step's evaluation follows it.
             if number > step or (number == step and other == HELDOUT):
                 path.unlink()
+        self._make_folders()
         write_table(pa.Table.from_pylist(list(rows), STREAM_SCHEMA), self._folder / file_name(kind, step))
+
+    def _make_folders(self) -> None:
+        """Inside of the run's. Where that is gone, somebody has moved it: half a run is not to begin in its place."""
+        self._folder.mkdir(exist_ok=True)
+        (self._folder / IMAGES).mkdir(exist_ok=True)
 
 
 def file_name(kind: str, step: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,12 +21,14 @@ class Delivery:
         rollouts: Group by group.
         metrics: What there is to say about them, under full names.
         tokens: Tokens that the engines wrote since the last delivery.
+        distributions: What histograms are to show, under full names.
     """
 
     prompts: list[Prompt]
     rollouts: list[Rollout]
     metrics: dict[str, float]
     tokens: int
+    distributions: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

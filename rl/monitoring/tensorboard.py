@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class TensorBoard(Writer):
         write_hyperparameters(folder, config)
         self._summaries = SummaryWriter(str(folder), purge_step=known + 1)
         self._summaries.add_custom_scalars(dashboard_layout(config, knows_steps))
+        threading.excepthook = _unless_kept
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -47,3 +49,9 @@ class TensorBoard(Writer):
 
     def close(self) -> None:
         self._summaries.close()
+
+
+def _unless_kept(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread keeps what it failed with for the next one who writes, who raises it: it is told once."""
+    if getattr(failure.thread, "exception", None) is not failure.exc_value:
+        threading.__excepthook__(failure)

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from safetensors.torch import load_file, save_file
 
-from rewards.files.json_text import read_json_file
 from rewards.models.encoding import Encoder
 from rewards.models.runtime import Runtime
-from rewards.process_model.mprm import BACKBONE, BESIDE_FILE, MPRM_FILE, open_mprm
+from rewards.process_model.mprm import BACKBONE, BESIDE_FILE, open_mprm
+from rewards.process_model.saved import MPRM_FILE, SavedMPRM, read_saved
 from rl.checkpoints.manifest import check_files
 from rl.config import Config, load_config
 from rl.errors import ConfigError
@@ -76,7 +76,7 @@ def export(source: Source, folder: Path, license: str | None = None, name: str =
         ValueError: The base of an MPRM's adapters is not there any more.
     """
     for file in source.folder.iterdir():
-        if file.is_file():
+        if file.is_file() and not file.is_symlink():  # a link would bring along what it leads to
             shutil.copyfile(file, folder / file.name)
     if source.part == "mprm":
         _make_whole(source, folder)
@@ -86,8 +86,8 @@ def export(source: Source, folder: Path, license: str | None = None, name: str =
 
 def _make_whole(source: Source, folder: Path) -> None:
     """Merge an MPRM's adapters, where it has them; and name the base without the place where it lay."""
-    content = read_json_file(folder / MPRM_FILE)
-    if content["settings"]["lora_rank"]:
+    saved = read_saved(folder)
+    if saved.settings["lora_rank"]:
         trusted = source.config.policy.trust_remote_code
         encoder = Encoder(str(source.folder), trust_remote_code=trusted)
         mprm = open_mprm(str(source.folder), encoder, source.config.mprm, Runtime(trust_remote_code=trusted))
@@ -95,6 +95,5 @@ def _make_whole(source: Source, folder: Path) -> None:
         save_policy(backbone, backbone.state_dict(), folder, 0)
         beside = {key: value for key, value in load_file(folder / BESIDE_FILE).items() if not key.startswith(BACKBONE)}
         save_file(beside, folder / BESIDE_FILE)
-        content["settings"]["lora_rank"] = 0
-    content["checkpoint"] = Path(content["checkpoint"]).name
-    (folder / MPRM_FILE).write_text(json.dumps(content, indent=2) + "\n")
+    whole = SavedMPRM(saved.version, Path(saved.checkpoint).name, saved.settings | {"lora_rank": 0})
+    (folder / MPRM_FILE).write_text(json.dumps(asdict(whole), indent=2) + "\n")

@@ -44,7 +44,7 @@ class Recipe:
 
     layers: int = 8
     seeing: int = 800
-    solving: int = 250
+    solving: int = 650
     seen_batch: int = 64
     solved_batch: int = 16
     seeing_rate: float = 1e-3

@@ -135,7 +135,10 @@ class Lessons:
         Raises:
             ValueError: A file is missing, damaged, or something else.
         """
-        self.buffer.restore(load_buffer(folder / BUFFER_FILE))
+        try:
+            self.buffer.restore(load_buffer(folder / BUFFER_FILE))
+        except (KeyError, TypeError) as error:  # of what the file says of counters and generator
+            raise ValueError(f"{folder / BUFFER_FILE}: holds no buffer: {type(error).__name__} {error}") from None
         self.held_back.load(folder / HELD_BACK_FILE)
 
 

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from rewards.files.json_text import read_json
-from rewards.files.whole_file import content_of
 from rewards.models.encoding import Encoder
 from rewards.models.runtime import Runtime
-from rewards.process_model.config import MPRMConfig
 from rewards.process_model.ensemble import ProcessEnsemble
 from rewards.process_model.labels import LABEL_RULES, LabelRule, checked_rule, hard
-from rewards.process_model.mprm import MPRM, MPRM_FILE, open_mprm
+from rewards.process_model.mprm import MPRM, open_mprm
 from rewards.process_model.reading import make_reader
+from rewards.process_model.saved import MPRM_FILE, read_saved
 from rewards.records import Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.config.users_parts import resolve
@@ -142,12 +140,9 @@ def make_runtime(config: Config, num_cpus: float) -> Runtime:
 
 def _saved_settings(key: str, file: Path) -> dict[str, Any]:
     try:
-        settings = read_json(content_of(file))["settings"]
-        if not MPRMConfig().identity().keys() <= settings.keys():
-            raise ValueError
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise ConfigError(f"{key}: {file} is damaged: allowed is what was saved with the weights") from None
-    return settings
+        return read_saved(file.parent).settings
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from rewards.outcome.outcome_model import (
 from rewards.outcome.preference_files import load_preferences, save_preferences
 from rewards.outcome.preferences import RecentPreferences, harvest
 from rewards.process_model.ensemble import AnswerJudge, OutcomeEnsemble
-from rewards.process_model.mprm import MPRM_FILE
+from rewards.process_model.saved import MPRM_FILE
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
 from rl.config import Config

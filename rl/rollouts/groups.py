@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from rewards.files.images import image_digest
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
@@ -20,14 +22,16 @@ class Group:
     """The rollouts of one prompt: fresh, then open while any of them may go on, then finished.
 
     Attributes:
-        number: The prompt's place in the order of training prompts; also `rewards.records.Rollout.group`.
+        number: Of the prompts that were asked before it; also `rewards.records.Rollout.group`.
         prompt: What they answer.
+        index: The prompt's place in the task's order.
         samples: Of each rollout the segments written so far, in order; empty before the first round.
         rollouts: The finished rollouts, without those that cannot be read; empty before.
     """
 
     number: int
     prompt: Prompt
+    index: int
     samples: list[list[Completion]] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
 
@@ -108,7 +112,7 @@ class Group:
     def state(self) -> dict[str, Any]:
         """Plain JSON; the prompt and the finished rollouts follow from it."""
         samples = [[dataclasses.asdict(segment) for segment in segments] for segments in self.samples]
-        return {"number": self.number, "prompt": _digest(self.prompt), "samples": samples}
+        return {"number": self.number, "index": self.index, "prompt": _digest(self.prompt), "samples": samples}
 
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Group:
@@ -117,14 +121,15 @@ class Group:
         Raises:
             ConfigError: There is another prompt in that place now.
         """
-        number, samples = state["number"], [[_completion(s) for s in segments] for segments in state["samples"]]
-        found = prompt(number)
+        samples = msgspec.convert(state["samples"], list[list[Completion]])
+        index = state.get("index", state["number"])  # they were the same before prompts could be chosen
+        found = prompt(index)
         if _digest(found) != state["prompt"]:
             raise ConfigError(
-                f"task: training prompt {number} ({found.id}) is not the one that rollouts of the checkpoint answer: "
+                f"task: training prompt {index} ({found.id}) is not the one that rollouts of the checkpoint answer: "
                 "allowed with --resume are the same prompts in the same order, so a row is mended in its place"
             )
-        return cls(number, found, samples)
+        return cls(state["number"], found, index, samples)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class Round:
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Round:
         """What `state` described."""
-        answers = [[_completion(entry) for entry in answer] for answer in state["answers"]]
+        answers = msgspec.convert(state["answers"], list[list[Completion]])
         groups = [Group.restore(entry, prompt) for entry in state["groups"]]
         return cls(state["version"], groups, Ready(answers), state["is_fresh"])
 
@@ -182,9 +187,3 @@ def _digest(prompt: Prompt) -> str:
 
 def _written(segments: Sequence[Completion]) -> tuple[int, ...]:
     return tuple(token for segment in segments for token in segment.token_ids)
-
-
-def _completion(state: dict[str, Any]) -> Completion:
-    return Completion(
-        tuple(state["token_ids"]), tuple(state["logprobs"]), state["finish_reason"], state["policy_version"]
-    )

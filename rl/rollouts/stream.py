@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rl.config import Config
 from rl.monitoring.report import Delivery
@@ -15,6 +17,7 @@ from rl.rollouts.groups import Group, Round
 from rl.rollouts.making import check_readable
 from rl.rollouts.staleness import StalenessGate
 from rl.workers.pending import Pending
+from selection.prompts import InOrder
 
 
 class Engines(Protocol):
@@ -117,6 +120,7 @@ class RolloutStream:
         prompt: Training prompts by number; always the same one for the same number.
         make_group: Makes a finished group's records.
         passes: How often the training prompts were gone through in so many of them; None where they never end.
+        chooses: Which prompts are asked; by default all, in their order.
 
     Attributes:
         step: The policy step that `take` delivers next.
@@ -130,9 +134,10 @@ class RolloutStream:
         prompt: Callable[[int], Prompt],
         make_group: MakeGroup,
         passes: Callable[[int], float] | None = None,
+        chooses: InOrder | None = None,
     ) -> None:
         self._config, self._learner, self._segment_tokens = config, config.learner, config.engine.segment_tokens
-        self._gate = StalenessGate(config.max_staleness)
+        self._gate, self._chooses = StalenessGate(config.max_staleness), chooses or InOrder(prompt)
         self._engines, self._prompt, self._make_group, self._passes = engines, prompt, make_group, passes
         self.step = self.cursor = self._asked = self._version = 0
         self._under_way: deque[Round] = deque()
@@ -187,6 +192,7 @@ class RolloutStream:
             "asked": self._asked,
             "version": self._version,
             "tally": asdict(self._tally),
+            "prompts": self._chooses.state(),
             "under_way": [round.state() for round in self._under_way],
             "open": [group.state() for group in self._open],
             "ready": [group.state() for group in self._ready],
@@ -196,7 +202,9 @@ class RolloutStream:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.step, self.cursor = state["step"], state["cursor"]
-        self._asked, self._version, self._tally = state["asked"], state["version"], Tally(**state["tally"])
+        self._asked, self._version = state["asked"], state["version"]
+        self._tally = msgspec.convert(state["tally"], Tally)
+        self._chooses.restore(state.get("prompts", {}))
         self._under_way = deque(Round.restore(entry, self._prompt) for entry in state["under_way"])
         self._open = [Group.restore(entry, self._prompt) for entry in state["open"]]
         self._ready = [Group.restore(entry, self._prompt) for entry in state["ready"]]
@@ -240,7 +248,9 @@ class RolloutStream:
     def _ask(self, fresh: int) -> bool:
         """Begin a round of all open groups and so many fresh ones; gives False if that is nobody."""
         numbers = range(self.cursor, self.cursor + max(fresh, 0))
-        groups = [*self._open, *(Group(number, self._prompt(number)) for number in numbers)]
+        chosen = self._chooses.choose(numbers, self._version)
+        fresh_groups = [Group(number, prompt, index) for number, (index, prompt) in zip(numbers, chosen, strict=True)]
+        groups = [*self._open, *fresh_groups]
         if not groups:
             return False
         asked = self._learner.samples, self._segment_tokens, self._config.seed, "rollout", self._asked
@@ -262,6 +272,7 @@ class RolloutStream:
                 self._open.append(group)
                 continue
             group.rollouts = self._make_group(group.prompt, group.completions(), group.number)
+            self._chooses.saw(group.prompt, [rollout.outcome for rollout in group.rollouts], group.version)
             tally.finished += 1
             tally.informative += group.has_signal
             tally.unreadable += len(group.samples) - len(group.rollouts)
@@ -271,9 +282,12 @@ class RolloutStream:
     def _drop_stale(self) -> None:
         """Let go of groups that the next policy step, and so any later one, would find too old."""
         for groups in (self._open, self._ready, self._silent):
-            young = [group for group in groups if self._gate.furthest(group.version) >= self.step]
-            self._tally.stale += len(groups) - len(young)
-            groups[:] = young
+            old = [group for group in groups if self._gate.furthest(group.version) < self.step]
+            for group in old:
+                groups.remove(group)
+                if not group.is_finished:
+                    self._chooses.saw(group.prompt, [], group.version)
+            self._tally.stale += len(old)
 
     def _deliver(self) -> Delivery:
         in_order = sorted(self._ready or self._silent, key=lambda group: group.number)
@@ -294,6 +308,12 @@ class RolloutStream:
             "reward/no_signal": 1 - tally.informative / tally.finished if tally.finished else float("nan"),
         }
         if self._passes is not None:
-            metrics["perf/epochs"] = self._passes(self.cursor)
+            metrics["perf/epochs"] = self._passes(self._chooses.in_order(self.cursor))
         self.step += 1
-        return Delivery([group.prompt for group in chosen for _ in group.rollouts], rollouts, metrics, tally.tokens)
+        return Delivery(
+            [group.prompt for group in chosen for _ in group.rollouts],
+            rollouts,
+            metrics | self._chooses.metrics(),
+            tally.tokens,
+            self._chooses.distributions(),
+        )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
+from typing import Any
 
 import ray
 from ray._private import ray_constants, services
@@ -36,11 +37,14 @@ _ours: list[RayFolder] = []
 """The folder of the Ray that this process has started; Ray, too, is one of a process."""
 
 
-def join_ray() -> None:
+def join_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine, where it listens on loopback alone, to
     those who know its token, and keeps its files to itself: see `rl.workers.ray_folder`.
 
     Without that variable no other Ray is joined that happens to run here: it may be gone in the middle of the run.
+
+    Args:
+        num_cpus, num_gpus: What a Ray that starts is to believe that there is, instead of what it finds.
 
     Raises:
         ConfigError: Nobody answers at that address, or Ray's own folder is too far down or cannot be written to.
@@ -51,15 +55,26 @@ def join_ray() -> None:
     address = os.environ.get("RAY_ADDRESS", "local")
     # Ray would else hide all GPUs from workers that reserve none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    if address == "local":
-        folder = _make_folder()
-        options["_temp_dir"] = str(folder.path / RAYS_OWN)
-        _keep_to_loopback()
-    _reach(address)
+    if address != "local":
+        _reach(address)
+        return _connect(address)
+    started = partial(_start, num_cpus=num_cpus, num_gpus=num_gpus)
+    try:
+        started()
+    except LostWorkerError:  # a server that dies as it begins, or hangs, is rare, and no reason to lose a run
+        started()
+
+
+def _start(**resources: int | None) -> None:
+    folder = _make_folder()
+    _keep_to_loopback()
+    _connect("local", _temp_dir=str(folder.path / RAYS_OWN), **resources)
+
+
+def _connect(address: str, **further: Any) -> None:
     try:
         with _in_sessions_of_their_own():
-            ray.init(address, **options)
+            ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", **further)
     except BaseException as error:
         leave_ray()
         if isinstance(error, Exception):  # Ray has no kind of its own for what keeps it from starting

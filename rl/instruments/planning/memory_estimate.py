@@ -57,8 +57,10 @@ def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None 
     """Of one rank of the learner; ``critic`` is the shape of a value model of its own."""
     learner, engine = config.learner, config.engine
     width = 2 if config.policy.dtype == "bfloat16" else FLOAT
+    tokens = learner.micro_batch_tokens
+    most = max(1, tokens // engine.max_model_len) if tokens else learner.micro_batch
     taken = Pass(
-        rows=min(learner.micro_batch, -(-learner.prompts * learner.samples // learner.ranks)),
+        rows=min(most, -(-learner.prompts * learner.samples // learner.ranks)),
         tokens=engine.max_model_len,
         image_tokens=engine.max_model_len - engine.max_completion_tokens,
         completion_tokens=engine.max_completion_tokens,

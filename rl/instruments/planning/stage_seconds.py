@@ -24,6 +24,9 @@ WIDTH = 64
 DOUBLING = 0.95
 UNSEEN = 0.01  # seconds: who waits no longer than this has not waited, but only asked
 MOST_ROUNDS = 1000
+MOST_SECONDS = 1e9
+MOST_MEASURED = {"rounds": MOST_ROUNDS, "tokens": 1e7, "steps": 1e6}
+"""Of what is no time."""
 
 Range = tuple[str, Callable[[float], bool]]
 AT_LEAST_0: Range = ("a finite number of 0 or more", lambda value: 0 <= value < math.inf)
@@ -113,13 +116,17 @@ def measured_seconds(run: Path) -> tuple[StageSeconds, Config]:
     step, in which everything warms up, does not count where there are others.
 
     Raises:
-        ConfigError: The folder holds no run, or no policy step of it.
+        ConfigError: The folder holds no run, no policy step of it, or numbers that none has.
     """
     from rl.config import load_config
 
     rows = policy_steps(run)
     config = load_config(run / "config.yaml")
-    return stage_medians(rows[1:] or rows, config), config
+    found = stage_medians(rows[1:] or rows, config)
+    for name, value in vars(found).items():
+        if not 0 <= value <= MOST_MEASURED.get(name, MOST_SECONDS):
+            raise ConfigError(f"{run}: its policy steps have {value:g} for {name}; allowed is what a run can measure")
+    return found, config
 
 
 def stage_medians(rows: Sequence[Mapping[str, float]], config: Config) -> StageSeconds:

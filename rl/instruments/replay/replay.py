@@ -32,6 +32,7 @@ from rl.instruments.replay.measuring import CellResult, area_under_curve, step_m
 from rl.instruments.replay.relabelling import Labelled, Relabelling, recorded_labels
 from rl.instruments.replay.replayed_lessons import TOTALS, Learning, make_learning
 from rl.instruments.replay.stream import RecordedRollout, Stream, open_stream
+from rl.instruments.replay.written_by import check_written
 from rl.reward_models.mprm import check_mprm
 
 FINAL_POLICY = "final_policy/"
@@ -163,6 +164,7 @@ def _check(config: Config, stream: Stream) -> None:
     """
     check_mprm(config)
     check_replay(config)
+    check_written(config, stream)
     if not any(config.mprm.learns_after(step) for step in stream.steps):
         raise ConfigError(
             f"mprm.every is {config.mprm.every} and mprm.until {config.mprm.until}: no update is due in the policy "

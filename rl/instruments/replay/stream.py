@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,10 @@ from rl.monitoring.recording import (
     stream_files,
 )
 
+Made = TypeVar("Made")
+
+NO_PROMPT = Prompt("", "", "", (), "")
+"""Where nobody reads it."""
 IMAGE_FILE = re.compile(rf"{IMAGES}/[0-9a-f]+\.png")
 
 
@@ -99,20 +103,60 @@ class Stream:
         table = self._table(HELDOUT, step)
         return self._rollouts(HELDOUT, step, table, range(table.num_rows)[:most])
 
+    def check(self, vocabulary: int, placeholders: Set[int]) -> None:
+        """Whether a policy of so many tokens can have written all of it; images are named, not opened.
+
+        Args:
+            vocabulary: How many tokens there are; they count from 0.
+            placeholders: Those among them that stand for images, and so in no answer.
+
+        Raises:
+            ConfigError: Row and column are named.
+        """
+
+        def check_row(row: Mapping[str, Any], step: int) -> None:
+            for file in row["image_files"]:
+                self._image(file)
+            for token in _recorded(row, NO_PROMPT, step).entry.rollout.token_ids:
+                if token >= vocabulary or token in placeholders:
+                    raise ValueError(f"token_ids has {token}: allowed are those of an answer of this policy")
+
+        for kind, steps in ((STEP, self.steps), (HELDOUT, self.evaluations)):
+            for step in steps:
+                table = self._table(kind, step)
+                self._each(kind, step, table, range(table.num_rows), check_row)
+
     def _rollouts(
         self, kind: str, step: int, table: pa.Table, places: Sequence[int] | None = None
     ) -> list[RecordedRollout]:
-        if places is None:
-            places = range(table.num_rows)
         prompts: dict[str, Prompt] = {}
-        rollouts = []
+
+        def rollout(row: Mapping[str, Any], step: int) -> RecordedRollout:
+            name = row["prompt_id"]
+            if name not in prompts:
+                images = load_images(self._image(file) for file in row["image_files"])
+                prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
+            return _recorded(row, prompts[name], step)
+
+        return self._each(kind, step, table, range(table.num_rows) if places is None else places, rollout)
+
+    def _each(
+        self,
+        kind: str,
+        step: int,
+        table: pa.Table,
+        places: Sequence[int],
+        make: Callable[[Mapping[str, Any], int], Made],
+    ) -> list[Made]:
+        """What is made of some rows of a file."""
+        made = []
         for place in places:
             try:
                 [row] = table.slice(place, 1).to_pylist()
-                rollouts.append(self._rollout(row, prompts))
+                made.append(make(row, step))
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"{self._path(kind, step)}: row {place}: {error}") from None
-        return rollouts
+        return made
 
     def _path(self, kind: str, step: int) -> Path:
         return self.folder / file_name(kind, step)
@@ -128,37 +172,6 @@ class Stream:
         except (ValueError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from None
         return table
-
-    def _rollout(self, row: Mapping[str, Any], prompts: dict[str, Prompt]) -> RecordedRollout:
-        name = row["prompt_id"]
-        if name not in prompts:
-            images = load_images(self._image(file) for file in row["image_files"])
-            prompts[name] = Prompt(name, row["prompt_source"], row["question"], images, row["answer"])
-        entry = record_of_row(row, prompts[name])
-        if [*map(len, row["continuations"])] != [*map(len, row["continuation_tokens"])]:
-            raise ValueError("continuations and continuation_tokens: allowed are as many of each for every step")
-        drawn = zip(row["continuations"], row["continuation_tokens"], strict=True)
-        recorded = RecordedRollout(
-            entry=entry,
-            annotated=row["annotated"],
-            scores=StepScores(np.array(row["scores"], dtype=float), row["mprm_version"]),
-            continuations=tuple(
-                tuple(Continuation(*sample, entry.counts.policy_version) for sample in zip(*step, strict=True))
-                for step in drawn
-            ),
-            informative=np.nan if row["informative"] is None else row["informative"],
-            kept=row["kept"],
-            truth=np.array(row["truth"], dtype=bool),
-            truth_own=np.array(row["truth_own"], dtype=bool),
-            truth_kinds=tuple(row["truth_kinds"]),
-            step_texts=tuple(row["step_texts"]),
-        )
-        _check_lengths(recorded)
-        if not np.isfinite(row["outcome"]):
-            raise ValueError(f"outcome is {row['outcome']}: allowed is a finite number")
-        if not all(0 <= score <= 1 for score in row["scores"]):
-            raise ValueError("scores: allowed are numbers from 0 to 1")
-        return recorded
 
     def _image(self, name: str) -> Path:
         if not IMAGE_FILE.fullmatch(name):
@@ -184,6 +197,36 @@ def open_stream(folder: Path) -> Stream:
     return Stream(folder, steps, tuple(step for step, kind in files if kind == HELDOUT))
 
 
+def _recorded(row: Mapping[str, Any], prompt: Prompt, step: int) -> RecordedRollout:
+    """A row of the file of a policy step, given its prompt.
+
+    Raises:
+        ValueError: No run has recorded it.
+    """
+    entry = record_of_row(row, prompt)
+    if [*map(len, row["continuations"])] != [*map(len, row["continuation_tokens"])]:
+        raise ValueError("continuations and continuation_tokens: allowed are as many of each for every step")
+    drawn = zip(row["continuations"], row["continuation_tokens"], strict=True)
+    recorded = RecordedRollout(
+        entry=entry,
+        annotated=row["annotated"],
+        scores=StepScores(np.array(row["scores"], dtype=float), row["mprm_version"]),
+        continuations=tuple(
+            tuple(Continuation(*sample, entry.counts.policy_version) for sample in zip(*step, strict=True))
+            for step in drawn
+        ),
+        informative=np.nan if row["informative"] is None else row["informative"],
+        kept=row["kept"],
+        truth=np.array(row["truth"], dtype=bool),
+        truth_own=np.array(row["truth_own"], dtype=bool),
+        truth_kinds=tuple(row["truth_kinds"]),
+        step_texts=tuple(row["step_texts"]),
+    )
+    _check_lengths(recorded)
+    _check_numbers(recorded, row, step)
+    return recorded
+
+
 def _check_lengths(recorded: RecordedRollout) -> None:
     """Whether each list has one entry a step, or none where it may have none."""
     steps = len(recorded.entry.rollout.steps)
@@ -203,3 +246,19 @@ def _check_lengths(recorded: RecordedRollout) -> None:
                 f"{name} has {length} entries for the {steps} steps of a rollout of {recorded.entry.prompt.id!r}; "
                 f"allowed is {allowed[-1]}"
             )
+
+
+def _check_numbers(recorded: RecordedRollout, row: Mapping[str, Any], step: int) -> None:
+    """Whether its numbers are such as a run has after so many policy steps."""
+    if row["step"] != step:
+        raise ValueError(f"step is {row['step']}: allowed in this file is {step}")
+    if min(row["group"], row["mprm_version"]) < 0:
+        raise ValueError("group, mprm_version: allowed are whole numbers from 0 on")
+    if not all(0 <= row[name] <= step for name in ("policy_version", "counts_version")):
+        raise ValueError(f"policy_version, counts_version: allowed in this file are 0 to {step}")
+    if any(sample.tokens < 0 for samples in recorded.continuations for sample in samples):
+        raise ValueError("continuation_tokens: allowed are whole numbers from 0 on")
+    if not np.isfinite(row["outcome"]):
+        raise ValueError(f"outcome is {row['outcome']}: allowed is a finite number")
+    if not all(0 <= score <= 1 for score in row["scores"]):
+        raise ValueError("scores: allowed are numbers from 0 to 1")

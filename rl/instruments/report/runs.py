@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from rewards.files.json_text import read_json_file
 from rl.config import Config, load_config
 from rl.errors import ConfigError
@@ -14,6 +16,13 @@ from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.monitoring.metrics_file import metric_rows
 
 DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a report reads of what a run says at its end."""
+
+    peak_memory_gib: float
 
 
 @dataclass(frozen=True)
@@ -79,10 +88,10 @@ def _peak_memory(path: Path) -> float | None:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    peak = summary.get("peak_memory_gib") if isinstance(summary, dict) else None
-    if not isinstance(peak, int | float):
-        raise ConfigError(f"{path}: not the summary of a run: it has no number peak_memory_gib")
-    return float(peak)
+    try:
+        return msgspec.convert(summary, Summary).peak_memory_gib
+    except ValueError:
+        raise ConfigError(f"{path}: not the summary of a run: it has no number peak_memory_gib") from None
 
 
 def _short_names(places: Sequence[Path]) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rl.config import Config, load_config
+from rl.config import Config
+from rl.config.reading import changed_config, read_values
 from rl.errors import ConfigError
 from rl.instruments.study.study_file import ARM, TWIN, Settings, Study, is_level
 from rl.instruments.study.twin_config import TwinConfig
@@ -52,10 +55,14 @@ class Cell:
     """
 
     arm: Arm
-    seed: int
     config: Config
     twin: TwinConfig
     changes: Settings
+
+    @property
+    def seed(self) -> int:
+        """Of the experiment."""
+        return self.config.seed
 
     @property
     def name(self) -> str:
@@ -67,8 +74,14 @@ def make_arms(study: Study) -> list[Arm]:
     """One for every combination of the study, in the order of its file."""
     combinations = study.combinations()
     names = _names(combinations, study.factors)
+    named, baseline = dict(zip(map(repr, combinations), names, strict=True)), _of_baseline(study)
     return [
-        Arm(levels, _settings(study, levels), name, _baseline(study, levels, combinations, names))
+        Arm(
+            levels,
+            _settings(study, levels),
+            name,
+            named.get(repr(levels | baseline)) if levels | baseline != levels else None,
+        )
         for levels, name in zip(combinations, names, strict=True)
     ]
 
@@ -84,7 +97,17 @@ def make_cells(study: Study, path: Path, arms: Sequence[Arm]) -> list[Cell]:
     Raises:
         ConfigError: An experiment is not a possible one; names the study's file and the arm.
     """
-    return [_cell(study, path, arm, seed) for seed in study.seeds for arm in arms]
+    changed, (first, *others) = _experiment(study, path), study.seeds
+    fixed = study.set | {"record": False}
+    checked = [changed(arm.name, fixed | arm.settings | {"seed": first}) for arm in arms]
+    twins = [_twin(study, path, arm) for arm in arms]
+    for seed in others:  # which is possible with every arm, or with none
+        changed(arms[0].name, fixed | arms[0].settings | {"seed": seed})
+    return [
+        Cell(arm, config.model_copy(update={"seed": seed}), twin, study.set | arm.settings | {"seed": seed})
+        for seed in study.seeds
+        for arm, config, twin in zip(arms, checked, twins, strict=True)
+    ]
 
 
 def make_recordings(study: Study, path: Path) -> dict[int, Config]:
@@ -95,12 +118,29 @@ def make_recordings(study: Study, path: Path) -> dict[int, Config]:
     """
     if study.kind != "replay":
         return {}
-    return {seed: _config(study, path, "record", study.record | {"record": True, "seed": seed}) for seed in study.seeds}
+    changed = _experiment(study, path)
+    return {seed: changed("record", study.record | {"record": True, "seed": seed}) for seed in study.seeds}
 
 
-def overrides_of(changes: Mapping[str, Any]) -> list[str]:
-    """Changes as ``key.sub=value``, for `load_config` and the command line."""
-    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+def _experiment(study: Study, path: Path) -> Callable[[str, Settings], Config]:
+    """What all cells begin with, its file read once: takes what changes are called, and the changes, and checks them.
+
+    Raises:
+        ConfigError: Here and there: it is not a possible one.
+    """
+    file = path.parent / study.config
+    values = read_values(file)
+
+    def changed(what: str, changes: Settings) -> Config:
+        try:
+            own = {key: value for key, value in changes.items() if not key.startswith(TWIN)}
+            config = changed_config(file, values, own)
+            make_configured_selector(config)
+            return config
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {what}: {error}") from None
+
+    return changed
 
 
 def recipe_of(config: Config, twin: TwinConfig | None = None) -> str:
@@ -112,33 +152,25 @@ def recipe_of(config: Config, twin: TwinConfig | None = None) -> str:
     """
     values = config.model_dump(mode="json", exclude_defaults=True)
     numbers = {key: value for key, value in values.items() if key not in WITHOUT_EFFECT}
-    told = [version("sieve-rl"), numbers, *([twin.model_dump()] if twin else [])]
+    told = [_version(), numbers, *([twin.model_dump()] if twin else [])]
     return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _cell(study: Study, path: Path, arm: Arm, seed: int) -> Cell:
-    changes = study.set | arm.settings | {"seed": seed}
-    experiment = {key: value for key, value in changes.items() if not key.startswith(TWIN)} | {"record": False}
-    return Cell(arm, seed, _config(study, path, arm.name, experiment), _twin(study, path, arm.name, changes), changes)
-
-
-def _twin(study: Study, path: Path, what: str, changes: Settings) -> TwinConfig:
+def _twin(study: Study, path: Path, arm: Arm) -> TwinConfig:
+    changes = study.set | arm.settings
     own = {key.removeprefix(TWIN): value for key, value in changes.items() if key.startswith(TWIN)}
     try:
         return TwinConfig.model_validate(study.twin.model_dump() | own)
     except ValidationError as error:
         wrong = error.errors()[0]
         key = ".".join(map(str, wrong["loc"]))
-        raise ConfigError(f"{path}: {what}: {TWIN}{key} is {wrong['input']!r}: {wrong['msg']}") from None
+        raise ConfigError(f"{path}: {arm.name}: {TWIN}{key} is {wrong['input']!r}: {wrong['msg']}") from None
 
 
-def _config(study: Study, path: Path, what: str, changes: Settings) -> Config:
-    try:
-        config = load_config(path.parent / study.config, overrides_of(changes))
-        make_configured_selector(config)
-        return config
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {what}: {error}") from None
+@cache
+def _version() -> str:
+    """Sieve's, which takes a while to find."""
+    return version("sieve-rl")
 
 
 def _settings(study: Study, levels: Settings) -> Settings:
@@ -146,17 +178,12 @@ def _settings(study: Study, levels: Settings) -> Settings:
     return {key: level for key, level in levels.items() if key != ARM} | named
 
 
-def _baseline(study: Study, levels: Settings, arms: Sequence[Settings], names: Sequence[str]) -> str | None:
-    if study.baseline is None:
-        return None
-    wanted = {ARM: study.baseline} if isinstance(study.baseline, str) else study.baseline
-    partner = levels | {key: _level(study, key, value) for key, value in wanted.items()}
-    return names[arms.index(partner)] if partner != levels and partner in arms else None
-
-
-def _level(study: Study, key: str, value: Any) -> Any:
-    """The level of a factor that a value is, as the study's file has it."""
-    return next(level for level in study.factors[key] if is_level(key, level, value))
+def _of_baseline(study: Study) -> Settings:
+    """The levels of a baseline, as the study's file has them; none without one."""
+    wanted = {ARM: study.baseline} if isinstance(study.baseline, str) else study.baseline or {}
+    return {
+        key: next(level for level in study.factors[key] if is_level(key, value, level)) for key, value in wanted.items()
+    }
 
 
 def _names(arms: Sequence[Settings], factors: Mapping[str, Any]) -> list[str]:
@@ -166,9 +193,10 @@ def _names(arms: Sequence[Settings], factors: Mapping[str, Any]) -> list[str]:
     for levels in arms:
         text = ",".join(level if key == ARM else f"{short[key]}={text_of(level)}" for key, level in levels.items())
         names.append(re.sub(r"[^\w.=,+-]+", "-", text))
+    times = Counter(names)
     return [
         name
-        if len(name) <= LONGEST_NAME and names.count(name) == 1
+        if len(name) <= LONGEST_NAME and times[name] == 1
         else f"{name[:LONGEST_NAME]}-{sha256(repr(levels).encode()).hexdigest()[:8]}"
         for name, levels in zip(names, arms, strict=True)
     ]

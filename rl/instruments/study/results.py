@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from rewards.files.json_text import read_json_file
 from rewards.files.whole_file import replacing
@@ -31,7 +34,7 @@ class Finished:
     name: str
     recipe: str
     changes: dict[str, Any]
-    seconds: float
+    seconds: Annotated[float, Meta(ge=0, le=1e12)]
     result: CellResult
 
 
@@ -52,10 +55,12 @@ def write_result(folder: Path, finished: Finished) -> None:
 def read_result(folder: Path) -> Finished | None:
     """The result in a cell's folder; None where there is none, or something else."""
     try:
-        values = read_json_file(folder / RESULT_FILE)
-        return Finished(**values | {"result": CellResult(**values["result"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        found = msgspec.convert(read_json_file(folder / RESULT_FILE), Finished)
+    except (OSError, ValueError):
         return None
+    rows = [*found.result.curve, found.result.final]
+    finite = all(math.isfinite(value) for row in rows for value in row.values())
+    return found if finite and all("step" in row for row in found.result.curve) else None
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -212,7 +214,13 @@ def is_level(key: str, value: Any, level: Any) -> bool:
 
 
 def _spelled(key: str, value: Any) -> str:
-    return repr(value_of(key, value))
+    return _spelled_json(key, json.dumps(value))
+
+
+@lru_cache(maxsize=2**16)
+def _spelled_json(key: str, written: str) -> str:
+    """To ask what a section makes of a value takes long, and each level of a factor is in thousands of arms."""
+    return repr(value_of(key, json.loads(written)))
 
 
 def value_of(key: str, typed: Any) -> Any:

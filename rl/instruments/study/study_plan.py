@@ -82,7 +82,7 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
     folder = (out or Path("runs") / "studies" / study.name).absolute()
     arms = make_arms(study)
     cells, recorded = make_cells(study, path, arms), make_recordings(study, path)
-    for cell in cells if study.kind != "train" else ():
+    for cell in cells[: len(arms)] if study.kind != "train" else ():  # those of other seeds differ in nothing else
         try:
             if study.kind == "twin":
                 check_twin(cell.config)

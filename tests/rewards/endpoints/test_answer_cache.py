@@ -65,6 +65,18 @@ def _make_unusable(kind: str, path: Path) -> sqlite3.Connection | None:
         with sqlite3.connect(path) as other:
             other.execute("create table verdicts (name text)")
         other.close()
+    elif kind == "endless":
+        with sqlite3.connect(path) as other:
+            numbers = "with recursive n(key) as (select 1 union all select key + 1 from n)"
+            other.execute(f"create view verdicts as {numbers} select key, 0 as first_wrong from n")
+        other.close()
+    elif kind == "link":
+        with sqlite3.connect(path.with_name("another")) as other:
+            other.execute("create table theirs (name text)")
+        other.close()
+        path.symlink_to("another")
+    elif kind == "pipe":
+        os.mkfifo(path)
     elif kind == "locked":
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("begin exclusive")
@@ -72,7 +84,7 @@ def _make_unusable(kind: str, path: Path) -> sqlite3.Connection | None:
     return None
 
 
-@pytest.mark.parametrize("kind", ["garbage", "folder", "other tables", "locked"])
+@pytest.mark.parametrize("kind", ["garbage", "folder", "other tables", "endless", "link", "pipe", "locked"])
 def test_a_file_that_cannot_be_used_is_left_alone_and_said(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ import torch
 from rewards.models.encoding import Encoder
 from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard
-from rewards.process_model.mprm import LIKELIHOOD_RATE, MPRM, MPRM_FILE, open_mprm
+from rewards.process_model.mprm import LIKELIHOOD_RATE, MPRM, open_mprm
+from rewards.process_model.saved import MPRM_FILE
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest, StepCounts
 from rewards.verification.verifiers import exact
 from rl.engines.hf_engine import HfEngine

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rewards.endpoints.asking import MOST_BYTES
 from rewards.endpoints.served_config import ServedConfig
 from rewards.records import Prompt, Rollout
 from rewards.served.step_scores import ServedModelError, ServedPRM
@@ -118,7 +119,9 @@ def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
     assert [entry.scores.tolist() for entry in first] == [entry.scores.tolist() for entry in again]
 
 
-@pytest.mark.parametrize("text", ["[0.5", "[0.5]", "{}", '["a", "b", "c"]'])
+@pytest.mark.parametrize(
+    "text", ["[0.5", "[0.5]", "{}", '["a", "b", "c"]', "[0.5, 7, 0]", "[NaN, 0, 0]", f"[1{'0' * 400}, 0, 0]"]
+)
 def test_what_a_damaged_cache_holds_is_asked_again(text: str, tmp_path: Path) -> None:
     cache = tmp_path / "served.sqlite"
     with chat_server(by_first_number) as server:
@@ -174,6 +177,9 @@ def test_it_is_tried_again_before_it_fails() -> None:
         (200, '{"data": [{"data": "AAAA"}]}', "malformed"),
         (200, '{"data": [{"data": [[0.1, 0.9], [0.2]]}]}', "malformed"),
         (200, completion("a chat"), "malformed"),
+        (200, '{"data": [{"data": 0.5}]}', "wrong count: 1 scores for 3 steps"),
+        (200, f'{{"data": [{{"data": [1{"0" * 400}, 0, 0]}}]}}', "malformed"),
+        (200, " " * MOST_BYTES + pooled([0.5] * 3)[1], "malformed: '    "),
         (*pooled([[0.1, 0.9]] * 2), "wrong count: 2 scores for 3 steps; allowed is one at each '<extra_0>'"),
         (*pooled([[0.1, 0.9]] * 40), "wrong count: 40 scores for 3 steps"),
         (*pooled([[]] * 3), "wrong count: scores of shape [3, 0] have no column -1"),
@@ -186,6 +192,14 @@ def test_what_is_no_scores_is_said_in_one_line(status: int, body: str | bytes, e
     with chat_server(lambda number, request: (status, body)) as server:
         said = problem(served(server, KEY))
     assert said.startswith(f"{server.endpoint}/pooling: ") and expected in said and len(said) < 500
+
+
+def test_an_answer_may_be_long(tmp_path: Path) -> None:
+    """As long as an answer may be; a longer one is above."""
+    answer = pooled([0.5] * 3)[1]
+    with chat_server(lambda number, request: (200, answer.rjust(MOST_BYTES))) as server:
+        (scored,) = served(server).score(*some_rollouts(3))
+    assert scored.scores.tolist() == [0.5] * 3
 
 
 def test_an_answer_that_does_not_come_in_time() -> None:

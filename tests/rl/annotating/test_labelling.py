@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores
+from rewards.records import Annotated, Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.annotating.judging import make_judge
 from rl.annotating.labelling import Labeller, make_configured_budget
@@ -30,10 +30,15 @@ class AtOnce:
         return Ready(self.engine.sample(requests))
 
 
-def a_labeller(engines: AtOnce, looks_at_images: bool = False, **annotation: Any) -> Labeller:
+def a_labeller(
+    engines: AtOnce,
+    looks_at_images: bool = False,
+    tell: Callable[[Sequence[Annotated]], None] = list,
+    **annotation: Any,
+) -> Labeller:
     config = Config.model_validate({"annotation": {"continuations": 2} | annotation})
     budget = make_configured_budget(config)
-    return Labeller(config, budget, None, decode, exact, engines, AbsentMPRM(), looks_at_images)
+    return Labeller(config, budget, None, decode, exact, engines, AbsentMPRM(), looks_at_images, tell)
 
 
 def a_step(size: int = 8) -> tuple[list[Prompt], list[Rollout], list[StepScores]]:
@@ -50,9 +55,11 @@ def refuse_to_say(text: str) -> None:
 def test_a_share_is_labelled_and_the_others_are_not() -> None:
     prompts, rollouts, scores = a_step()
     engines = AtOnce()
-    labelling = a_labeller(engines, share=0.5).begin(5, prompts, rollouts, scores)
+    told: list[Annotated] = []
+    labelling = a_labeller(engines, tell=told.extend, share=0.5).begin(5, prompts, rollouts, scores)
     assert len(engines.engine.rounds) == 1, "asked for as soon as it begins"
     labels = labelling.labels(2.5, refuse_to_say)
+    assert told == labels.annotated, "prompts are chosen by them, too"
     assert 0 < len(labels.places) <= 4 and list(labels.places) == sorted(set(labels.places) - {1})
     for place, entry, continuations in zip(labels.places, labels.annotated, labels.continuations, strict=True):
         assert entry.prompt is prompts[place] and entry.rollout is rollouts[place]
@@ -91,7 +98,7 @@ def test_the_state_is_the_judges(tmp_path: Path) -> None:
     config = Config.model_validate({"judge": {"endpoint": "http://127.0.0.1:1/v1", "model": "m"}})
     judge = make_judge(config, decode, tmp_path)
     assert judge is not None
-    judged = Labeller(config, labeller.budget, judge, decode, exact, AtOnce(), AbsentMPRM(), False)
+    judged = Labeller(config, labeller.budget, judge, decode, exact, AtOnce(), AbsentMPRM(), False, list)
     state = judged.state()
     assert state is not None and state == judge.state()
     labeller.restore(state)  # a run that goes on without its judge

@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
 
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.recovery import recovering
@@ -23,6 +22,7 @@ from rl.errors import ConfigError, LostWorkerError, MemoryShortageError, WorkerE
 from rl.files.run_files import METRICS_FILE
 from rl.monitoring.monitor import open_writers
 from rl.tasks.making import make_task
+from rl.workers.ray_cluster import join_ray, leave_ray
 from rl.workers.worker import Worker
 from tests.fixtures.runs import PATIENCE, outliving, warm_ray
 
@@ -180,7 +180,7 @@ class Resident:
 def start_worker() -> Worker:
     """One in a process of its own."""
     with warm_ray():
-        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+        join_ray(num_cpus=1)
     return Worker("mprm", Resident, 1, 0, deadline=120)
 
 
@@ -202,7 +202,7 @@ def test_only_what_a_new_worker_might_mend_counts_as_lost() -> None:
         with pytest.raises(LostWorkerError, match=r"^mprm.who: the worker died: "):
             worker.call("who")
     finally:
-        ray.shutdown()
+        leave_ray()
 
 
 @pytest.mark.slow
@@ -221,7 +221,7 @@ def test_a_worker_that_hangs_is_let_go_of_and_made_anew(tmp_path: Path) -> None:
             answer.result()
             return pid
         finally:
-            ray.shutdown()
+            leave_ray()
 
     said: list[str] = []
     pid = recovering(attempt, 3, Ledger.open(tmp_path), said.append, never)

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from rewards.measuring.strategies import STRATEGIES
 from rewards.outcome.outcome_model import STATE_FILE
-from rewards.process_model.mprm import MPRM, MPRM_FILE
+from rewards.process_model.mprm import MPRM
+from rewards.process_model.saved import MPRM_FILE
 from rl.cli import app
 from rl.config import Config
 from rl.errors import ConfigError

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -87,6 +89,14 @@ def test_a_recorded_run_brings_its_tokens_and_its_configuration(folder: Path) ->
     result = sieve(folder / "run", "--show", 1)
     assert result.exit_code == 0, result.output
     assert result.output.startswith("step 1, ") and table_row(result.output, "line *")[3].startswith("0 of ")
+    path = folder / "run" / "stream" / "step-000001.parquet"
+    table = pq.read_table(path)
+    for tokens in ([2**62], [300], [-1]):
+        first, *others = table.to_pylist()
+        first["token_ids"][:1] = tokens
+        pq.write_table(pa.Table.from_pylist([first, *others], table.schema), path)
+        result = sieve(folder / "run")
+        assert result.exit_code == 2 and f"{path}: row 0: token_ids" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rewards.measuring.process_metrics import LabelledSteps
@@ -168,6 +172,43 @@ def test_settings_that_do_not_fit_the_stream_are_refused(run: Path, overrides: l
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "words"),
+    [
+        ("token_ids", lambda tokens: [2**62, *tokens[1:]], "token_ids has 4611686018427387904"),
+        ("token_ids", lambda tokens: [a_placeholder(), *tokens[1:]], "allowed are those of an answer"),
+        ("token_ids", lambda tokens: [-1, *tokens[1:]], "tokens from 0 on"),
+        ("logprobs", lambda values: values[1:], "as many logprobs"),
+        ("policy_version", lambda _: -1, "policy_version, counts_version: allowed in this file are 0 to 4"),
+        ("counts_version", lambda _: 5, "policy_version, counts_version: allowed in this file are 0 to 4"),
+        ("mprm_version", lambda _: -1, "mprm_version"),
+        ("group", lambda _: -1, "group"),
+        ("step", lambda _: 3, "step is 3: allowed in this file is 4"),
+        ("scores", lambda scores: scores[1:], "scores has"),
+        ("truth", lambda truth: [*truth, True], "truth has"),
+        ("image_files", lambda _: ["../images/0.png"], "image file '../images/0.png'"),
+    ],
+)
+@pytest.mark.parametrize("file", ["step-000004.parquet", "heldout-000004.parquet"])
+def test_a_changed_stream_is_refused_as_it_is_opened(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, column: str, change: Any, words: str
+) -> None:
+    """In its last row, before a model is."""
+    monkeypatch.delattr("rl.instruments.replay.replay.make_learning")
+    copytree(run / STREAM, tmp_path / STREAM)
+    path = tmp_path / STREAM / file
+    table = pq.read_table(path)
+    *rows, last = table.to_pylist()
+    pq.write_table(pa.Table.from_pylist([*rows, last | {column: change(last[column])}], table.schema), path)
+    with pytest.raises(ConfigError) as caught:
+        replay(tmp_path, configured())
+    assert str(caught.value).startswith(f"{path}: row {len(rows)}: ") and words in str(caught.value)
+
+
+def a_placeholder() -> int:
+    return min(make_encoder(Config()).placeholders)
 
 
 class UnknowingTask:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,26 @@ def test_what_a_killed_run_tore_does_not_count_and_other_broken_lines_are_named(
         (tmp_path / "metrics.jsonl").write_bytes(whole + broken + b"\n" + whole)
         with pytest.raises(ConfigError, match=f"metrics.jsonl:{len(whole.splitlines()) + 1}: .*allowed is an object"):
             measured_seconds(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("annotation/rounds", 1e12, "1e+12 for rounds"),
+        ("reward/tokens", math.nan, "nan for tokens"),
+        ("reward/tokens", math.inf, "inf for tokens"),
+        ("reward/tokens", -3.0, "-3 for tokens"),
+        ("perf/score_seconds", 1e300, "1e+300 for score"),
+        ("perf/rollout_seconds", 1e300, "1e+300 for rollout"),
+    ],
+)
+def test_numbers_that_no_run_measures_are_refused(tmp_path: Path, key: str, value: float, named: str) -> None:
+    a_run(tmp_path, a_config(), StageSeconds(rollout=3, learn=2, tokens=40))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    changed = [line | {key: value} if "perf/step_seconds" in line else line for line in lines]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, changed)))
+    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path}: its policy steps have {named}; allowed is")):
+        measured_seconds(tmp_path)
 
 
 def test_a_wait_for_new_weights_is_a_stage_and_the_asking_is_not() -> None:

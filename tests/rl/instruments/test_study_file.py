@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ import yaml
 
 from rl.config import load_config
 from rl.errors import ConfigError
+from rl.instruments.study import arms as study_arms
 from rl.instruments.study.arms import (
     Arm,
     make_arms,
     make_cells,
-    overrides_of,
     recipe_of,
 )
 from rl.instruments.study.study_file import load_study
@@ -110,7 +112,30 @@ def test_a_cell_is_the_experiment_with_the_arms_changes(tmp_path: Path) -> None:
     config = cells[6].config
     assert (config.seed, config.mprm.every, config.learner.learning_rate) == (1, 3, 1e-5)
     assert (config.selection.selector, config.selection.keep_ratio, config.record) == ("bis", 0.5, False)
-    assert load_config(path.parent / study.config, overrides_of(cells[6].changes)).selection == config.selection
+    typed = [f"{key}={value}" for key, value in cells[6].changes.items()]
+    assert load_config(path.parent / study.config, [*typed, "record=false"]) == config
+
+
+def test_thousands_of_cells_read_the_experiment_once_and_check_each_arm_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    for name in ("read_values", "changed_config"):
+        monkeypatch.setattr(study_arms, name, counted(name, getattr(study_arms, name), calls))
+    path = written(tmp_path, seeds=list(range(1250)))
+    cells = make_cells(study := load_study(path), path, make_arms(study))
+    assert len(cells) == 5000 and calls == {"read_values": 1, "changed_config": 4 + 1249}
+    assert {cell.config.seed for cell in cells} == set(range(1250))
+    with pytest.raises(ConfigError, match=r"seed: 4294967296 is not allowed"):
+        make_cells(study := load_study(path, ["seeds=[0,4294967296]"]), path, make_arms(study))
+
+
+def counted(name: str, function: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        calls[name] += 1
+        return function(*arguments)
+
+    return call
 
 
 def test_a_recipe_changes_with_what_changes_numbers_and_with_nothing_else() -> None:

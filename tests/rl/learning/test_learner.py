@@ -30,6 +30,18 @@ pytestmark = pytest.mark.slow
 Tensors = list[torch.Tensor]
 Objective = Callable[[Tensors, Tensors, Tensors], torch.Tensor]
 CLIP, MOST_TOKENS = 0.2, 48
+CUTS: list[dict[str, Any]] = [
+    {"micro_batch": 12},
+    {"micro_batch": 5},
+    {"micro_batch": 5, "pack": False},
+    {"micro_batch_tokens": 200},
+    {"micro_batch_tokens": 200, "pack": False},
+]
+PACKED: list[dict[str, Any]] = [
+    {"loss": "grpo", "correction": "sequence_mask", "kl": 0.1},
+    {"loss": "dapo", "lora_rank": 4, "gradient_checkpointing": True},
+    {"loss": "cispo", "trl": {"top_entropy_quantile": 0.6}, "freeze_vision": True},
+]
 
 
 @pytest.fixture(scope="module")
@@ -187,13 +199,40 @@ def test_micro_batches_do_not_change_the_update(loss: Any, encoder: Encoder, exp
     """With everything on that could depend on them."""
     trl = {"top_entropy_quantile": 0.6, "entropy_coef": 0.1, "off_policy_mask_threshold": 0.05}
     results = []
-    for size in (12, 5, 1):
-        settings = learner_config(
-            loss=loss, trl=trl, micro_batch=size, kl=0.1, correction="token_truncate", correction_max=1.2
-        )
+    for cut in CUTS:
+        settings = learner_config(loss=loss, trl=trl, kl=0.1, correction="token_truncate", correction_max=1.2, **cut)
         results.append(PolicyLearner(CHECKPOINT, encoder, settings).step(experiences))
     for name in ("loss", "grad_norm", "entropy", "clipped", "importance_weight"):
-        assert [result[name] for result in results[1:]] == pytest.approx([results[0][name]] * 2, rel=2e-4), name
+        others = [result[name] for result in results[1:]]
+        assert others == pytest.approx([results[0][name]] * len(others), rel=2e-4), name
+
+
+@pytest.mark.parametrize("settings", PACKED, ids=", ".join)
+def test_a_packed_step_is_the_step_of_its_rows(
+    settings: dict[str, Any], encoder: Encoder, experiences: list[Experience]
+) -> None:
+    """Twelve rollouts of three prompts."""
+    rows, packed = (
+        PolicyLearner(CHECKPOINT, encoder, learner_config(pack=pack, micro_batch=8, **settings))
+        for pack in (False, True)
+    )
+    assert (rows.packs(), packed.packs()) == (False, True)
+    read = [tokens_read(learner) for learner in (rows, packed)]
+    metrics, others = (learner.step(experiences) for learner in (rows, packed))
+    for name in metrics.keys() - {"seconds", "flops_utilisation"}:
+        assert metrics[name] == pytest.approx(others[name], rel=1e-5, abs=1e-6), name
+    assert sum(read[1]) < 0.8 * sum(read[0])
+    prompts, answers = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+    for row, other in zip(rows.logprobs(prompts, answers), packed.logprobs(prompts, answers), strict=True):
+        assert row == pytest.approx(other, abs=1e-4), "after a step of Adam, which makes much of little"
+
+
+def tokens_read(learner: PolicyLearner) -> list[int]:
+    """Fills up with the tokens of every pass, padding included."""
+    found: list[int] = []
+    embeddings = learner._model.get_input_embeddings()
+    embeddings.register_forward_hook(lambda module, given, states: found.append(states.shape[:2].numel()))
+    return found
 
 
 @pytest.mark.parametrize("most", [0.995, 0.99])

@@ -100,6 +100,14 @@ def test_a_step_that_is_taken_again_forgets_what_came_after(run: Path, config: C
     assert open_stream(run).heldout(2)[4].entry.rollout == held_out[4][1]
 
 
+def test_nothing_is_begun_in_the_place_of_a_run_that_was_moved(run: Path, config: Config, tmp_path: Path) -> None:
+    held_out = [(found.entry.prompt, found.entry.rollout, found.scores) for found in open_stream(run).heldout(2)]
+    recording = Recording(tmp_path / "moved" / STREAM, make_task(config), make_encoder(config).decode)
+    with pytest.raises(FileNotFoundError):
+        recording.heldout(2, *map(list, zip(*held_out, strict=True)))  # type: ignore[arg-type]
+    assert not (tmp_path / "moved").exists()
+
+
 SPOILT: dict[str, tuple[str, object]] = {
     "outside": ("image_files", ["../../secret.png"]),
     "torn": ("truth", [True]),

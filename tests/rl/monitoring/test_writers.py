@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from rl.monitoring.metrics_file import MetricsFile, metric_rows
 from rl.monitoring.monitor import Monitor
 from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import WIDTH
+from rl.monitoring.tensorboard import TensorBoard
 from rl.monitoring.writer import Writer
 from tests.fixtures.builders import a_prompt, a_report, a_rollout
 
@@ -112,3 +114,21 @@ def test_the_metrics_file_has_a_line_each_time_and_forgets_what_came_after(tmp_p
     assert json.loads(lines[2]) == {"step": 2, "perf/step_seconds": 0.5, "mprm/loss": 2.0} and len(lines) == 4
     MetricsFile(tmp_path, known=1, keep_evaluation=False).scalars(1, {"policy/accuracy": 0.75})
     assert [row.get("policy/accuracy") for row in metric_rows(tmp_path)] == [None, 0.75]
+
+
+def test_a_folder_that_is_gone_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who writes next; TensorBoard's own thread would print a traceback besides."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    writer = TensorBoard(tmp_path / "there", Config(), knows_steps=False, known=-1)
+    writer._summaries.flush()
+    (tmp_path / "there").rename(tmp_path / "moved")
+    writer.scalars(1, {"policy/loss": 1.0})
+    with pytest.raises(FileNotFoundError):
+        writer._summaries.flush()
+    other = threading.Thread(target=list, args=(3,))
+    other.start()
+    other.join()
+    said = capfd.readouterr().err
+    assert "'int' object is not iterable" in said and "FileNotFoundError" not in said

@@ -133,6 +133,17 @@ def test_the_card_says_where_it_comes_from_and_what_was_measured(run: Path, tmp_
     compile(code_block, "card", "exec")
 
 
+def test_what_a_link_leads_to_is_not_exported(run: Path, tmp_path: Path) -> None:
+    """A stranger's run would have it published."""
+    secret, link = tmp_path / "secret", run / "checkpoints" / "step-2" / "policy" / "notes.txt"
+    secret.write_text("mine")
+    link.symlink_to(secret)
+    code, said = export(run, tmp_path / "policy")
+    link.unlink()
+    assert code == 0, said
+    assert "notes.txt" not in {path.name for path in (tmp_path / "policy").iterdir()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 
 from rewards.models.encoding import Encoder
 from rewards.records import Prompt, Rollout
 from rl.config import Config
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.reward_models.outcome import AnswerRewards, start_outcome_model
+from rl.workers.ray_cluster import join_ray, leave_ray
 from tests.fixtures.builders import a_rollout
 from tests.fixtures.preference_pairs import grid_preferences
 from tests.fixtures.runs import warm_ray
@@ -37,9 +37,9 @@ def sampled() -> tuple[list[Prompt], list[Rollout]]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     with warm_ray():
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        join_ray(num_cpus=2)
         yield
-        ray.shutdown()
+        leave_ray()
 
 
 def configured(**changes: Any) -> Config:

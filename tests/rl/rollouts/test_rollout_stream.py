@@ -31,6 +31,8 @@ from rl.rollouts.making import make_group
 from rl.rollouts.stream import RolloutStream
 from rl.tasks.grid import GridTask
 from rl.workers.pending import Ready
+from selection.config import SelectionConfig
+from selection.prompts import ByDifficulty
 from tests.fixtures.builders import a_prompt
 
 LONGEST = 12
@@ -221,6 +223,39 @@ class StreamMachine(RuleBasedStateMachine):
 
 StreamMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=25)
 TestStreamMachine = StreamMachine.TestCase
+
+
+@pytest.mark.parametrize("segment_tokens", [None, 1])
+@pytest.mark.parametrize("dynamic_sampling", ["off", "refill"])
+def test_prompts_chosen_by_difficulty_are_the_same_after_an_interruption(
+    segment_tokens: int | None, dynamic_sampling: str
+) -> None:
+    """Of a table of 20 rows, some of which are asked again and again; some groups are dropped as too old."""
+
+    def row(index: int) -> Prompt:
+        return prompt(index % 20)
+
+    def begin(engines: Table) -> RolloutStream:
+        config = a_config(30, 2, segment_tokens, prompts=4, samples=3, dynamic_sampling=dynamic_sampling)
+        chooses = ByDifficulty(SelectionConfig(), row, 3, 4, seed=0)
+        return RolloutStream(config, engines, row, partial(judge, world=5), lambda count: count / 20, chooses)
+
+    engines, other_engines = Table(5), Table(5)
+    stream, uninterrupted = begin(engines), begin(other_engines)
+    stale, again = 0.0, []
+    for _ in range(30):
+        state = json.loads(json.dumps(stream.state()))
+        stream = begin(engines)
+        stream.restore(state)
+        delivery, expected = one_step(stream, engines), one_step(uninterrupted, other_engines)
+        assert delivery.rollouts == expected.rollouts and str(delivery.metrics) == str(expected.metrics)
+        stale += delivery.metrics["reward/stale_groups"]
+        again.append(delivery.metrics["selection/prompts_asked_again"])
+    assert engines.asked == other_engines.asked
+    in_order = sum(map(len, engines.asked)) / 4
+    assert delivery.metrics["perf/epochs"] * 20 < 2 * in_order, "a quarter of the prompts, in the task's own order"
+    assert np.nanmean(again) > 0.5 and len(delivery.distributions["selection/prompts_right"]) == 20
+    assert stale > 0 or segment_tokens is None
 
 
 def test_a_refill_asks_for_no_more_than_it_seems_to_need() -> None:

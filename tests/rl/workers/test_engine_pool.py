@@ -20,6 +20,7 @@ from rl.parts import start_engines
 from rl.tasks.grid import GridTask
 from rl.workers.engine_pool import EnginePool
 from rl.workers.pending import Ready
+from rl.workers.ray_cluster import join_ray, leave_ray
 from tests.fixtures.builders import a_completion, a_prompt
 from tests.fixtures.runs import PATIENCE, warm_ray
 
@@ -66,9 +67,9 @@ def test_each_prompt_has_one_engine_and_answers_keep_the_order(requests: list[Sa
 @pytest.fixture(scope="module")
 def pool() -> Iterator[EnginePool]:
     with warm_ray():
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        join_ray(num_cpus=2)
         yield start_engines(CONFIG)
-        ray.shutdown()
+        leave_ray()
 
 
 def tokens(results: Sequence[Sequence[Completion]]) -> list[list[tuple[int, ...]]]:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import ray
 
 from rl import parts
 from rl.config import Config, load_config
 from rl.instruments.planning.gpu_placement import place
 from rl.reward_models import mprm
-from rl.workers.ray_cluster import as_started, kinds_of_workers
+from rl.workers.ray_cluster import as_started, join_ray, kinds_of_workers, leave_ray
 from tests.fixtures.runs import PATIENCE, ROOT, warm_ray
 
 pytestmark = pytest.mark.slow
@@ -48,9 +47,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with warm_ray():
-        ray.init("local", num_cpus=16, num_gpus=GPUS, include_dashboard=False, log_to_driver=False)
+        join_ray(num_cpus=16, num_gpus=GPUS)
         yield
-        ray.shutdown()
+        leave_ray()
 
 
 def seen(started: dict[str, Any]) -> dict[tuple[str, int], tuple[str, float, float]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from rl.errors import ConfigError
+from rl.errors import ConfigError, LostWorkerError
 from rl.workers.ray_cluster import TOKEN_PATH, join_ray, leave_ray
 from rl.workers.ray_folder import LOCK, TOKEN, RayFolder, left_behind, remove_left_behind
 
@@ -82,6 +82,30 @@ def test_a_start_has_a_folder_and_a_token_of_its_own(no_ray: list[object], monke
     join_ray()
     assert TOKEN_PATH not in os.environ
     leave_ray()
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_ray_that_does_not_come_up_is_started_once_more(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+
+    def init(address: str, _temp_dir: str, **options: object) -> None:
+        folders.append(Path(_temp_dir).parent)
+        if len(folders) <= failures:
+            raise RuntimeError("Timed out waiting\nfor file gcs_server_port")
+
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    monkeypatch.setattr(ray, "init", init)
+    if failures == 2:
+        with pytest.raises(LostWorkerError, match=r"^Ray does not start: Timed out waiting for file gcs_server_port$"):
+            join_ray()
+    else:
+        join_ray()
+    assert len(folders) == min(failures + 1, 2)
+    assert [folder.exists() for folder in folders] == [False] * failures + [True] * (failures < 2)
+    leave_ray()
+    assert not any(folder.exists() for folder in folders)
 
 
 DRIVER = """

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 
 from rewards.models.backbone import load_model
@@ -23,6 +22,7 @@ from rl.learning.learner import PolicyLearner
 from rl.learning.weight_sender import Backend, WeightSender, WholeWeights
 from rl.parts import start_engines, start_learner
 from rl.workers.engine_pool import EnginePool
+from rl.workers.ray_cluster import join_ray, leave_ray
 from rl.workers.weight_transfer import WeightTransfer, weights_for_engines
 from rl.workers.worker import Worker
 from tests.fixtures.learner_config import learner_config
@@ -88,9 +88,9 @@ def test_adapters_in_float32_are_refused_on_a_gpu_that_no_key_reserves(monkeypat
 @pytest.fixture
 def cluster() -> Iterator[None]:
     with warm_ray():
-        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+        join_ray(num_cpus=4)
         yield
-        ray.shutdown()
+        leave_ray()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import torch
 
 from rl.errors import LostWorkerError, MemoryShortageError, WorkerError
 from rl.workers.group import WorkerGroup
+from rl.workers.ray_cluster import join_ray, leave_ray
 from rl.workers.worker import Worker
 from tests.fixtures.runs import PATIENCE, warm_ray
 
@@ -63,9 +64,9 @@ class Member:
 @pytest.fixture(scope="module")
 def two_cpus() -> Iterator[None]:
     with warm_ray():
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        join_ray(num_cpus=2)
         yield
-        ray.shutdown()
+        leave_ray()
 
 
 @pytest.mark.slow

@@ -1,0 +1,285 @@
+"""Which training prompts are asked next: those whose groups are likely to be mixed, since no others teach a policy.
+
+A group of n rollouts carries an outcome signal only if some are right and others wrong. With p, the chance that the
+policy answers the prompt rightly, distributed as Beta(a, b), that has the probability
+
+    1 - E[p^n] - E[(1 - p)^n],        E[p^n] = prod_{i < n} (a + i) / (a + b + i).
+
+Every verdict counts: a rollout's as one, and those of the continuations of a rollout's first step together as one,
+since they share that step. (A budget that stops at the first success does not bias a posterior: the likelihood of what
+was seen is the same.) The policy moves, so what was seen of older weights counts less, by half every so many policy
+versions. A prompt that was never asked has its source's mean, worth two verdicts. The prior is the same for those that
+were: few verdicts are corrected by what the source is like.
+
+A share of each round comes in the task's own order, as all of it does otherwise: so no prompt waits for ever, whatever
+is believed of it. The rest is drawn, without replacement, by the chance of a mixed group, among the prompts that were
+asked before and those that come next in that order. Nobody is asked again while an answer is under way.
+
+In the same vein: VADE (arXiv:2511.18902) keeps a Beta posterior a prompt and draws from it; prime-rl sorts prompts into
+pools by their success rate. Here continuations, which are sampled for the reward model's sake, count too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rewards.records import Annotated, Prompt
+from rewards.seeds import derive_seed
+from selection.config import SelectionConfig
+
+PRIOR_VERDICTS = 2.0
+"""What a source's mean is worth beside a prompt's own verdicts."""
+LEAST_CHANCE = 1e-6
+"""So that what is surely not mixed can still be drawn, where nothing else is left."""
+
+
+@dataclass
+class Evidence:
+    """Verdicts on answers by one policy version, or by older ones, which count less.
+
+    >>> seen = Evidence()
+    >>> seen.add(3, 1, version=0, half_life=10)
+    >>> seen.add(1, 0, version=10, half_life=10)
+    >>> seen
+    Evidence(right=2.5, wrong=0.5, version=10)
+    """
+
+    right: float = 0.0
+    wrong: float = 0.0
+    version: int = 0
+
+    def at(self, version: int, half_life: float) -> tuple[float, float]:
+        """Right and wrong ones, as they count at a version; 0 is the half-life of what never ages."""
+        kept = 0.5 ** (max(version - self.version, 0) / half_life) if half_life else 1.0
+        return self.right * kept, self.wrong * kept
+
+    def add(self, right: float, wrong: float, version: int, half_life: float) -> None:
+        """Count further ones."""
+        before = self.at(version, half_life)
+        self.right, self.wrong = before[0] + right, before[1] + wrong
+        self.version = max(version, self.version)
+
+
+@dataclass
+class Asked:
+    """A prompt that was asked: its place in the task's order, its source, and the verdicts on its answers."""
+
+    index: int
+    source: str
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+def chance_of_a_mixed_group(right: np.ndarray, wrong: np.ndarray, rollouts: int) -> np.ndarray:
+    """The probability that so many rollouts are neither all right nor all wrong, under Beta(right, wrong), elementwise.
+
+    >>> chance_of_a_mixed_group(np.array([1.0, 9.0]), np.array([1.0, 1.0]), 2).round(4).tolist()
+    [0.3333, 0.1636]
+    """
+    i = np.arange(rollouts)[:, None]
+    all_right = ((right + i) / (right + wrong + i)).prod(0)
+    all_wrong = ((wrong + i) / (right + wrong + i)).prod(0)
+    return 1 - all_right - all_wrong
+
+
+class InOrder:
+    """Prompts in the task's own order: the one of number n is the n-th."""
+
+    def __init__(self, prompt: Callable[[int], Prompt]) -> None:
+        self._prompt = prompt
+
+    def choose(self, numbers: range, version: int) -> list[tuple[int, Prompt]]:
+        """The prompts of these numbers, each with its place in the task's order."""
+        return [(number, self._prompt(number)) for number in numbers]
+
+    def saw(self, prompt: Prompt, outcomes: Sequence[float], version: int) -> None:
+        """The answers to a prompt that was chosen are there; without any, they will never be."""
+
+    def labelled(self, annotated: Sequence[Annotated]) -> None:
+        """Continuations were counted."""
+
+    def in_order(self, cursor: int) -> int:
+        """How many of the first ``cursor`` prompts came in the task's order."""
+        return cursor
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing to tell."""
+        return {}
+
+    def distributions(self) -> dict[str, np.ndarray]:
+        """Nothing to show."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Nothing to remember."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing to go on from."""
+
+
+class ByDifficulty(InOrder):
+    """Prompts by their chance of a mixed group; see the module.
+
+    Args:
+        config: The share in order, the half-life, how many prompts are remembered.
+        prompt: Training prompts by their place in the task's order.
+        rollouts: Of a group.
+        continuations: Most that a step gets: together they are worth one verdict.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self, config: SelectionConfig, prompt: Callable[[int], Prompt], rollouts: int, continuations: int, seed: int
+    ) -> None:
+        super().__init__(prompt)
+        self._config, self._rollouts, self._continuations, self._seed = config, rollouts, continuations, seed
+        self._next = self._taken_in_order = 0
+        self._ahead: list[tuple[int, Prompt]] = []
+        self._asked: dict[str, Asked] = {}
+        self._under_way: list[str] = []
+        self._sources: dict[str, Evidence] = {}
+        self._expected: list[float] = []
+        self._again: list[bool] = []
+
+    def choose(self, numbers: range, version: int) -> list[tuple[int, Prompt]]:
+        self._look_ahead(len(numbers))
+        in_order = max(1, round(self._config.prompts_in_order * len(numbers))) if numbers else 0
+        chosen = [self._ahead.pop(0) for _ in range(in_order)]
+        self._taken_in_order += in_order
+        taken = {prompt.id for _, prompt in chosen} | set(self._under_way)
+        fresh = [entry for entry in self._ahead if entry[1].id not in taken]
+        coming = {prompt.id for _, prompt in self._ahead}
+        again = [asked for name, asked in self._asked.items() if name not in taken | coming]
+        missing = len(numbers) - in_order
+        for place in self._draw(fresh, again, missing, version, numbers.start):
+            if place < len(fresh):
+                chosen.append(fresh[place])
+                self._ahead.remove(fresh[place])
+            else:
+                index = again[place - len(fresh)].index
+                chosen.append((index, self._prompt(index)))
+        # Where there are hardly any prompts, some are asked twice at once.
+        chosen += [self._ahead.pop(0) for _ in range(len(numbers) - len(chosen))]
+        for index, prompt in chosen:
+            self._begin(index, prompt, version)
+        return chosen
+
+    def saw(self, prompt: Prompt, outcomes: Sequence[float], version: int) -> None:
+        self._under_way.remove(prompt.id)
+        right = float(np.clip(outcomes, 0, 1).sum())
+        self._count(prompt, right, len(outcomes) - right, version)
+        surplus = len(self._asked) - self._config.prompts_remembered
+        for name in [name for name in self._asked if name not in self._under_way][: max(0, surplus)]:
+            del self._asked[name]
+
+    def labelled(self, annotated: Sequence[Annotated]) -> None:
+        for prompt, rollout, counts in ((entry.prompt, entry.rollout, entry.counts) for entry in annotated):
+            sampled = counts.sampled[0] if len(counts.sampled) else 0
+            if sampled > 0:
+                right = counts.correct[0] / self._continuations
+                self._count(prompt, right, sampled / self._continuations - right, rollout.policy_version)
+
+    def in_order(self, cursor: int) -> int:
+        return self._taken_in_order
+
+    def metrics(self) -> dict[str, float]:
+        """Of the prompts chosen since the last call, and of the sources."""
+        expected, again = self._expected, self._again
+        self._expected, self._again = [], []
+        nan = float("nan")
+        sources = {f"selection/prompts_right/{source}": self._mean(source) for source in sorted(self._sources)}
+        return {
+            "selection/prompts_remembered": float(len(self._asked)),
+            "selection/prompts_asked_again": float(np.mean(again)) if again else nan,
+            "selection/prompts_expected_mixed": float(np.mean(expected)) if expected else nan,
+        } | sources
+
+    def distributions(self) -> dict[str, np.ndarray]:
+        """Of the remembered prompts: the chance of a right answer, and the verdicts that it rests on."""
+        if not self._asked:
+            return {}
+        right, wrong = self._beliefs([(asked.source, asked) for asked in self._asked.values()], self._newest())
+        return {
+            "selection/prompts_right": right / (right + wrong),
+            "selection/prompts_verdicts": right + wrong - PRIOR_VERDICTS,
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "next": self._next,
+            "taken_in_order": self._taken_in_order,
+            "ahead": [index for index, _ in self._ahead],
+            "asked": {name: asdict(asked) for name, asked in self._asked.items()},
+            "under_way": self._under_way,
+            "sources": {source: asdict(evidence) for source, evidence in self._sources.items()},
+            "expected": self._expected,
+            "again": self._again,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if not state:  # prompts came in order until now
+            return
+        self._next, self._taken_in_order = state["next"], state["taken_in_order"]
+        self._ahead = [(index, self._prompt(index)) for index in state["ahead"]]
+        self._asked = {
+            name: Asked(asked["index"], asked["source"], Evidence(**asked["evidence"]))
+            for name, asked in state["asked"].items()
+        }
+        self._under_way = list(state["under_way"])
+        self._sources = {source: Evidence(**evidence) for source, evidence in state["sources"].items()}
+        self._expected, self._again = list(state["expected"]), list(state["again"])
+
+    def _look_ahead(self, count: int) -> None:
+        """Twice as many prompts as are wanted: with those in order gone, there are enough to choose among."""
+        while len(self._ahead) < 2 * count:
+            self._ahead.append((self._next, self._prompt(self._next)))
+            self._next += 1
+
+    def _draw(
+        self, fresh: Sequence[tuple[int, Prompt]], again: Sequence[Asked], count: int, version: int, number: int
+    ) -> list[int]:
+        """Places among those that come next and those that were asked before."""
+        candidates = [(prompt.source, self._asked.get(prompt.id)) for _, prompt in fresh]
+        candidates += [(asked.source, asked) for asked in again]
+        count = min(count, len(candidates))
+        if count == 0:
+            return []
+        chance = chance_of_a_mixed_group(*self._beliefs(candidates, version), self._rollouts)
+        weights = np.maximum(chance, LEAST_CHANCE)
+        generator = np.random.default_rng(derive_seed(self._seed, "prompts", number))
+        return generator.choice(len(weights), count, replace=False, p=weights / weights.sum()).tolist()
+
+    def _begin(self, index: int, prompt: Prompt, version: int) -> None:
+        """Remember that a prompt is asked; those that wait longest stand first."""
+        known = self._asked.pop(prompt.id, None)
+        self._again.append(known is not None)
+        belief = self._beliefs([(prompt.source, known)], version)
+        self._expected.append(float(chance_of_a_mixed_group(*belief, self._rollouts)[0]))
+        self._asked[prompt.id] = Asked(index, prompt.source, known.evidence if known else Evidence())
+        self._under_way.append(prompt.id)
+
+    def _count(self, prompt: Prompt, right: float, wrong: float, version: int) -> None:
+        asked = self._asked.get(prompt.id)
+        source = self._sources.setdefault(prompt.source, Evidence())
+        for evidence in [source] + ([asked.evidence] if asked else []):
+            evidence.add(right, wrong, version, self._config.prompts_half_life)
+
+    def _beliefs(self, candidates: Sequence[tuple[str, Asked | None]], version: int) -> tuple[np.ndarray, np.ndarray]:
+        """The a and the b of each candidate's posterior."""
+        nothing, half_life = Evidence(), self._config.prompts_half_life
+        means = {source: self._mean(source) for source, _ in candidates}
+        prior = PRIOR_VERDICTS * np.array([means[source] for source, _ in candidates])
+        seen = np.array([(asked.evidence if asked else nothing).at(version, half_life) for _, asked in candidates])
+        return prior + seen[:, 0], PRIOR_VERDICTS - prior + seen[:, 1]
+
+    def _mean(self, source: str) -> float:
+        """The chance that an answer to a prompt of a source is right."""
+        seen = self._sources.get(source, Evidence())
+        return (seen.right + 1) / (seen.right + seen.wrong + 2)
+
+    def _newest(self) -> int:
+        return max(evidence.version for evidence in self._sources.values()) if self._sources else 0

@@ -1,0 +1,204 @@
+"""Trees read as their rows are: the same states, the same gradients, whatever a family's attention is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import flex_attention
+from transformers.masking_utils import (
+    and_masks,
+    blockwise_overlay,
+    causal_mask_function,
+    or_masks,
+    sliding_window_causal_mask_function,
+)
+
+from rewards.models import tree_attention
+from rewards.models.backbone import add_lora, load_model
+from rewards.models.encoding import Encoder
+from rewards.models.token_tree import Stem, pack_batch
+from rewards.models.tree_attention import path_mask, read_trees, tree_block_mask
+from rewards.records import Prompt
+from tests.fixtures.family_checks import mixed_prompts
+from tests.fixtures.tiny_families import ALL_FAMILIES, write_tiny_checkpoint
+from tests.rewards.models.test_token_tree import Tree, trees
+
+STATES, GRADIENTS = 1e-5, 1e-5
+"""How far states and log-probabilities may be apart, and a gradient from another one, in parts of its length."""
+ROWS_ALONE = "qwen3_5"
+"""Its linear attention reads a row from left to right."""
+TREE: Tree = (
+    [5, 0, 1, 7, 4, 3, 2, 0, 6],
+    [None, None, None, None, Stem(0, 2), Stem(0, 5), Stem(4, 1), Stem(3, 3), Stem(0, 2)],
+)
+"""Four answers, of which one is empty, and continuations: of a place with a sibling, of an end, of a continuation."""
+
+
+def grown(encoder: Encoder, prompts: Sequence[Prompt], shapes: Sequence[Tree]) -> dict[str, list[Any]]:
+    """A tree on each prompt; ``whole`` are the completions as rows of their own would have them."""
+    known = {*encoder.placeholders, *encoder.end_tokens, encoder.pad_token}
+    tokens = [token for token in range(len(encoder.tokenizer)) if token not in known]
+    generator = torch.Generator().manual_seed(0)
+    found: dict[str, list[Any]] = {"prompts": [], "own": [], "whole": [], "stems": []}
+    for prompt, (lengths, stems) in zip(prompts, shapes, strict=True):
+        first = len(found["own"])
+        for length, stem in zip(lengths, stems, strict=True):
+            own = tuple(tokens[int(n)] for n in torch.randint(len(tokens), (length,), generator=generator))
+            before: tuple[int, ...] = ()
+            if stem is not None:
+                parent, theirs = (found[kind][first + stem.completion] for kind in ("whole", "own"))
+                before, stem = (
+                    parent[: len(parent) - len(theirs) + stem.tokens],
+                    Stem(first + stem.completion, stem.tokens),
+                )
+            for kind, value in zip(found, (prompt, own, before + own, stem), strict=True):
+                found[kind].append(value)
+    return found
+
+
+def of_rows(model: Any, encoder: Encoder, grown: dict[str, list[Any]]) -> list[torch.Tensor]:
+    """The states before and after each completion's own tokens, read in rows of their own."""
+    batch = encoder.batch(grown["prompts"], grown["whole"])
+    states = model.base_model(**batch.model_inputs(), use_cache=False).last_hidden_state
+    start = batch.prompt_ids.shape[1] - 1
+    ends = [start + len(whole) + 1 for whole in grown["whole"]]
+    return [row[end - len(own) - 1 : end] for row, own, end in zip(states, grown["own"], ends, strict=True)]
+
+
+def of_trees(model: Any, encoder: Encoder, grown: dict[str, list[Any]]) -> list[torch.Tensor]:
+    """The same, read in the rows of their prompts."""
+    batch = pack_batch(encoder, grown["prompts"], grown["own"], None, grown["stems"])
+    states = model.base_model(**batch.model_inputs()).last_hidden_state
+    assert batch.rows.completion_ids.shape[1] <= max(1, sum(map(len, grown["own"])))
+    return [row[: len(own) + 1] for row, own in zip(states, grown["own"], strict=True)]
+
+
+def logprobs_and_gradients(
+    model: Any, states: Sequence[torch.Tensor], completions: Sequence[Sequence[int]]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Of all tokens; gradients of their mean."""
+    before = torch.cat([row[:-1] for row in states])
+    tokens = torch.tensor([token for completion in completions for token in completion])
+    logprobs = model.get_output_embeddings()(before).log_softmax(-1).gather(1, tokens[:, None])
+    logprobs.mean().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return logprobs.detach(), gradients
+
+
+def assert_equal(checkpoint: str, prepare: Callable[[Any], None] = lambda model: None) -> None:
+    encoder = Encoder(checkpoint)
+    prompts = mixed_prompts(encoder)
+    there = grown(encoder, prompts, [TREE] * len(prompts))
+    plain, ours = load_model(checkpoint), load_model(checkpoint)
+    for model in (plain, ours):
+        prepare(model)
+    assert read_trees(ours, encoder)
+    expected, states = of_rows(plain, encoder, there), of_trees(ours, encoder, there)
+    for row, other in zip(expected, states, strict=True):
+        assert torch.allclose(row, other, atol=STATES)
+    wanted, gradients = logprobs_and_gradients(plain, expected, there["own"])
+    found, others = logprobs_and_gradients(ours, states, there["own"])
+    assert (wanted - found).abs().max() <= STATES
+    assert gradients.keys() == others.keys()
+    whole, other = (torch.cat([named[name].flatten() for name in gradients]) for named in (gradients, others))
+    assert (whole - other).norm() <= GRADIENTS * whole.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if family != ROWS_ALONE])
+def test_a_family_reads_trees_as_it_reads_rows(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_equal(write_tiny_checkpoint(family, tmp_path_factory.mktemp(family)))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tiny_checkpoint("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))
+
+
+def test_with_adapters_and_with_gradient_checkpointing(checkpoint: str) -> None:
+    def prepare(model: Any) -> None:
+        add_lora(model, 4)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:  # which begins at 0, and would say nothing of the others' gradients
+                torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+        model.train()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    assert_equal(checkpoint, prepare)
+
+
+def test_a_family_that_cannot_read_trees_stays_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = write_tiny_checkpoint(ROWS_ALONE, tmp_path_factory.mktemp(ROWS_ALONE))
+    model, encoder = load_model(folder), Encoder(folder)
+    before, attention = model.base_model.forward, model.config.get_text_config()._attn_implementation
+    assert not read_trees(model, encoder)
+    assert model.base_model.forward == before
+    assert model.config.get_text_config()._attn_implementation == attention
+
+
+def test_a_model_that_would_read_a_tree_as_a_row_is_found_out(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial itself can fail: with the positions of a row, and with its mask."""
+    monkeypatch.setattr(tree_attention, "_positions", lambda body, tree, inputs: None)
+    assert not read_trees(load_model(checkpoint), Encoder(checkpoint))
+    monkeypatch.undo()
+    monkeypatch.setattr(tree_attention, "path_mask", lambda tree, sees, real: None)
+    assert not read_trees(load_model(checkpoint), Encoder(checkpoint))
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Encoder]:
+    """A model that reads rows, and the same one that reads trees, in numbers of twice the digits."""
+    folder = write_tiny_checkpoint("qwen2_5_vl", tmp_path_factory.mktemp("exact"))
+    rows, ours, encoder = load_model(folder, "float64"), load_model(folder, "float64"), Encoder(folder)
+    assert read_trees(ours, encoder)
+    return rows, ours, encoder
+
+
+@given(st.lists(trees(6), min_size=1, max_size=4), st.randoms(use_true_random=False))
+@settings(max_examples=12)
+def test_any_trees(exact: tuple[Any, Any, Encoder], shapes: list[Tree], chance: Any) -> None:
+    rows, ours, encoder = exact
+    shapes = [shape for shape in shapes if sum(shape[0])] or [([1], [None])]
+    prompts = chance.sample(mixed_prompts(encoder), len(shapes))
+    there = grown(encoder, prompts, shapes)
+    expected, states = of_rows(rows, encoder, there), of_trees(ours, encoder, there)
+    for row, other in zip(expected, states, strict=True):
+        assert (row - other).abs().max() <= 1e-6 * row.abs().max()
+    _, wanted = logprobs_and_gradients(rows, expected, there["own"])
+    _, gradients = logprobs_and_gradients(ours, states, there["own"])
+    assert wanted.keys() == gradients.keys()
+    for name, gradient in wanted.items():  # norms compute in float32 all the same
+        assert (gradient - gradients[name]).abs().max() <= 1e-6 * gradient.abs().max(), name
+
+
+@pytest.mark.parametrize("kind", ["causal", "sliding", "pictures"])
+def test_flex_attention_sees_what_the_paths_see(kind: str, checkpoint: str) -> None:
+    """FlexAttention's own reference, not compiled, on the block mask that a GPU would get."""
+    encoder = Encoder(checkpoint)
+    prompts = mixed_prompts(encoder)
+    there = grown(encoder, prompts, [TREE] * len(prompts))
+    packed = pack_batch(encoder, there["prompts"], there["own"], None, there["stems"])
+    inputs, tree = packed.rows.model_inputs(), packed.tree
+    real = inputs["attention_mask"].bool()
+    pictures = torch.where(inputs["mm_token_type_ids"] == 1, 0, -1)
+    sees = {
+        "causal": causal_mask_function,
+        "sliding": sliding_window_causal_mask_function(6),
+        "pictures": or_masks(and_masks(causal_mask_function), blockwise_overlay(pictures)),
+    }[kind]
+    rows, length = real.shape
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(rows, 4, length, 16, generator=generator)
+    key, value = torch.randn(2, rows, 2, length, 16, generator=generator)
+    layer = torch.nn.Module()
+    layer.num_key_value_groups = 2  # type: ignore[assignment]
+    ours, _ = tree_attention._attention(layer, query, key, value, path_mask(tree, sees, real))
+    blocks = tree_block_mask(tree, sees, real, compiled=False)
+    theirs = flex_attention(query, key, value, block_mask=blocks, enable_gqa=True).transpose(1, 2)
+    assert torch.allclose(ours[real], theirs[real], atol=1e-5)

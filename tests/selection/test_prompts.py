@@ -1,0 +1,163 @@
+"""Prompts chosen by difficulty: the ones that teach, none for ever, and the same again after an interruption."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import betabinom
+
+from rewards.records import Annotated, Prompt, StepCounts
+from selection.config import SelectionConfig
+from selection.prompts import ByDifficulty, Evidence, InOrder, chance_of_a_mixed_group
+from tests.fixtures.builders import a_prompt, a_rollout
+
+ROLLOUTS, COUNT = 8, 4
+
+
+def a_task(rows: int) -> Callable[[int], Prompt]:
+    """So many rows, asked again after the last one; odd ones are of another source."""
+    return lambda index: a_prompt(f"p{index % rows}", source="even" if index % rows % 2 == 0 else "odd", images=[])
+
+
+def choosing(prompt: Callable[[int], Prompt], seed: int = 0, **keys: float) -> ByDifficulty:
+    return ByDifficulty(SelectionConfig(prompts="difficulty", **keys), prompt, ROLLOUTS, continuations=4, seed=seed)
+
+
+def a_round(prompts: InOrder, number: int, right: Callable[[Prompt], float]) -> list[Prompt]:
+    """Asked and answered, with so many right in a group."""
+    chosen = prompts.choose(range(number * COUNT, (number + 1) * COUNT), number)
+    for _, prompt in chosen:
+        share = right(prompt)
+        prompts.saw(prompt, [float(place < share * ROLLOUTS) for place in range(ROLLOUTS)], number)
+    return [prompt for _, prompt in chosen]
+
+
+@given(st.floats(0.05, 50), st.floats(0.05, 50), st.integers(1, 32))
+def test_the_chance_of_a_mixed_group_is_that_of_a_beta_binomial(right: float, wrong: float, rollouts: int) -> None:
+    counts = betabinom(rollouts, right, wrong)
+    expected = 1 - counts.pmf(0) - counts.pmf(rollouts) if rollouts > 1 else -(1 - counts.pmf([0, 1]).sum())
+    found = chance_of_a_mixed_group(np.array([right]), np.array([wrong]), rollouts)
+    assert found == pytest.approx([expected], abs=1e-9)
+
+
+def test_what_was_seen_of_older_weights_counts_less() -> None:
+    seen = Evidence(4, 2, version=3)
+    assert seen.at(3, 5) == (4, 2) and seen.at(8, 5) == (2, 1) and seen.at(1000, 0) == (4, 2)
+    seen.add(1, 1, version=2, half_life=5)  # that came late
+    assert seen == Evidence(5, 3, version=3)
+
+
+def of_32(prompt: Prompt) -> float:
+    """How often it is right: of four prompts one is hopeless, two are sure, and one is open."""
+    return [0.0, 1.0, 1.0, 0.5][int(prompt.id[1:]) % 4]
+
+
+def test_prompts_with_mixed_groups_are_asked_more_often_and_every_other_in_time() -> None:
+    prompts = choosing(a_task(32), prompts_half_life=0)
+    rounds = [a_round(prompts, number, of_32) for number in range(96)]
+    late = Counter(of_32(prompt) for prompts in rounds[32:] for prompt in prompts)
+    assert late[0.5] / late.total() > 0.5, "in order it would be a quarter"
+    for first in range(0, 64, 32):  # a quarter of four is one a round
+        assert {prompt.id for asked in rounds[first : first + 33] for prompt in asked} == {f"p{n}" for n in range(32)}
+    told = prompts.metrics()
+    assert (
+        told["selection/prompts_remembered"] == 32
+        and told["selection/prompts_right/odd"] > told["selection/prompts_right/even"]
+    )
+    assert 0 < told["selection/prompts_expected_mixed"] < 1 and 0.5 < told["selection/prompts_asked_again"] <= 1
+    assert prompts.in_order(96 * COUNT) == 96
+    shown = prompts.distributions()
+    assert (
+        len(shown["selection/prompts_right"]) == 32
+        and shown["selection/prompts_right"].max() > 0.9 > 0.1 > shown["selection/prompts_right"].min()
+    )
+
+
+def test_a_source_says_what_to_think_of_its_prompts_that_nobody_asked() -> None:
+    """There are always new ones: half of them hopeless, which only those in order still are."""
+    prompts = choosing(a_task(10**6))
+    for number in range(60):
+        a_round(prompts, number, lambda prompt: 0.0 if prompt.source == "even" else 0.5)
+    fresh = Counter(
+        prompt.source
+        for number in range(60, 120)
+        for prompt in a_round(prompts, number, lambda prompt: 0.0 if prompt.source == "even" else 0.5)
+    )
+    assert fresh["odd"] > 3 * fresh["even"] > 0
+
+
+def test_a_policy_that_moves_makes_old_verdicts_worth_less() -> None:
+    """What was hopeless is asked as often as anything else, once what was seen of it is forgotten."""
+
+    def late(half_life: float) -> float:
+        prompts = choosing(a_task(32), prompts_half_life=half_life)
+        for number in range(32):
+            a_round(prompts, number, of_32)
+        state, found = prompts.state(), []
+        for number in range(32, 132):
+            prompts.restore(state)
+            chosen = prompts.choose(range(number * COUNT, (number + 1) * COUNT), 10**4)
+            found += [of_32(prompt) == 0.5 for _, prompt in chosen]
+        return float(np.mean(found))
+
+    assert late(1) < 0.33 < 0.4 < late(0)
+
+
+def test_continuations_count_as_one_verdict_for_a_first_step() -> None:
+    prompts = choosing(a_task(8))
+    (_, prompt), *_ = prompts.choose(range(COUNT), 0)
+    rollout = a_rollout(prompt=prompt.id)
+    counts = StepCounts(np.array([3, 0]), np.array([4, 4]), policy_version=0)
+    prompts.labelled([Annotated(prompt, rollout, counts)])
+    asked = prompts.state()["asked"][prompt.id]["evidence"]
+    assert (asked["right"], asked["wrong"]) == (0.75, 0.25)
+    prompts.labelled([Annotated(prompt, rollout, StepCounts(np.array([0, 2]), np.array([0, 4]), policy_version=0))])
+    assert prompts.state()["asked"][prompt.id]["evidence"] == asked, "nothing is known of the first step"
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_few_prompts_are_asked_twice_rather_than_too_few(rows: int) -> None:
+    prompts = choosing(a_task(rows))
+    for number in range(20):
+        assert len(a_round(prompts, number, of_32)) == COUNT
+    assert prompts.metrics()["selection/prompts_remembered"] == rows
+    assert prompts.choose(range(0), 3) == []
+
+
+def test_nobody_is_asked_again_while_an_answer_is_under_way() -> None:
+    prompts = choosing(a_task(64))
+    for number in range(16):
+        a_round(prompts, number, of_32)
+    asked = [prompt.id for number in range(16, 24) for _, prompt in prompts.choose(range(number, number + COUNT), 9)]
+    assert len(asked) == 32 == len(set(asked))
+
+
+def test_the_longest_unasked_are_forgotten() -> None:
+    prompts = choosing(a_task(10**6), prompts_remembered=12)
+    for number in range(30):
+        last = a_round(prompts, number, lambda _: 0.5)
+        assert len(prompts.state()["asked"]) <= 12
+    assert {prompt.id for prompt in last} <= prompts.state()["asked"].keys()
+
+
+@pytest.mark.parametrize("rows", [10, 1000])
+def test_a_run_that_goes_on_asks_what_it_would_have_asked(rows: int) -> None:
+    prompts, again = choosing(a_task(rows)), choosing(a_task(rows))
+    for number in range(24):
+        assert a_round(prompts, number, of_32) == a_round(again, number, of_32)
+        state = json.loads(json.dumps(again.state()))
+        again = choosing(a_task(rows))
+        again.restore(state)
+        assert again.state() == prompts.state()
+
+
+def test_a_run_that_began_in_order_goes_on_by_difficulty() -> None:
+    prompts = choosing(a_task(10))
+    prompts.restore(InOrder(a_task(10)).state())
+    assert len(a_round(prompts, 5, of_32)) == COUNT
