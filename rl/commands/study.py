@@ -29,6 +29,9 @@ def study(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and list the cells.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is finished.")] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="Run nothing; how many seeds do the differences need, by the twin?")
+    ] = False,
 ) -> None:
     """Run many experiments that differ in what is asked, and compare them in pairs.
 
@@ -44,8 +47,10 @@ def study(
     * `sieve study configs/studies/selectors.yaml --dry-run`
     * `sieve study configs/studies/selectors.yaml workers=8`
     * `sieve study configs/studies/selectors.yaml --report`
+    * `sieve study configs/studies/beliefs_loop.yaml --power`
     """
     quieten_libraries()
+    from rl.instruments.study.power import power_report, predict
     from rl.instruments.study.report import write_report
     from rl.instruments.study.study_plan import find_findings, make_plan, run_missing
 
@@ -54,6 +59,10 @@ def study(
         plan = make_plan(path, overrides or [], out)
         terminal = open_terminal()
         say(terminal, _overview(plan))
+        if power:
+            found = predict(plan.study, plan.arms, [cell for cell, _ in plan.cells])
+            say(terminal, "\n" + power_report(plan.study, found))
+            return
         if dry_run:
             say(terminal, "\n".join(_listed(plan)))
             return

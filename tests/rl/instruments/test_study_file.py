@@ -153,7 +153,7 @@ def test_a_recipe_changes_with_what_changes_numbers_and_with_nothing_else() -> N
     [
         ({"outcomes": ...}, ("outcomes", "is missing")),
         ({"colour": "blue"}, ("colour", "no such key", "question")),
-        ({"kind": "dream"}, ("kind", "'dream'", "'replay' or 'train'")),
+        ({"kind": "dream"}, ("kind", "'dream'", "'replay', 'train' or 'twin'")),
         ({"seeds": []}, ("seeds", "at least 1")),
         ({"seeds": [1, 1]}, ("seeds have [1] more than once", "once")),
         ({"seeds": list(range(5000))}, ("make 20,000 cells", "at most 5,000")),
