@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+from msgspec import Meta
 
 from rewards.files.json_text import read_json
 from rewards.files.record_files import (
@@ -24,6 +26,8 @@ from rewards.records import Annotated
 
 KIND = "saved buffer"
 METADATA_KEY = b"sieve.buffer"
+Whole = typing.Annotated[int, Meta(ge=0, lt=2**62)]
+"""As NumPy can count on with."""
 COLUMNS = pa.schema(
     {"row_source": pa.int64(), "score": pa.float64(), "version": pa.int64(), "negative": pa.bool_()}
     | {"arrival": pa.int64(), "drawn": pa.int64()}
@@ -89,9 +93,9 @@ class BufferState:
 class _Rest:
     """A buffer's state but for its rows, as it stands beside them."""
 
-    mass: dict[str, float]
-    now: int
-    counters: dict[str, int]
+    mass: dict[str, typing.Annotated[float, Meta(ge=0, le=1e15)]]
+    now: Whole
+    counters: dict[str, Whole]
     generator: dict[str, Any]
 
 

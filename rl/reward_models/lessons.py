@@ -135,9 +135,10 @@ class Lessons:
         Raises:
             ValueError: A file is missing, damaged, or something else.
         """
+        state = load_buffer(folder / BUFFER_FILE)
         try:
-            self.buffer.restore(load_buffer(folder / BUFFER_FILE))
-        except (KeyError, TypeError) as error:  # of what the file says of counters and generator
+            self.buffer.restore(state)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:  # of counters and generator
             raise ValueError(f"{folder / BUFFER_FILE}: holds no buffer: {type(error).__name__} {error}") from None
         self.held_back.load(folder / HELD_BACK_FILE)
 
