@@ -32,12 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def keys() -> str:
     """Every key of an experiment and of a study: what it may be, its default, and what it does."""
-    schema = Config.model_json_schema()
-    sections = {
-        key: schema["$defs"][field["$ref"].split("/")[-1]]
-        for key, field in schema["properties"].items()
-        if "$ref" in field
-    }
+    schema, study = Config.model_json_schema(), Study.model_json_schema()
+    sections, parts = _sections(schema), _sections(study)
     text = [
         "# Keys",
         "Every key of an experiment, with what it may be, its default, and what it does. On the command line any of "
@@ -47,7 +43,9 @@ def keys() -> str:
     ]
     for name, section in sections.items():
         text += [f"## `{name}`", _words(section["description"]), _keys_table(f"{name}.", section)]
-    text += ["## A study", "The keys of a [study's file](docs/studies.md).", _keys_table("", Study.model_json_schema())]
+    text += ["## A study", "The keys of a [study's file](docs/studies.md).", _keys_table("", study, leave_out=parts)]
+    for name, section in parts.items():
+        text += [f"### `{name}` of a study", _words(section["description"]), _keys_table(f"{name}.", section)]
     return "\n\n".join(text)
 
 
@@ -81,6 +79,12 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/metrics.md": metrics,
     "reference/commands.md": commands,
 }
+
+
+def _sections(schema: Schema) -> dict[str, Schema]:
+    """The keys that are sections of their own, with these."""
+    fields = schema["properties"].items()
+    return {key: schema["$defs"][field["$ref"].split("/")[-1]] for key, field in fields if "$ref" in field}
 
 
 def _keys_table(prefix: str, section: Schema, leave_out: Collection[str] = ()) -> str:

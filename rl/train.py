@@ -33,7 +33,7 @@ from rl.monitoring.memory import PeakMemory
 from rl.monitoring.monitor import Monitor, open_writers
 from rl.parts import Parts, make_parts
 from rl.reward_models.record_corpus import Corpus
-from rl.reward_models.warm_start import find_preferences, find_records, learn_preferences, warm_start
+from rl.reward_models.warm_start import find_preferences, find_records, keep_in_buffer, learn_preferences, warm_start
 from rl.tasks.making import unreadable_references
 from rl.workers.ray_cluster import leave_ray
 
@@ -128,6 +128,8 @@ def _first_lessons(
     """Let the reward models learn from the files that the configuration names, before the first policy step."""
     if records is not None:
         warm_start(config, records, parts.encoder, partial(parts.mprm.start, "train"), console)
+        if config.mprm.warm_start_kept:
+            keep_in_buffer(config, records, parts.encoder, parts.lessons, parts.mprm)
     if pairs is not None and parts.answers.model is not None:
         learn_preferences(config, pairs, parts.encoder, partial(parts.answers.model.start, "train"), console)
 

@@ -137,10 +137,14 @@ TRIALS: dict[str, Trial] = {
     "PYTHONPATH=. .venv/bin/sieve steps answers.jsonl task.steps=my_steps:at_arrows": inside(),
     ".venv/bin/sieve select corpus.jsonl --ratio 0.25 --alpha 0.05 -o chosen.jsonl": inside(),
     f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
+    ".venv/bin/sieve eval policy configs/beliefs.yaml engine.kind=hf --n 1,8 --prompts 256 --steps 96": parsed,
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
     ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
     ".venv/bin/sieve convert-prm OpenGVLab/VisualPRM-8B -o visualprm": parsed,
     ".venv/bin/sieve make-policy my_policy --seed 1": parsed,
+    ".venv/bin/sieve make-policy build/beliefs_policy --world C": parsed,
+    ".venv/bin/sieve train configs/beliefs.yaml": parsed,  # of a policy that is made first
+    ".venv/bin/sieve make-policy facts --world H --world-seed 3": parsed,
     f".venv/bin/sieve board {RUN}": parsed,  # tests/rl/instruments/test_board.py opens it
     ".venv/bin/sieve report runs/bis runs/random": inside(),
     ".venv/bin/sieve report runs/bis runs/random -o comparison.html --rollouts 500": inside(),
@@ -148,6 +152,8 @@ TRIALS: dict[str, Trial] = {
     f".venv/bin/sieve export {RUN} exported": inside(),
     f".venv/bin/sieve push {RUN} me/my-mprm --part mprm": parsed,  # tests/rl/publishing/test_pushing.py has a hub
     ".venv/bin/sieve train configs/quickstart.yaml engine.top_p=0.95 engine.min_p=0.02": dry,
+    ".venv/bin/sieve study configs/studies/beliefs_loop.yaml --power": parsed,
+    ".venv/bin/sieve study configs/studies/twin.yaml": parsed,
     ".venv/bin/sieve study configs/studies/selectors.yaml workers=2": parsed,  # it takes hours
     ".venv/bin/sieve study configs/studies/selectors.yaml --report": parsed,  # of hours of work
     "PYTHONPATH=. .venv/bin/sieve train configs/smoke.yaml engine.kind=hf task.name=my_task:make "
@@ -188,6 +194,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/verdicts.py": options,
     "python benchmarks/families.py --write docs/models.md": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
+    "python benchmarks/packed.py": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,
 }

@@ -81,12 +81,17 @@ class MPRMConfig(Section):
     """The folder that their image paths are relative to, and must not lead out of; null for each file's own folder."""
     warm_start_epochs: Count = 1
     """Passes over them."""
+    warm_start_kept: bool = False
+    """Whether they enter the buffer as well, as a source of their own: later updates then do not forget them."""
     learning_rate: Positive = 1e-4
     """Of AdamW, constant."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Of AdamW."""
     micro_batch_tokens: Count = 16384
     """Most tokens of one forward pass, padding and image tokens included."""
+    pack: bool = True
+    """Whether the rollouts of one prompt in a micro-batch are read in one row, the prompt once: the same numbers for
+    less work. A model whose attention cannot be held to that reads each in a row of its own, as with false."""
     ranks: Count = 1
     """Processes that share the MPRM's work, each a Ray actor."""
     sharding: Literal["ddp", "fsdp2"] = "ddp"

@@ -58,6 +58,9 @@ def eval_policy(
     ] = None,
     prompts: Annotated[int | None, typer.Option(metavar="P", help="How many; evaluation.prompts unless given.")] = None,
     split: Annotated[str, typer.Option(help="heldout or train.")] = "heldout",
+    steps: Annotated[
+        int, typer.Option(metavar="A", help="Also what the steps of the first A prompts' answers tell; see below.")
+    ] = 0,
     json: Annotated[Path | None, typer.Option(metavar="OUT.json", help="Write the report as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw accuracy against N.")] = None,
     output: Annotated[
@@ -72,17 +75,21 @@ def eval_policy(
     `guided_greedy` (the best of N next steps, again and again). All N, and all judges, see the same samples;
     intervals are bootstrapped over prompts, differences are paired.
 
+    With `--steps`, of a task that knows which steps are right: how well likelihood alone tells them apart, and how
+    often the Monte-Carlo label of `annotation.continuations` continuations is wrong.
+
     With `-o` the same command goes on where it was stopped or killed.
 
     Examples:
 
     * `sieve eval policy --run runs/quickstart-20261121-101500 --strategy all --n 1,2,4,8,16 --plot strategies.png`
+    * `sieve eval policy configs/beliefs.yaml --prompts 256 --steps 96`
     * `sieve eval policy configs/quickstart.yaml --mprm RUN/checkpoints/step-40/mprm --mprm untrained=grid_policy`
     """
     quieten_libraries()
     from rl.evaluating.policy import EvaluationOrder, evaluate_policy
     from rl.evaluating.strategies import Plan
-    from rl.evaluating.strategy_views import print_report
+    from rl.evaluating.strategy_views import print_report, print_steps
     from rl.monitoring.console import Console
     from rl.tasks.task import Split
 
@@ -92,6 +99,7 @@ def eval_policy(
         strategies, judges = find_judges(strategy or [], mprm or [], outcome_model or [], newest)
         number = resolved.evaluation.prompts if prompts is None else prompts
         check(number >= 1, f"--prompts {number}: allowed is 1 or more")
+        check(0 <= steps <= number, f"--steps {steps}: allowed is 0 to the number of prompts, {number}")
         for option, file, suffix in (("-o", output, ".jsonl"), ("--json", json, ".json"), ("--plot", plot, ".png")):
             if file is not None:
                 check(file.suffix == suffix, f"{option} {file}: the name must end in {suffix}")
@@ -99,10 +107,12 @@ def eval_policy(
                 check(not file.is_dir(), f"{option} {file}: is a folder")
         plan = Plan(strategies, _numbers(n), resolved.seed)
         records = output or Path(folder) / "records.jsonl"
-        order = EvaluationOrder(plan, judges, number, records, one_of("--split", split, get_args(Split)))
+        order = EvaluationOrder(plan, judges, number, records, one_of("--split", split, get_args(Split)), steps)
         console = Console()
         evaluated = evaluate_policy(resolved, order, console)
         print_report(evaluated.report)
+        if evaluated.steps is not None:
+            print_steps(evaluated.steps)
         for line in _write(evaluated, json, plot, output):
             console.say(line)
 
@@ -210,6 +220,8 @@ def _write(evaluated: Evaluated, json: Path | None, plot: Path | None, output: P
 
     if json is not None:
         content = evaluated.report.as_json() | {"made_with": evaluated.made_with}
+        if evaluated.steps is not None:
+            content["steps"] = evaluated.steps.to_json()
         with replacing(json) as partial:
             partial.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
         yield f"json     {json}"

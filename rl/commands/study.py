@@ -12,7 +12,7 @@ import typer
 
 from rl.commands.ending import FAILURE, fail, one_line
 from rl.files.quiet import quieten_libraries
-from rl.monitoring.terminal import open_terminal, typed_command
+from rl.monitoring.terminal import open_terminal, say, typed_command
 
 if TYPE_CHECKING:
     from rl.instruments.study.running import Job
@@ -29,6 +29,9 @@ def study(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and list the cells.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is finished.")] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="Run nothing; how many seeds do the differences need, by the twin?")
+    ] = False,
 ) -> None:
     """Run many experiments that differ in what is asked, and compare them in pairs.
 
@@ -44,8 +47,10 @@ def study(
     * `sieve study configs/studies/selectors.yaml --dry-run`
     * `sieve study configs/studies/selectors.yaml workers=8`
     * `sieve study configs/studies/selectors.yaml --report`
+    * `sieve study configs/studies/beliefs_loop.yaml --power`
     """
     quieten_libraries()
+    from rl.instruments.study.power import power_report, predict
     from rl.instruments.study.report import write_report
     from rl.instruments.study.study_plan import find_findings, make_plan, run_missing
 
@@ -53,15 +58,18 @@ def study(
     with one_line(again):
         plan = make_plan(path, overrides or [], out)
         terminal = open_terminal()
-        terminal.print(_overview(plan), markup=False, soft_wrap=True)
+        say(terminal, _overview(plan))
+        if power:
+            found = predict(plan.study, plan.arms, [cell for cell, _ in plan.cells])
+            say(terminal, "\n" + power_report(plan.study, found))
+            return
         if dry_run:
-            terminal.print("\n".join(_listed(plan)), markup=False, soft_wrap=True)
+            say(terminal, "\n".join(_listed(plan)))
             return
         failures = {} if report else run_missing(plan)
         findings = find_findings(plan, failures)
         written = write_report(findings, plan.folder, _command(path, overrides or [], out))
-        terminal.print(f"\n{findings.finished} of {findings.planned} cells are finished", markup=False)
-        terminal.print(f"written  {written}", markup=False, soft_wrap=True)
+        say(terminal, f"\n{findings.finished} of {findings.planned} cells are finished\nwritten  {written}")
     if failures:
         causes = "\n".join(f"  {name}: {cause}" for name, cause in failures.items())
         fail(f"{len(failures)} failed; {again}\n{causes}", FAILURE)

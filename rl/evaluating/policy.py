@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from rl.engines.engine import DEPLOYMENT
 from rl.engines.making import LocalEngine
 from rl.errors import ConfigError
 from rl.evaluating.guided_search import Judge, Sampler
+from rl.evaluating.policy_steps import PolicySteps, measure_steps
 from rl.evaluating.strategies import Plan, PolicyEvaluator, PromptRecord
 from rl.evaluating.strategy_report import StrategyReport, make_report
 from rl.files.chunked_file import ChunkedFile
@@ -27,7 +29,7 @@ from rl.monitoring.terminal import progress_bar
 from rl.reward_models.mprm import build_mprm
 from rl.reward_models.outcome import open_configured_model
 from rl.tasks.making import make_task, make_verifier, unreadable_references
-from rl.tasks.task import Split, Task
+from rl.tasks.task import KnowsSteps, Split, Task
 
 JudgeKind = Literal["mprm", "outcome"]
 
@@ -50,13 +52,15 @@ class JudgeOrder:
 
 @dataclass(frozen=True)
 class EvaluationOrder:
-    """What to evaluate, and where to: the first ``prompts`` of a split of the task."""
+    """What to evaluate, and where to: the first ``prompts`` of a split of the task; of the first ``steps`` of these
+    also what the policy's steps say, of a task that knows which are right."""
 
     plan: Plan
     judges: tuple[JudgeOrder, ...]
     prompts: int
     output: Path
     split: Split = "heldout"
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,11 @@ class ChunkNote:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A report, and what decided it; see `identity`."""
+    """A report, what decided it (see `identity`), and what the policy's steps say, where that was asked."""
 
     report: StrategyReport
     made_with: dict[str, Any]
+    steps: PolicySteps | None = None
 
 
 def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) -> Evaluated:
@@ -86,6 +91,7 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
     encoder = make_encoder(config)
     task = make_task(config, encoder)
     verifier = make_verifier(config)
+    knowing = _knowing(config, task) if order.steps else None
     made_with = identity(config, order)
     file = ChunkedFile(order.output, made_with, ChunkNote)
     try:
@@ -93,17 +99,20 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
         done = file.keep_planned(order.prompts, [len(chunk) for chunk in chunks])
         if done:
             console.say(f"{order.output} has {chunks[done - 1].stop:,} of {order.prompts:,} prompts already")
+        engine = cache(partial(LocalEngine, config))  # which finished records do not need
+        sampler = Sampler(
+            lambda requests: engine().sample(requests), encoder, verifier, config.engine.max_completion_tokens
+        )
         if done < len(chunks):
             _check_different(task, order)
             if line := unreadable_references(config, task):
                 console.say(line)
             with console.waiting(f"starting the {config.engine.kind} engine, and the judges"):
                 judges = {judge.name: open_judge(config, judge) for judge in order.judges}
-                engine = LocalEngine(config)
-            limit = config.engine.max_completion_tokens
+                engine()
             evaluator = PolicyEvaluator(
                 order.plan,
-                Sampler(engine.sample, encoder, verifier, limit),
+                sampler,
                 vote_reader(config.task.verifier, verifier, config.task.answer_marker),
                 judges,
             )
@@ -112,9 +121,22 @@ def evaluate_policy(config: Config, order: EvaluationOrder, console: Console) ->
         for note in file.notes:
             seconds.update(note.seconds)
         report = make_report(order.plan, [judge.name for judge in order.judges], _records(order), seconds)
-        return Evaluated(report, made_with)
+        return Evaluated(report, made_with, _steps(config, order, knowing, sampler, console) if knowing else None)
     finally:
         file.close()
+
+
+def _knowing(config: Config, task: Task) -> KnowsSteps:
+    if not isinstance(task, KnowsSteps):
+        raise ConfigError(f"--steps: task.name {config.task.name!r} does not know which steps are right")
+    return task
+
+
+def _steps(config: Config, order: EvaluationOrder, task: KnowsSteps, sampler: Sampler, console: Console) -> PolicySteps:
+    continuations = config.annotation.continuations
+    with console.waiting(f"continuing the steps of {order.steps:,} answers {continuations} times each"):
+        prompts = [_prompt(task, order.split, index) for index in range(order.steps)]
+        return measure_steps(sampler, task, prompts, continuations, config.seed)
 
 
 def identity(config: Config, order: EvaluationOrder) -> dict[str, Any]:

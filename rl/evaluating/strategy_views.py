@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rewards.measuring.bootstrap import Interval
+from rl.evaluating.policy_steps import PolicySteps
 from rl.evaluating.strategy_report import Point, StrategyReport
 
 REFERENCES = ("majority", "greedy")
@@ -24,11 +25,38 @@ ASIDE = 1.006  # curves stand a little beside one another, so that their interva
 
 def print_report(report: StrategyReport) -> None:
     """Accuracy by N; and, at the largest N, differences and costs."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+    console = _console()
     console.print(_accuracies(report))
     console.print(_details(report))
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def print_steps(steps: PolicySteps) -> None:
+    """What the policy's steps say: what is right, what likelihood tells, and what labels get wrong."""
+    likelihood = steps.likelihood
+    rows = {
+        "right on their own": f"{steps.right:.3f}",
+        "right so far": f"{steps.right_so_far:.3f}",
+        "AUC of the step's likelihood": f"{likelihood.own:.3f} ±{likelihood.own_standard_error:.3f}",
+        "AUC of all likelihood so far": f"{likelihood.cumulative:.3f} ±{likelihood.cumulative_standard_error:.3f}",
+        f"wrong labels, {steps.continuations} continuations": f"{steps.label_noise:.3f}",
+        "wrong steps labelled right": f"{steps.false_positive:.3f}",
+        "right steps labelled wrong": f"{steps.false_negative:.3f}",
+    }
+    table = Table(
+        title=f"{steps.steps:,} steps of {steps.answers:,} answers",
+        title_justify="left",
+        caption_justify="left",
+        caption="± the standard error over prompts; areas within a kind of step, weighted by its errors",
+        show_header=False,
+    )
+    for name, value in rows.items():
+        table.add_row(name, value)
+    _console().print(table)
 
 
 def _accuracies(report: StrategyReport) -> Table:

@@ -165,7 +165,7 @@ def _metadata(subject: Subject, license: str | None, values: Mapping[str, tuple[
 
 def _data_lines(config: Config) -> list[str]:
     task, learner = config.task, config.learner
-    where = {"grid": f"the procedural task `grid`, difficulty {task.difficulty}"}
+    where = {name: f"the procedural task `{name}`, difficulty {task.difficulty}" for name in ("grid", "beliefs")}
     trained = ", ".join(f"`{shown(name)}`" for name in task.train_files)
     heldout = ", ".join(f"`{shown(name)}`" for name in task.heldout_files)
     data = f"{trained}; held out: {heldout}" if trained else where.get(task.name, f"the task `{task.name}`")

@@ -16,7 +16,7 @@ from rl.config.users_parts import resolve_made
 from rl.monitoring.report import Offer
 from rl.workers.pending import Pending, Ready, Starts
 from selection.buffer import StreamingBuffer
-from selection.candidates import gather_candidates
+from selection.candidates import Candidates, gather_candidates
 from selection.rows import load_buffer, save_buffer
 from selection.selectors import (
     NEED_COMPLEXITY,
@@ -79,16 +79,40 @@ class Lessons:
         Raises:
             UsersCodeError: A selector of the user's failed.
         """
-        generator = np.random.default_rng(derive_seed(self._config.seed, "select", step))
-        candidates = gather_candidates(annotated, scores, entropy, generator)
-        name = f"selection.selector {self._config.selection.selector}"
-        informative = apply_selector(name, self.selector, candidates)
+        candidates, informative = self._judged(step, annotated, scores, entropy)
         others = self.held_back.split(annotated)
         change = self.buffer.offer([annotated[place] for place in others], informative[others])
         buffer = self.buffer
         return Offer(
             candidates, informative, buffer.seen, buffer.kept(), buffer.kept_scores(), buffer.statistics() | change
         )
+
+    def keep_corpus(
+        self, annotated: Sequence[Annotated], scores: Sequence[StepScores] | None, entropy: np.ndarray | None
+    ) -> None:
+        """Show the buffer what was labelled before the run; the guard, which judges within groups, sees none of it.
+
+        Args:
+            annotated, scores, entropy: See `offer`.
+
+        Raises:
+            UsersCodeError: A selector of the user's failed.
+        """
+        _, informative = self._judged("corpus", annotated, scores, entropy)
+        self.buffer.offer(annotated, informative)
+
+    def _judged(
+        self,
+        step: int | Literal["corpus"],
+        annotated: Sequence[Annotated],
+        scores: Sequence[StepScores] | None,
+        entropy: np.ndarray | None,
+    ) -> tuple[Candidates, np.ndarray]:
+        """What the selector sees, and how informative it finds each (A,)."""
+        generator = np.random.default_rng(derive_seed(self._config.seed, "select", step))
+        candidates = gather_candidates(annotated, scores, entropy, generator)
+        name = f"selection.selector {self._config.selection.selector}"
+        return candidates, apply_selector(name, self.selector, candidates)
 
     def begin(self, mprm: Starts, step: int) -> Pending[dict[str, float]]:
         """Begin the lesson that is due after policy step ``step``, counted from 0; nothing, where none is."""

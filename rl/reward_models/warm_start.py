@@ -17,8 +17,9 @@ from rewards.records import Annotated
 from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.monitoring.console import Console
+from rl.reward_models.lessons import Lessons
 from rl.reward_models.record_corpus import Corpus, index_corpus, learn, one_pass
-from rl.workers.pending import Pending
+from rl.workers.pending import Pending, Starts
 
 Start = Callable[[Sequence[Any]], Pending[dict[str, float]]]
 """Begins an update on some labelled rollouts, or on some preferences."""
@@ -49,6 +50,22 @@ def warm_start(config: Config, corpus: Corpus, encoder: Encoder, start: Start, c
     """
     lessons = batches(config, corpus, encoder)
     _learn(corpus, lessons, config.mprm.warm_start_epochs, start, console, name="warm start", model="MPRM")
+
+
+def keep_in_buffer(config: Config, corpus: Corpus, encoder: Encoder, lessons: Lessons, mprm: Starts) -> None:
+    """Offer the corpus to the buffer, as ``mprm.warm_start_kept`` has it; the MPRM has learned from it.
+
+    Raises:
+        ConfigError: A file turned out to have no usable record.
+        UsersCodeError: A selector of the user's failed.
+        WorkerError: The MPRM's worker failed.
+    """
+    once = config.model_copy(update={"mprm": config.mprm.model_copy(update={"warm_start_epochs": 1})})
+    annotated = [entry for batch in batches(once, corpus, encoder) for entry in batch]
+    prompts, rollouts = [entry.prompt for entry in annotated], [entry.rollout for entry in annotated]
+    scores = mprm.start("score", prompts, rollouts).result() if lessons.looks_at_scores else None
+    entropy = mprm.start("image_entropy", prompts).result() if lessons.looks_at_images else None
+    lessons.keep_corpus(annotated, scores, entropy)
 
 
 def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[Annotated]]:

@@ -17,6 +17,8 @@ from rl.tasks.grid_steps import combine
 
 OPERATORS = ("*", "+", "mod", "vs")
 LETTERS = ("A", "B", "C")
+SHIFTS = 6
+"""Ways in which a product or a sum is wrong."""
 Key = tuple[str | int, ...]
 
 
@@ -87,24 +89,27 @@ class World:
         return WORLDS[self.name]
 
     @cached_property
-    def _known(self) -> dict[tuple[str, int, int], Belief]:
+    def _drawn(self) -> dict[Key, tuple[float, int]]:
         return {}
 
     def belief(self, operator: str, left: int, right: int) -> Belief:
         """What the teacher takes for the result of ``left operator right``; ``operator`` is one of `OPERATORS`."""
-        asked = (operator, left, right)
-        if asked not in self._known:
-            self._known[asked] = self._draw(operator, left, right)
-        return self._known[asked]
-
-    def _draw(self, operator: str, left: int, right: int) -> Belief:
         key = (rule_key if self.shares.rules else fact_key)(operator, left, right)
+        if key not in self._drawn:
+            self._drawn[key] = self._draw(key)
+        sure, way = self._drawn[key]
+        truth = combine(operator, left, right)
+        return Belief(key, str(truth), str(_wrong(operator, left, right, truth, way)), sure)
+
+    def _draw(self, key: Key) -> tuple[float, int]:
+        """How often the right result of a belief is written, and which of the ways to be wrong is the belief's."""
         digest = hashlib.blake2s(repr((self.name, self.seed, key)).encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         kind, place = rng.random(2)
         low, high = self.shares.false_right if kind < self.shares.false else self.shares.doubtful_right
-        truth = str(combine(operator, left, right))
-        return Belief(key, truth, _wrong(operator, left, right, truth, rng), low + (high - low) * place)
+        operator, modulus = key[0], key[-1]
+        ways = {"vs": len(LETTERS) - 1, "mod": int(modulus) - 1}.get(str(operator), SHIFTS)
+        return low + (high - low) * float(place), int(rng.integers(ways))
 
 
 def fact_key(operator: str, left: int, right: int) -> Key:
@@ -136,12 +141,11 @@ def _gap(left: int, right: int) -> int:
     return int(np.clip(left - right, -4, 4))
 
 
-def _wrong(operator: str, left: int, right: int, truth: str, rng: np.random.Generator) -> str:
+def _wrong(operator: str, left: int, right: int, truth: int | str, way: int) -> int | str:
     """The wrong result: the same shift for all that one key covers, or, where that is none, one more."""
-    if operator == "vs":
-        return LETTERS[(LETTERS.index(truth) + int(rng.integers(1, len(LETTERS)))) % len(LETTERS)]
+    if isinstance(truth, str):
+        return LETTERS[(LETTERS.index(truth) + 1 + way) % len(LETTERS)]
     if operator == "mod":
-        return str((int(truth) + int(rng.integers(1, right))) % right)
-    shifts = (1, -1, right, -right, left, -left) if operator == "*" else (-10, -2, -1, 1, 2, 10)
-    shift = shifts[rng.integers(len(shifts))]
-    return str(int(truth) + (shift if shift and int(truth) + shift >= 0 else 1))
+        return (truth + 1 + way) % right
+    shift = ((1, -1, right, -right, left, -left) if operator == "*" else (-10, -2, -1, 1, 2, 10))[way]
+    return truth + (shift if shift and truth + shift >= 0 else 1)

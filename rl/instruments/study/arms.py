@@ -13,10 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rl.config import Config
 from rl.config.reading import changed_config, read_values
 from rl.errors import ConfigError
-from rl.instruments.study.study_file import ARM, Settings, Study, is_level
+from rl.instruments.study.study_file import ARM, TWIN, Settings, Study, is_level
+from rl.instruments.study.twin_config import TwinConfig
 from rl.reward_models.lessons import make_configured_selector
 
 LONGEST_NAME = 120
@@ -47,11 +50,13 @@ class Cell:
 
     Attributes:
         config: The whole experiment.
+        twin: What its twin is told.
         changes: What it changes in the study's experiment.
     """
 
     arm: Arm
     config: Config
+    twin: TwinConfig
     changes: Settings
 
     @property
@@ -95,12 +100,13 @@ def make_cells(study: Study, path: Path, arms: Sequence[Arm]) -> list[Cell]:
     changed, (first, *others) = _experiment(study, path), study.seeds
     fixed = study.set | {"record": False}
     checked = [changed(arm.name, fixed | arm.settings | {"seed": first}) for arm in arms]
+    twins = [_twin(study, path, arm) for arm in arms]
     for seed in others:  # which is possible with every arm, or with none
         changed(arms[0].name, fixed | arms[0].settings | {"seed": seed})
     return [
-        Cell(arm, config.model_copy(update={"seed": seed}), study.set | arm.settings | {"seed": seed})
+        Cell(arm, config.model_copy(update={"seed": seed}), twin, study.set | arm.settings | {"seed": seed})
         for seed in study.seeds
-        for arm, config in zip(arms, checked, strict=True)
+        for arm, config, twin in zip(arms, checked, twins, strict=True)
     ]
 
 
@@ -127,7 +133,8 @@ def _experiment(study: Study, path: Path) -> Callable[[str, Settings], Config]:
 
     def changed(what: str, changes: Settings) -> Config:
         try:
-            config = changed_config(file, values, changes)
+            own = {key: value for key, value in changes.items() if not key.startswith(TWIN)}
+            config = changed_config(file, values, own)
             make_configured_selector(config)
             return config
         except ConfigError as error:
@@ -136,15 +143,28 @@ def _experiment(study: Study, path: Path) -> Callable[[str, Settings], Config]:
     return changed
 
 
-def recipe_of(config: Config) -> str:
-    """A digest of an experiment and of Sieve's version: with another one, its numbers may be others.
+def recipe_of(config: Config, twin: TwinConfig | None = None) -> str:
+    """A digest of an experiment, of its twin where that is what runs, and of Sieve's version: with another one, its
+    numbers may be others.
 
     Values that are the default are left out, so that a key that Sieve learns does not undo what is finished; and so
     are keys that change no number.
     """
     values = config.model_dump(mode="json", exclude_defaults=True)
     numbers = {key: value for key, value in values.items() if key not in WITHOUT_EFFECT}
-    return sha256(json.dumps([_version(), numbers], sort_keys=True).encode()).hexdigest()[:16]
+    told = [_version(), numbers, *([twin.model_dump()] if twin else [])]
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _twin(study: Study, path: Path, arm: Arm) -> TwinConfig:
+    changes = study.set | arm.settings
+    own = {key.removeprefix(TWIN): value for key, value in changes.items() if key.startswith(TWIN)}
+    try:
+        return TwinConfig.model_validate(study.twin.model_dump() | own)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key = ".".join(map(str, wrong["loc"]))
+        raise ConfigError(f"{path}: {arm.name}: {TWIN}{key} is {wrong['input']!r}: {wrong['msg']}") from None
 
 
 @cache

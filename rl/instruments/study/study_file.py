@@ -17,9 +17,12 @@ from rewards.section import Count, Positive, Section
 from rl.config import load_section
 from rl.config.sections import Sections
 from rl.errors import ConfigError
+from rl.instruments.study.twin_config import TwinConfig
 
 ARM = "arm"
 """The factor whose levels are the named ``arms``."""
+TWIN = "twin."
+"""What keys of the twin begin with, beside those of an experiment."""
 OWN_KEYS = ("name", "output_dir", "record", "seed")
 """Keys of an experiment that the study sets itself."""
 MOST_CELLS = 5_000
@@ -36,8 +39,9 @@ class Study(Section):
     """Names the study's folder."""
     question: str
     """What it asks, in one sentence; heads the report."""
-    kind: Literal["replay", "train"]
-    """`replay` feeds recorded runs to other selectors, buffers and reward models; `train` trains anew in each cell."""
+    kind: Literal["replay", "train", "twin"]
+    """`replay` feeds recorded runs to other selectors, buffers and reward models; `train` trains anew in each cell;
+    `twin` runs the tabular twin of training in each, in a second or two."""
     config: str
     """The experiment that all cells begin with, relative to the study's file."""
     set: Settings = Field(default_factory=dict)
@@ -45,6 +49,9 @@ class Study(Section):
     record: Settings = Field(default_factory=dict)
     """Of `replay`: changes of the runs that are recorded before the cells, one a seed; other studies that name the same
     ones share them."""
+    twin: TwinConfig = TwinConfig()
+    """Of `twin`, and of `--power`: its world and its rates. With `twin` these may be varied, too, as `twin.policy_rate`
+    and the like."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     """A cell each for every arm; cells of one seed are pairs: they see the same prompts, or the same recorded run."""
     matrix: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
@@ -160,13 +167,16 @@ def _check_study(study: Study) -> None:
     twice = [seed for seed, times in Counter(study.seeds).items() if times > 1]
     _refuse(bool(twice), f"seeds have {twice[:3]} more than once: allowed is each of them once")
     _refuse(not study.factors, "matrix and arms are empty: one of them must say what is compared")
-    _refuse(study.kind == "train" and bool(study.record), "record is set: allowed with kind train is nothing")
+    recorded = study.kind != "replay" and bool(study.record)
+    _refuse(recorded, f"record is set: allowed with kind {study.kind} is nothing")
     changed = {"set": study.set, "record": study.record, "matrix": study.matrix} | {
         f"arms.{name}": settings for name, settings in study.arms.items()
     }
     for place, settings in changed.items():
         for key in settings:
             _refuse(key in OWN_KEYS, f"{place}.{key} is set: {RESERVED}; allowed are the experiment's other keys")
+            wanted = study.kind != "twin" and key.startswith(TWIN)
+            _refuse(wanted, f"{place}.{key} is set: allowed with kind {study.kind} are the experiment's keys")
     for key, levels in study.matrix.items():
         values = {_spelled(key, level) for level in levels}
         _refuse(len(values) < len(levels), f"matrix.{key} is {list(levels)}: allowed is each value once")

@@ -26,6 +26,8 @@ from rl.instruments.study.results import Finished
 from rl.instruments.study.running import Job, run_jobs
 from rl.instruments.study.study_file import Study, load_study
 from rl.instruments.study.training_run import RUN, train_cell
+from rl.instruments.study.twin_cells import run_twins, twin_cell
+from rl.instruments.study.twin_run import check_twin
 
 CELLS, STREAMS = "cells", "streams"
 
@@ -80,14 +82,17 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
     folder = (out or Path("runs") / "studies" / study.name).absolute()
     arms = make_arms(study)
     cells, recorded = make_cells(study, path, arms), make_recordings(study, path)
-    for cell in cells[: len(arms)] if recorded else ():  # those of other seeds differ in nothing else
+    for cell in cells[: len(arms)] if study.kind != "train" else ():  # those of other seeds differ in nothing else
         try:
+            if study.kind == "twin":
+                check_twin(cell.config)
+                continue
             check_replay(cell.config, recorded[cell.seed])
             check_varied(cell.arm.settings, cell.config)
         except ConfigError as error:
             raise ConfigError(f"{path}: {cell.arm.name}: {error}") from None
     recordings = {seed: _recording(folder.parent / STREAMS, config) for seed, config in recorded.items()}
-    return StudyPlan(study, folder, arms, recordings, [(cell, _job(cell, folder, recordings)) for cell in cells])
+    return StudyPlan(study, folder, arms, recordings, [(cell, _job(study, cell, folder, recordings)) for cell in cells])
 
 
 def run_missing(plan: StudyPlan) -> dict[str, str]:
@@ -106,6 +111,9 @@ def run_missing(plan: StudyPlan) -> dict[str, str]:
                 failures = run_jobs(recordings, plan.study, "recordings")
         unrecorded = {seed for seed, job in plan.recordings.items() if job.name in failures}
         jobs = [job for cell, job in plan.cells if cell.seed not in unrecorded]
+        if plan.study.kind == "twin":
+            run_twins(plan.cells)
+            return failures
         return failures | run_jobs(jobs, plan.study, "cells")
 
 
@@ -146,8 +154,11 @@ def _recording(folder: Path, config: Config) -> Job:
     return Job(name, folder / name, recipe, {}, partial(train_cell, config, folder / name))
 
 
-def _job(cell: Cell, folder: Path, recordings: dict[int, Job]) -> Job:
+def _job(study: Study, cell: Cell, folder: Path, recordings: dict[int, Job]) -> Job:
     place = folder / CELLS / cell.name
+    if study.kind == "twin":
+        recipe = recipe_of(cell.config, cell.twin)
+        return Job(cell.name, place, recipe, cell.changes, partial(twin_cell, cell.config, cell.twin, cell.seed))
     recipe = recipe_of(cell.config)
     if (recording := recordings.get(cell.seed)) is None:
         return Job(cell.name, place, recipe, cell.changes, partial(train_cell, cell.config, place))

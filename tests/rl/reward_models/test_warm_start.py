@@ -21,8 +21,11 @@ from rl.config import Config
 from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.monitoring.console import Console
-from rl.reward_models.warm_start import batches, find_records, warm_start
+from rl.reward_models.lessons import Lessons
+from rl.reward_models.warm_start import batches, find_records, keep_in_buffer, warm_start
 from rl.tasks.grid import GridTask
+from rl.workers.pending import Here
+from selection.config import SelectionConfig
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +114,28 @@ def test_the_mprm_learns_the_records(corpus: Path, encoder: Encoder, capsys: pyt
     assert len(losses) == 8 and losses[-1] < losses[0] - 0.05
     told = f"32 records, 8 updates, MPRM loss {losses[0]:.3f} -> {losses[-1]:.3f}"
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("selector", ["bis", "uncertain", "bis_visual"])
+def test_the_records_enter_the_buffer_and_come_back_from_its_file(
+    corpus: Path, encoder: Encoder, tmp_path: Path, selector: str
+) -> None:
+    """As a source of their own, chosen by the selector; a guard of groups sees none of them."""
+    config = warm(corpus, guard_share=0.9).model_copy(
+        update={"selection": SelectionConfig(selector=selector, keep_ratio=0.5, max_all_negative=1)}
+    )
+    records, mine = find_records(config), Lessons(config)
+    assert records is not None
+    model = Here(MPRM(CHECKPOINT, encoder, hard, MPRMConfig()))
+    keep_in_buffer(config, records, encoder, mine, model)
+    assert (mine.buffer.seen, len(mine.buffer), len(mine.held_back.entries())) == (32, 16, 0)
+    everything = {entry.prompt.id: entry for batch in lessons(config, encoder) for entry in batch}
+    for entry in mine.buffer.kept():
+        assert entry.rollout.token_ids == everything[entry.prompt.id].rollout.token_ids
+    mine.save(tmp_path)
+    again = Lessons(config)
+    again.load(tmp_path)
+    assert [e.prompt.id for e in again.buffer.kept()] == [e.prompt.id for e in mine.buffer.kept()]
 
 
 def changed(corpus: Path, target: Path, *replacements: tuple[int, Any]) -> Path:

@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 from rl.cli import app
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
+from rl.tasks.worlds import World
 from rl.tiny_policy.architecture import make_processor
+from rl.tiny_policy.make_believer import Recipe as LessonRecipe
+from rl.tiny_policy.make_believer import make_believer
 from rl.tiny_policy.make_policy import SHIPPED, Recipe, make_policy
 from rl.tiny_policy.measure import (
     chat_text,
@@ -122,3 +125,15 @@ def test_the_shipped_policy_needs_the_picture_and_is_sure_of_its_best_answers() 
     )
     assert (len(measured.sampled), len(measured.greedy), len(measured.blind)) == (8 * 64, 64, 64)
     assert blind < 0.4 < sampled < 0.75 < greedy
+
+
+@pytest.mark.slow
+def test_a_short_lesson_teaches_a_worlds_beliefs_and_a_seed_repeats_it(tmp_path: Path) -> None:
+    short = LessonRecipe(steps=2, batch=4)
+    for run, world, seed in (("a", World("C"), 0), ("b", World("C"), 0), ("c", World("C", 1), 0), ("d", World("C"), 1)):
+        make_believer(tmp_path / run, world, seed, short, report=lambda line: None)
+    weights = {run: (tmp_path / run / "model.safetensors").read_bytes() for run in "abcd"}
+    assert weights["a"] == weights["b"] and len(set(weights.values())) == 3
+    result = CliRunner().invoke(app, ["make-policy", str(tmp_path / "x"), "--world", "Q"])
+    assert result.exit_code == 2 and "--world 'Q': allowed is one of N, H, C" in result.stderr
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,100 @@
+"""Studies of twins, from file to report; and how many seeds a difference needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+from typer.testing import CliRunner
+
+from rl.cli import app
+from rl.instruments.study.power import effect_shown, power, seeds_needed
+from rl.instruments.study.results import RESULT_FILE
+from tests.fixtures.runs import ROOT
+from tests.rl.instruments.test_twin import SHORT
+
+STUDY: dict[str, Any] = {
+    "name": "twins",
+    "question": "Which?",
+    "kind": "twin",
+    "config": "short.yaml",
+    "seeds": [0, 1, 2],
+    "matrix": {"learner.credit": ["outcome", "progress"], "twin.given_auc": [0.7, 0.95]},
+    "baseline": {"learner.credit": "outcome"},
+    "outcomes": ["exact_accuracy", "seconds"],
+}
+
+
+def written(folder: Path, **changes: Any) -> str:
+    (folder / "short.yaml").write_text(yaml.safe_dump(SHORT), encoding="utf-8")
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY | changes), encoding="utf-8")
+    return str(folder / "study.yaml")
+
+
+def test_a_study_runs_to_its_report_and_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    command = ["study", written(tmp_path), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "12 of 12 cells are finished" in report and "| progress | 0.95 | 3 |" in report
+    files = sorted((tmp_path / "out" / "cells").glob(f"*/{RESULT_FILE}"))
+    before = [json.loads(file.read_text())["result"] for file in files]
+    assert len(files) == 12 and len({json.dumps(found) for found in before}) == 12
+    files[4].unlink()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert [json.loads(file.read_text())["result"] for file in files] == before
+
+
+def test_power_says_how_many_seeds_a_difference_needs_and_runs_nothing(tmp_path: Path) -> None:
+    # A study of training runs has a twin as well.
+    training = {"kind": "train", "matrix": {"learner.credit": ["outcome", "progress"]}}
+    for changes in ({}, training):
+        result = CliRunner().invoke(
+            app, ["study", written(tmp_path, **changes), "--power", "--out", str(tmp_path / "o")]
+        )
+        assert result.exit_code == 0, result.output
+        assert "| arm | against | difference | standard deviation | seeds |" in result.output
+        assert "The twin has nothing on seconds." in result.output
+        assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"baseline": None}, "--power: baseline is null"),
+        ({"matrix": {"learner.credit": ["outcome", "ps_grpo"]}}, "learner.credit is 'ps_grpo': the twin knows"),
+        ({"matrix": {"twin.given_auc": [0.2, 0.7]}, "baseline": None}, "twin.given_auc is 0.2: "),
+        ({"kind": "train"}, "matrix.twin.given_auc is set: allowed with kind train are the experiment's keys"),
+        ({"record": {"steps": 2}}, "record is set: allowed with kind twin is nothing"),
+        ({"twin": {"world": "Q"}}, "twin.world"),
+    ],
+)
+def test_what_has_no_twin_is_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    result = CliRunner().invoke(app, ["study", written(tmp_path, **changes), "--power"])
+    assert result.exit_code == 2 and told in result.stderr and result.stderr.count("\n") == 1, result.output
+
+
+def test_replays_have_no_twin() -> None:
+    result = CliRunner().invoke(app, ["study", str(ROOT / "configs" / "studies" / "smoke.yaml"), "--power"])
+    assert result.exit_code == 2 and "a study of replays has no twin" in result.stderr
+
+
+def test_power_is_that_of_simulated_t_tests() -> None:
+    rng = np.random.default_rng(0)
+    for effect, seeds in ((0.6, 8), (1.2, 5), (0.0, 6)):
+        draws = rng.normal(effect, 1, (4000, seeds))
+        share = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean()
+        assert power(effect, seeds) == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.5, 1.0, 3.0])
+def test_the_seeds_needed_are_enough_and_one_fewer_is_not(effect: float) -> None:
+    seeds = int(seeds_needed(effect))
+    assert seeds_needed(-effect) == seeds and power(effect, seeds) >= 0.8
+    assert seeds == 2 or power(effect, seeds - 1) < 0.8
+    assert effect_shown(seeds) <= effect + 1e-6
