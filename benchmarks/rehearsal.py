@@ -49,7 +49,7 @@ STAGES: dict[str, tuple[Check, ...]] = {
     "kernels": (
         Check("kernels.fused_head", 120, most={"": 1e-4}),
         Check("kernels.liger", 120, most={"": 1e-4}, wants=("liger_kernel",)),
-        Check("kernels.sampler", 120, most={"logprobs": 1e-4, "not drawn": 0, "drawn again": 0.2}, wants=("vllm",)),
+        Check("kernels.sampler", 120, most={"logprobs": 1e-4, "not drawn": 0, "drawn again": 0.5}, wants=("vllm",)),
         Check("kernels.adapters", 120, most={"": 1e-2}, wants=("vllm",)),
     ),
     "engine": (

@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from transformers.core_model_loading import revert_weight_conversion
 
 from benchmarks.gpu.stand_ins import wire
 from rewards.models.backbone import load_model
@@ -27,7 +28,13 @@ class Receiver:
 
     def __init__(self) -> None:
         self._model = load_model(SHIPPED_POLICY).bfloat16()
-        self._weights = dict(self._model.named_parameters(remove_duplicate=False))
+        named = self._model.named_parameters(remove_duplicate=False)
+        # By the names of the checkpoint's files, as an engine has them; none of this family is cut or joined.
+        self._weights = {
+            written: weight
+            for name, weight in named
+            for written in revert_weight_conversion(self._model, {name: weight.detach()})
+        }
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:

@@ -46,7 +46,7 @@ def test_weights_are_gathered_one_after_another_as_they_leave(seen: dict[str, li
     assert second["whole"] > 6, "then the largest one is far from all of them"
     assert second["peaks"].keys() == {"save", "object store", "nccl"}
     for way, peak in second["peaks"].items():
-        assert 1 <= peak < 3, f"{way}: as many times the largest weight"
+        assert 1 <= peak < 4, f"{way}: as many times the largest weight"
 
 
 @pytest.mark.parametrize(
