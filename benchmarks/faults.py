@@ -1,23 +1,29 @@
 """What faults do to a run, and how long it takes to be where it was: the table in docs/faults.md.
 
-    python -m benchmarks.faults --out runs/faults      # about ten minutes; wants a machine with nothing else
+    python -m benchmarks.faults --out runs/faults                      # all of it: half an hour, with nothing else
+    python -m benchmarks.faults --out runs/faults --only workers node  # some of it; the table has what was ever found
 
-The quickstart with two ranks of the learner and a checkpoint after every second step loses one worker after another,
-and then, on two Ray nodes of this machine, the second node. Measured is from the fault to the end of the policy step
-that it hit: noticing it, starting everything anew, and the steps since the checkpoint. Faults that end a run cost what
-it takes to type the command that goes on; what becomes of them is tested in ``tests/rl/test_faults*.py``.
+``workers``: the quickstart with two ranks of the learner and a checkpoint after every second step loses one worker
+after another; ``vllm``: an engine at five moments by chance; ``node``: on two Ray nodes of this machine, the second
+one. Measured is from the fault to the end of the policy step that it hit: noticing it, starting everything anew, and
+the steps since the checkpoint. The others are `benchmarks.bad_moments`: there is nothing to time, but each is seen to
+end as the table says, or the benchmark stops. What it finds is kept in ``found.json``, fault by fault.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
+from benchmarks import bad_moments
 from tests.fixtures.runs import ROOT, Running
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -27,30 +33,33 @@ RANKS = ("learner.ranks=2", "learner.num_cpus=0.25")
 GOES_ON = "the run begins anew from its newest checkpoint, with the numbers of a run without the fault"
 STOPS = "the run stops with the cause, exit code 1; `--resume` goes on"
 UNTIMED = {
+    "workers are lost again and again": "after `recovery.attempts` without a new policy step, the same",
     "`kill -9` of the driver": "no process of the run is left; `--resume` goes on from the newest checkpoint",
     "SIGTERM, or Ctrl-C": "the step is finished, a checkpoint written, exit code 0; a second one stops at once",
     "a disk that is full": f"{STOPS}; earlier checkpoints are as they were, nothing is left of the new one",
     "a loss or a gradient that is not a number": "the update is left out and counted (`policy/skipped`); after "
     "`learner.max_skipped` policy steps in a row the run stops",
     "your task, verifier, selector or credit rule raises": STOPS,
-    "workers are lost again and again": "after `recovery.attempts` without a new policy step, the same",
 }
+"""What becomes of these is tested in ``tests/rl/test_faults*.py``."""
 
 
 @dataclass(frozen=True)
-class Recovery:
+class Found:
     """How one fault went.
 
     Attributes:
-        noticed: Seconds until the run said so.
-        back: Seconds until the policy step that was hit was finished.
+        what: What happened.
+        noticed: Seconds until the run said so; of several, the most; None where there is nothing to time.
+        back: Seconds until the policy step that was hit was finished, likewise.
     """
 
-    noticed: float
-    back: float
+    what: str
+    noticed: float | None = None
+    back: float | None = None
 
 
-def recover(running: Running, fault: Callable[[], object]) -> Recovery:
+def recover(running: Running, fault: Callable[[], object]) -> Found:
     """Wait until a checkpoint and then a further step is taken, strike, and watch."""
     step = 0
     while step < 3 or step % 2 == 0:
@@ -61,7 +70,7 @@ def recover(running: Running, fault: Callable[[], object]) -> Recovery:
     noticed = time.perf_counter() - began
     while finished_step(running) <= step:
         pass
-    return Recovery(noticed, time.perf_counter() - began)
+    return Found(GOES_ON, noticed, time.perf_counter() - began)
 
 
 def finished_step(running: Running) -> int:
@@ -72,7 +81,7 @@ def finished_step(running: Running) -> int:
     return int(line.split()[1].split("/")[0])
 
 
-def lose_workers(folder: Path) -> dict[str, Recovery]:
+def lose_workers(folder: Path) -> dict[str, Found]:
     """One run that loses one worker after another."""
     running = Running("train", CONFIG, f"output_dir={folder}", *OPTIONS, *RANKS)
     faults: dict[str, Callable[[], object]] = {
@@ -86,7 +95,24 @@ def lose_workers(folder: Path) -> dict[str, Recovery]:
     return found
 
 
-def lose_node(folder: Path) -> dict[str, Recovery]:
+def lose_vllm(folder: Path, times: int = 5) -> dict[str, Found]:
+    """One run that loses its engine, whatever it is at, at moments by chance."""
+    running = Running("train", CONFIG, f"output_dir={folder}", *OPTIONS)
+    moments, each = random.Random(0), []
+    for _ in range(times):
+
+        def fault() -> None:
+            engine = running.busy_with("engine 0.sample")
+            time.sleep(moments.uniform(0, 8))
+            engine.kill()
+
+        each.append(recover(running, fault))
+    running.stop()
+    noticed, back = max(found.noticed or 0 for found in each), max(found.back or 0 for found in each)
+    return {f"`kill -9` of vLLM at {times} moments by chance": Found("the same, each time", noticed, back)}
+
+
+def lose_node(folder: Path) -> dict[str, Found]:
     """A run on two nodes that loses the second one; the first has room for all of it."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     try:
@@ -99,19 +125,48 @@ def lose_node(folder: Path) -> dict[str, Recovery]:
     return {"a node of the Ray cluster dies, with workers on it": found}
 
 
-def table(found: dict[str, Recovery]) -> str:
+def watch(trial: bad_moments.Trial, folder: Path) -> dict[str, Found]:
+    """A row of which there is nothing to time."""
+    trial.see(folder)
+    return {trial.fault: Found(trial.what)}
+
+
+TRIALS: dict[str, Callable[[Path], dict[str, Found]]] = {
+    "workers": lose_workers,
+    "vllm": lose_vllm,
+    "node": lose_node,
+    **{name: partial(watch, trial) for name, trial in bad_moments.TRIALS.items()},
+}
+
+
+def table(found: Mapping[str, Found]) -> str:
     """The table in docs/faults.md."""
-    rows = [f"| {name} | {GOES_ON} | {one.noticed:.0f} | {one.back:.0f} |" for name, one in found.items()]
-    rows += [f"| {name} | {what} | | |" for name, what in UNTIMED.items()]
+    rows = found | {fault: Found(what) for fault, what in UNTIMED.items()}
     head = "| fault | what happens | noticed after, s | back after, s |\n|---|---|---|---|"
-    return "\n".join([head, *rows])
+    return "\n".join(
+        [head, *(f"| {fault} | {one.what} | {_s(one.noticed)} | {_s(one.back)} |" for fault, one in rows.items())]
+    )
+
+
+def _s(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.0f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="a folder for the runs")
-    out = parser.parse_args().out
-    print(table(lose_workers(out / "workers") | lose_node(out / "node")))
+    parser.add_argument(
+        "--only", nargs="+", choices=TRIALS, default=list(TRIALS), help="which trials; all unless given"
+    )
+    arguments = parser.parse_args()
+    out: Path = arguments.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "found.json"
+    found = {fault: Found(**one) for fault, one in json.loads(kept.read_text()).items()} if kept.exists() else {}
+    for name in arguments.only:
+        found |= TRIALS[name](out / name)
+        kept.write_text(json.dumps({fault: asdict(one) for fault, one in found.items()}, indent=1))
+    print(table(found))
 
 
 if __name__ == "__main__":

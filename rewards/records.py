@@ -193,6 +193,8 @@ class Experience:
         advantages: One advantage a token (T,), dimensionless; with PPO one reward a token, of which the learner's value
             model makes advantages.
         policy_version: The weights that sampled the tokens.
+        prefix_length: So many tokens, the first ones, are another rollout's, which this one goes on from: they are
+            read, and not learned from.
     """
 
     prompt: Prompt
@@ -200,3 +202,4 @@ class Experience:
     sampler_logprobs: tuple[float, ...]
     advantages: np.ndarray
     policy_version: int
+    prefix_length: int = 0

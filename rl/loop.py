@@ -42,7 +42,7 @@ def run(
         RewardHackingError: ``watch.action`` is ``stop``, and a threshold was crossed; there is a checkpoint.
     """
     # The learner has to wait for what its advantages come from, and for the memory of engines that are to sleep.
-    waits_for = "counts" if config.engine.sleep else parts.credit.needs
+    waits_for = "counts" if config.engine.sleep or config.learner.reuse_continuations else parts.credit.needs
     stream, engines = parts.stream, parts.engines
     sent: Sequence[Pending[int]] = ()
     while progress.step < config.steps and not stop():
@@ -124,6 +124,8 @@ def _learn(
             counts = labelling.by_rollout()
     with clock("credit"):
         experiences = parts.credit.experiences(prompts, rewarded, scores, counts)
+        if labelling and config.learner.reuse_continuations:
+            experiences += parts.credit.continued(prompts, rewarded, labelling.continued())
     if config.engine.sleep:
         _everywhere(parts, "sleep")
     return parts.learner.start("step", experiences)

@@ -113,6 +113,10 @@ TRIALS: dict[str, Trial] = {
     "make smoke": target,
     "make smoke EXTRA=gpu": target,
     "make setup EXTRA=gpu": target,
+    "make rehearsal EXTRA=gpu": target,
+    "make rehearsal EXTRA=gpu STAGES=machine": target,
+    "make rehearsal": target,
+    "python benchmarks/rehearsal.py --device cpu --expect": options,
     "make real": target,
     "make check": target,
     "make fuzz": target,
@@ -190,6 +194,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/verdicts.py": options,
     "python benchmarks/families.py --write docs/models.md": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
+    "python benchmarks/packed.py": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,
 }

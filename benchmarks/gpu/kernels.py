@@ -5,6 +5,7 @@ Each function gives the largest differences, by name; `TRITON_INTERPRET` has to 
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 from collections.abc import Callable
@@ -39,10 +40,12 @@ def on(device: str) -> None:
         plain = importlib.metadata.version
         with patch.object(importlib.metadata, "version", lambda name: "0" if name == "vllm" else plain(name)):
             import vllm.triton_utils
+            import vllm.v1.sample.ops.topk_topp_sampler
             import vllm.v1.worker.gpu.buffer_utils
 
         assert vllm.triton_utils.HAS_TRITON
         vllm.v1.worker.gpu.buffer_utils.is_uva_available = lambda: False
+        vllm.v1.sample.ops.topk_topp_sampler.HAS_TRITON = False  # the one kernel that is not for the interpreter
 
 
 def normal(device: str, *shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
@@ -171,9 +174,14 @@ def adapters(device: str) -> dict[str, float]:
 
 def liger(device: str) -> dict[str, float]:
     """Liger's norm and feed-forward activation: values and gradients."""
-    numbers = [value if device == "cuda" else _Number(value) for value in (1e-6, 0.0)]
-    from liger_kernel.ops.rms_norm import LigerRMSNormFunction
+    from liger_kernel.ops import rms_norm
     from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+    numbers: list[float] = [1e-6, 0.0]
+    if device == "cpu":
+        # The interpreter knows none of CUDA's own functions.
+        rms_norm.rsqrt = importlib.import_module("triton.language").rsqrt
+        numbers = [_Number(value) for value in numbers]
 
     def norm(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return states * torch.rsqrt(states.square().mean(-1, keepdim=True) + 1e-6) * weight
@@ -182,7 +190,7 @@ def liger(device: str) -> dict[str, float]:
     weight = 1 + normal(device, HIDDEN, seed=2, scale=0.1)
     pairs: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[torch.Tensor, ...]]] = {
         "norm": (
-            lambda states, weight: LigerRMSNormFunction.apply(states, weight, *numbers, "llama", False),
+            lambda states, weight: rms_norm.LigerRMSNormFunction.apply(states, weight, *numbers, "llama", False),
             norm,
             (states, weight),
         ),

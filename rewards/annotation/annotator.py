@@ -68,11 +68,28 @@ class Continuation:
         right: Whether it came out right; None if it was cut off, which says nothing.
         tokens: Its tokens.
         policy_version: The weights that sampled it.
+        completion: What was sampled; None where a record has no more than the above.
     """
 
     right: bool | None
     tokens: int
     policy_version: int
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A prefix that was continued.
+
+    Attributes:
+        rollout: The place in the batch of the first rollout that begins with it.
+        tokens: How many it has.
+        continuations: Its own, in the order in which they were asked for.
+    """
+
+    rollout: int
+    tokens: int
+    continuations: Sequence[Continuation]
 
 
 class Annotation:
@@ -189,6 +206,15 @@ class Annotation:
             for rollout, end in zip(self._rollouts, ends, strict=True)
         ]
 
+    def continued(self) -> list[Continued]:
+        """The same once each, also where rollouts share prefixes; without those that nobody went on from."""
+        rollouts = np.repeat(np.arange(len(self._rollouts)), [len(rollout.steps) for rollout in self._rollouts])
+        return [
+            Continued(int(rollouts[step]), self._steps[step][2].end, drawn)
+            for step, drawn in zip(self._first_step, self._drawn, strict=True)
+            if drawn
+        ]
+
     def counts(self) -> list[StepCounts]:
         """What each rollout's steps count; one entry a rollout, with 0 of 0 for what is missing.
 
@@ -233,7 +259,7 @@ class Annotation:
         if sample.finish_reason == "stop":
             tokens = (*request.prefix, *sample.token_ids)
             right = verdict_of(self._verifier, Answer(self._decode(tokens), request.prompt, tokens)).correct
-        return Continuation(right, len(sample.token_ids), sample.policy_version)
+        return Continuation(right, len(sample.token_ids), sample.policy_version, sample)
 
     def _more(self, evidence: Evidence) -> np.ndarray:
         """Further continuations for each step in this round (S,)."""

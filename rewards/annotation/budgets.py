@@ -62,7 +62,10 @@ class Triage:
 
 @dataclass(frozen=True)
 class Budget:
-    """What labelling may cost, and what counts as evidence. See `make_budget`, which makes one from names."""
+    """What labelling may cost, and what counts as evidence. See `make_budget`, which makes one from names.
+
+    It ``stops_early`` where verdicts decide how many continuations a prefix gets.
+    """
 
     policy: Policy
     continuations: int
@@ -70,6 +73,7 @@ class Budget:
     outcome_weight: float
     share_prefixes: bool
     triage: Triage | None
+    stops_early: bool
 
 
 def make_budget(
@@ -103,6 +107,7 @@ def make_budget(
     Raises:
         ValueError: There is no such budget, or ``triage`` has nothing to rank by.
     """
+    stops_early = name != "fixed"
     policies: dict[str, Policy] = {
         "fixed": partial(fixed, continuations=continuations),
         "first_success": partial(first_success, continuations=continuations),
@@ -115,7 +120,7 @@ def make_budget(
         triage, name = Triage(probe, triage_ratio, rank), triage_policy
     if name not in policies:
         raise ValueError(f"{name!r} is no budget; allowed are {', '.join(policies)} and triage")
-    return Budget(policies[name], continuations, first_error, outcome_weight, share_prefixes, triage)
+    return Budget(policies[name], continuations, first_error, outcome_weight, share_prefixes, triage, stops_early)
 
 
 def fixed(evidence: Evidence, continuations: int) -> np.ndarray:

@@ -257,7 +257,7 @@ def _level(branches: Sequence[tuple[int, Branch]], prompt: int, length: int) -> 
         trees=torch.tensor([row for row, _ in branches]),
         queries=_padded(queries, 0),
         keys=_padded(keys, 0),
-        positions=_padded(positions, 0),
+        positions=_padded(positions, prompt),  # what sees nothing at all may have no gradient
         lengths=torch.tensor([len(path) for path in keys]),
     )
 

@@ -46,6 +46,9 @@ class OutcomeModelConfig(Section):
     """Of AdamW."""
     micro_batch_tokens: Count = 16384
     """Most tokens of one forward pass, padding and image tokens included."""
+    pack: bool = True
+    """Whether the answers to one prompt in a micro-batch are read in one row, the prompt once: the same numbers for
+    less work. A model whose attention cannot be held to that reads each in a row of its own, as with false."""
     freeze_vision: bool = False
     """Whether the vision tower stays as it is."""
     num_cpus: Weight = 0

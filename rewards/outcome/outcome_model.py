@@ -29,7 +29,8 @@ from rewards.models.backbone import (
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import load_optimizer, save_optimizer
 from rewards.models.runtime import Runtime
-from rewards.models.sharding import Length, pack
+from rewards.models.sharding import Length, pack, pack_trees
+from rewards.models.tree_attention import read_trees
 from rewards.outcome.config import OutcomeModelConfig, OutcomeReward
 from rewards.outcome.preferences import Preference
 from rewards.process_model.reading import Reading
@@ -75,6 +76,7 @@ class OutcomeModel:
         backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
         if settings.freeze_vision:
             freeze_vision_tower(backbone)
+        self._packs = settings.pack and read_trees(backbone, encoder)
         # An answer is one step, read at its last token.
         self._scorer = StepScorer(backbone, "value", (0, 0), likelihood=False, seed=runtime.seed)
         self._optimizer = torch.optim.AdamW(
@@ -96,7 +98,7 @@ class OutcomeModel:
         self._scorer.eval()
         readings = [self._reading(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         rewards = np.zeros(len(readings))
-        for places in pack([self._length(reading) for reading in readings], self.settings.micro_batch_tokens):
+        for places in self._packed(readings):
             rewards[places] = self._outputs([readings[place] for place in places]).double().cpu().numpy()
         return rewards
 
@@ -158,15 +160,22 @@ class OutcomeModel:
         return loss, right / len(pairs), norm
 
     def _micro_batches(self, pairs: Sequence[Preference]) -> Iterator[list[Preference]]:
-        lengths = [
-            Length(
-                self._length(self._reading(pair.prompt, ())).head,
-                max(len(pair.chosen), len(pair.rejected)),
-            )
-            for pair in pairs
-        ]
-        for places in pack(lengths, self.settings.micro_batch_tokens // 2):
+        heads = [self._length(self._reading(pair.prompt, ())).head for pair in pairs]
+        answers = [(len(pair.chosen), len(pair.rejected)) for pair in pairs]
+        most = self.settings.micro_batch_tokens
+        if self._packs:
+            lengths = [Length(head, sum(both)) for head, both in zip(heads, answers, strict=True)]
+            batches = pack_trees([pair.prompt.id for pair in pairs], lengths, most)
+        else:
+            batches = pack([Length(head, max(both)) for head, both in zip(heads, answers, strict=True)], most // 2)
+        for places in batches:
             yield [pairs[place] for place in places]
+
+    def _packed(self, readings: Sequence[Reading]) -> list[list[int]]:
+        lengths, most = [self._length(reading) for reading in readings], self.settings.micro_batch_tokens
+        if self._packs:
+            return pack_trees([(reading.prompt.id, reading.head) for reading in readings], lengths, most)
+        return pack(lengths, most)
 
     def _reading(self, prompt: Prompt, answer: Sequence[int]) -> Reading:
         return Reading(prompt, self.encoder.chat_text(prompt), tuple(answer), (len(answer) - 1,))
@@ -175,7 +184,7 @@ class OutcomeModel:
         return Length(self.encoder.head_length(reading.prompt, reading.head), len(reading.token_ids))
 
     def _outputs(self, readings: Sequence[Reading]) -> torch.Tensor:
-        return self._scorer(scorer_inputs(self.encoder, readings, device())).squeeze(1)
+        return self._scorer(scorer_inputs(self.encoder, readings, device(), self._packs)).squeeze(1)
 
 
 def open_outcome_model(

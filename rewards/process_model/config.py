@@ -89,6 +89,9 @@ class MPRMConfig(Section):
     """Of AdamW."""
     micro_batch_tokens: Count = 16384
     """Most tokens of one forward pass, padding and image tokens included."""
+    pack: bool = True
+    """Whether the rollouts of one prompt in a micro-batch are read in one row, the prompt once: the same numbers for
+    less work. A model whose attention cannot be held to that reads each in a row of its own, as with false."""
     ranks: Count = 1
     """Processes that share the MPRM's work, each a Ray actor."""
     sharding: Literal["ddp", "fsdp2"] = "ddp"

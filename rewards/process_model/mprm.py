@@ -34,7 +34,8 @@ from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import FOLDER as OPTIMIZER
 from rewards.models.optimizer_files import WHOLE, Snapshot, load_optimizer, save_optimizer
 from rewards.models.runtime import Runtime
-from rewards.models.sharding import Length, pack, spread
+from rewards.models.sharding import Length, pack, pack_trees, spread
+from rewards.models.tree_attention import read_trees
 from rewards.process_model.complexity import feature_entropy
 from rewards.process_model.config import MPRMConfig
 from rewards.process_model.guard import GroupArea, group_area
@@ -107,6 +108,7 @@ class MPRM:
             add_lora(backbone, settings.lora_rank, runtime.seed)
         if settings.freeze_vision:
             freeze_vision_tower(backbone)
+        self._packs = settings.pack and read_trees(backbone, encoder)
         self.scorer = StepScorer(backbone, settings.head, signs, settings.likelihood, runtime.seed)
         layers = set(backbone._no_split_modules or ())
         self._blank = None
@@ -297,7 +299,7 @@ class MPRM:
             self.scorer.likelihood_weights.clamp_(min=0)
 
     def _outputs(self, readings: Sequence[Reading]) -> torch.Tensor:
-        return self._wrapped(scorer_inputs(self.encoder, readings, self._accelerator.device))
+        return self._wrapped(scorer_inputs(self.encoder, readings, self._accelerator.device, self._packs))
 
     def _shares(self, readings: Sequence[Reading]) -> Iterator[tuple[list[int], bool]]:
         """The micro-batches that this rank computes. All ranks have equally many, since some wrappers talk to each
@@ -306,7 +308,11 @@ class MPRM:
         lengths = [Length(self.encoder.head_length(r.prompt, r.head), len(r.token_ids)) for r in readings]
         if self._blank is not None:
             self._blank.is_shown = any(reading.prompt.images for reading in readings)
-        packed = pack(lengths, self.settings.micro_batch_tokens, at_least=ranks)
+        if self._packs:
+            heads = [(reading.prompt.id, reading.head) for reading in readings]
+            packed = pack_trees(heads, lengths, self.settings.micro_batch_tokens, at_least=ranks)
+        else:
+            packed = pack(lengths, self.settings.micro_batch_tokens, at_least=ranks)
         for start in range(0, len(packed), ranks):
             here = start + rank
             yield (packed[here], True) if here < len(packed) else (packed[-1], False)

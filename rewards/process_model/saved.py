@@ -39,8 +39,8 @@ def read_saved(folder: Path) -> SavedMPRM:
     file = folder / MPRM_FILE
     try:
         saved = msgspec.convert(read_json(content_of(file)), SavedMPRM)
-        if not MPRMConfig.model_validate(saved.settings).identity().keys() <= saved.settings.keys():
-            raise ValueError
-    except (OSError, ValueError):
+        # Earlier versions kept more.
+        MPRMConfig.model_validate({key: saved.settings[key] for key in MPRMConfig().identity()})
+    except (OSError, ValueError, KeyError):
         raise ValueError(f"{file} is damaged: allowed is what was saved with the weights") from None
     return saved

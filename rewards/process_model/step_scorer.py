@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from rewards.models.encoding import Batch, Encoder
+from rewards.models.encoding import Encoder
+from rewards.models.token_tree import pack_batch
 from rewards.process_model.complexity import image_features
 from rewards.process_model.config import Head
 from rewards.process_model.reading import Reading
@@ -40,20 +41,20 @@ class ScorerInputs:
         begins: Where among them the step of each score begins.
     """
 
-    model: dict[str, torch.Tensor]
+    model: dict[str, Any]
     completion_ids: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
     begins: torch.Tensor
 
 
-def scorer_inputs(encoder: Encoder, readings: Sequence[Reading], device: torch.device | str) -> ScorerInputs:
-    """Encode readings for a `StepScorer`."""
-    batch: Batch = encoder.batch(
-        [reading.prompt for reading in readings],
-        [reading.token_ids for reading in readings],
-        [reading.head for reading in readings],
-    )
+def scorer_inputs(
+    encoder: Encoder, readings: Sequence[Reading], device: torch.device | str, packed: bool = False
+) -> ScorerInputs:
+    """Encode readings for a `StepScorer`; packed (`rewards.models.token_tree`), those of one head share a row."""
+    prompts, heads = [reading.prompt for reading in readings], [reading.head for reading in readings]
+    answers = [reading.token_ids for reading in readings]
+    batch = pack_batch(encoder, prompts, answers, heads) if packed else encoder.batch(prompts, answers, heads)
     rows = [row for row, reading in enumerate(readings) for _ in reading.ends]
     columns = [end for reading in readings for end in reading.ends]
     begins = [begin for reading in readings for begin in (0, *(end + 1 for end in reading.ends))[:-1]]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rewards.annotation.annotator import Annotation
+from rewards.annotation.annotator import Annotation, Continued
 from rewards.annotation.budgets import Budget, make_budget
 from rewards.annotation.judge import Judge
 from rewards.annotation.predicted_bis import predicted_balanced_information
@@ -127,6 +127,11 @@ class Labelling:
         for place, counts in zip(self._chosen, self.finish(), strict=True):
             counted[place] = counts
         return counted
+
+    def continued(self) -> list[Continued]:
+        """The prefixes that were continued, of all rollouts of the step; waits for all rounds."""
+        self.finish()
+        return [replace(entry, rollout=self._chosen[entry.rollout]) for entry in self._annotation.continued()]
 
     def labels(self, seconds: float, say: Callable[[str], None]) -> Labels:
         """What is known of the chosen rollouts in the end, with the judge's verdicts where there are any.

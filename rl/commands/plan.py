@@ -12,6 +12,7 @@ from rich.table import Table
 
 from rl.commands.ending import one_line
 from rl.errors import ConfigError
+from rl.monitoring.terminal import say
 
 if TYPE_CHECKING:
     from rl.config import Config
@@ -86,8 +87,8 @@ def plan(
         plans += [best_split(resolved, times, measured_on, number) for number in _gpu_numbers(gpus)]
     terminal = Terminal(highlight=False, width=WIDTH)
     if source:
-        terminal.print(source, markup=False, soft_wrap=True)
-    terminal.print(_stage_line(times, run is not None), markup=False, soft_wrap=True)
+        say(terminal, source)
+    say(terminal, _stage_line(times, run is not None))
     terminal.print(_plan_table(resolved, plans))
 
 

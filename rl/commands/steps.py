@@ -81,27 +81,24 @@ def _print(
     from rich.table import Table
 
     from rl.instruments.step_preview import counts
+    from rl.monitoring.terminal import cell, say
 
     terminal, unit = Console(highlight=False), "characters" if unspelled else "tokens"
-
-    def say(line: str) -> None:
-        terminal.print(line, markup=False, soft_wrap=True)
-
     for entry in cuts[:show]:
-        say(f"{entry.place}: {sum(piece.tokens for piece in entry.pieces):,} {unit}")
+        say(terminal, f"{entry.place}: {sum(piece.tokens for piece in entry.pieces):,} {unit}")
         for piece in entry.pieces:
-            name = f"step {piece.number}" if piece.number else "no step"
-            say(f"  {name:8} {piece.tokens:5,}  {piece.kind and f'[{piece.kind}] '}{_on_one_line(piece.text)}")
-        say("")
+            name, kind = f"step {piece.number}" if piece.number else "no step", piece.kind and f"[{piece.kind}] "
+            say(terminal, f"  {name:8} {piece.tokens:5,}  {kind}{_on_one_line(piece.text)}")
+        say(terminal, "")
     table = Table("rule", caption=f"{len(cuts):,} texts: least / median / most")
     for heading in ("steps a text", f"{unit} a step", "texts of 1 step or none"):
         table.add_column(heading, justify="right")
-    table.add_row(*counts(f"{config.task.steps} *", cuts), style="bold")
+    table.add_row(*map(cell, counts(f"{config.task.steps} *", cuts)), style="bold")
     for name, made in others.items():
         table.add_row(*counts(name, made))
     terminal.print(table)
     for line in _remarks(file, config, cuts, unspelled):
-        say(line)
+        say(terminal, line)
 
 
 def _remarks(file: Path, config: Config, cuts: Sequence[Cut], unspelled: bool) -> list[str]:

@@ -12,7 +12,7 @@ import typer
 
 from rl.commands.ending import FAILURE, fail, one_line
 from rl.files.quiet import quieten_libraries
-from rl.monitoring.terminal import open_terminal, typed_command
+from rl.monitoring.terminal import open_terminal, say, typed_command
 
 if TYPE_CHECKING:
     from rl.instruments.study.running import Job
@@ -58,19 +58,18 @@ def study(
     with one_line(again):
         plan = make_plan(path, overrides or [], out)
         terminal = open_terminal()
-        terminal.print(_overview(plan), markup=False, soft_wrap=True)
+        say(terminal, _overview(plan))
         if power:
             found = predict(plan.study, plan.arms, [cell for cell, _ in plan.cells])
-            terminal.print("\n" + power_report(plan.study, found), markup=False, soft_wrap=True)
+            say(terminal, "\n" + power_report(plan.study, found))
             return
         if dry_run:
-            terminal.print("\n".join(_listed(plan)), markup=False, soft_wrap=True)
+            say(terminal, "\n".join(_listed(plan)))
             return
         failures = {} if report else run_missing(plan)
         findings = find_findings(plan, failures)
         written = write_report(findings, plan.folder, _command(path, overrides or [], out))
-        terminal.print(f"\n{findings.finished} of {findings.planned} cells are finished", markup=False)
-        terminal.print(f"written  {written}", markup=False, soft_wrap=True)
+        say(terminal, f"\n{findings.finished} of {findings.planned} cells are finished\nwritten  {written}")
     if failures:
         causes = "\n".join(f"  {name}: {cause}" for name, cause in failures.items())
         fail(f"{len(failures)} failed; {again}\n{causes}", FAILURE)

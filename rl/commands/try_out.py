@@ -42,7 +42,7 @@ def try_out(
     from rl.instruments.trying.remarks import find_warnings
     from rl.instruments.trying.terminal_view import print_trial
     from rl.instruments.trying.tryout import Tryout, small
-    from rl.monitoring.terminal import open_terminal, printable, waiting
+    from rl.monitoring.terminal import open_terminal, say, waiting
 
     with one_line(wrong=(PromptError, UsersCodeError)):
         check(prompts >= 1, f"--prompts {prompts}: allowed is 1 or more")
@@ -52,13 +52,13 @@ def try_out(
         tryout = Tryout(small(resolved, prompts, samples))
         terminal = open_terminal()
         for line in asked_elsewhere(resolved, ["served"]):
-            terminal.print(printable(line), markup=False, soft_wrap=True)
+            say(terminal, line)
         tryout.run(lambda stage: waiting(stage, terminal))
         trial = tryout.trial
         trial.warnings = find_warnings(resolved, trial, tryout.task, tryout.verifier)
         print_trial(terminal, resolved, trial)
         if html is not None:
             write_page(html, trial_page(config, resolved, trial))
-            terminal.print(f"written {html}", markup=False, soft_wrap=True)
+            say(terminal, f"written {html}")
     if trial.failure:
         raise typer.Exit(FAILURE)

@@ -176,6 +176,11 @@ def _check_learner(config: Sections) -> None:
 
 def _check_ppo(config: Sections) -> None:
     learner = config.learner
+    if learner.reuse_continuations and (learner.algorithm == "ppo" or not config.annotation.share):
+        raise ValueError(
+            f"learner.reuse_continuations is true, learner.algorithm {learner.algorithm!r} and annotation.share "
+            f"{config.annotation.share:g}: allowed are any algorithm but ppo, and a share above 0"
+        )
     if learner.algorithm != "ppo":
         return
     if ":" not in learner.credit and learner.credit not in TOKEN_REWARDS:

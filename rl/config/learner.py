@@ -55,6 +55,9 @@ class LearnerConfig(Section):
     separator_advantages: bool = True
     """Whether the tokens between two steps (`task.step_separator`) get the advantage of the step that they end; false
     for none, and `min_form` then does without the token that ends the answer, too, as PURE does."""
+    reuse_continuations: bool = False
+    """Whether the policy learns from the continuations that label the steps, too: each is compared with its siblings
+    at the same prefix, which itself is not learned from again. The policy's step then waits for the labels."""
     dynamic_sampling: Literal["off", "drop", "refill"] = "off"
     """Groups whose rollouts are all right or all wrong: trained on (`off`), left out (`drop`), or replaced by groups of
     further prompts (`refill`). A signal in such groups that comes from step scores, from a

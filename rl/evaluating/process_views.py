@@ -14,6 +14,7 @@ from rewards.measuring.process_report import (
     ScoreQuality,
     StepClasses,
 )
+from rl.monitoring.terminal import cell, say
 
 
 def print_process_report(report: ProcessReport, written: Sequence[str]) -> None:
@@ -23,7 +24,7 @@ def print_process_report(report: ProcessReport, written: Sequence[str]) -> None:
     lines = [f"threshold {report.threshold.told()}", _quality_line(report.quality)]
     if isinstance(report, LabelledStepsReport):
         lines += [f"{kind}: {_quality_line(quality)}" for kind, (_, quality) in report.per_kind.items()]
-    terminal.print("\n".join([*lines, *written]), markup=False, soft_wrap=True)
+    say(terminal, "\n".join([*lines, *written]))
 
 
 def _step_table(report: LabelledStepsReport) -> Table:
@@ -31,7 +32,7 @@ def _step_table(report: LabelledStepsReport) -> Table:
 
     def row(name: str, classes: StepClasses, end: bool = False) -> None:
         values = (classes.macro_f1, classes.f1_positive, classes.f1_negative)
-        table.add_row(name, *map(_fraction, values), f"{classes.steps:,}", end_section=end)
+        table.add_row(cell(name), *map(_fraction, values), f"{classes.steps:,}", end_section=end)
 
     last = list(report.per_source)[-1]
     for name, classes in report.per_source.items():
@@ -50,7 +51,7 @@ def _first_error_table(report: FirstErrorReport) -> Table:
     for name, subset in report.per_source.items():
         named = _fraction(subset.accuracy_with_error), f"{subset.with_error:,}"
         passed = _fraction(subset.accuracy_without_error), f"{subset.without_error:,}"
-        table.add_row(name, _fraction(subset.f1), *named, *passed, end_section=name == last)
+        table.add_row(cell(name), _fraction(subset.f1), *named, *passed, end_section=name == last)
     table.add_row("mean of subsets", _fraction(report.first_error_f1), "", "", "", "", style="bold")
     return table
 

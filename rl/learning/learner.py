@@ -307,9 +307,10 @@ class PolicyLearner:
         trainer, bonus, critic = self._trainer, self._bonus, self._critic
         learns = critic is None or not critic.warming_up(self.version)
         experiences = [row.experience for row in rows]
-        tokens = learned = sum(len(experience.token_ids) for experience in experiences)
+        tokens = learned = sum(len(experience.token_ids) - experience.prefix_length for experience in experiences)
         if trainer.top_entropy_quantile < 1:
-            entropies = np.concatenate([entropy for _, entropy in self._read(experiences)])
+            read = zip(self._read(experiences), experiences, strict=True)
+            entropies = np.concatenate([entropy[experience.prefix_length :] for (_, entropy), experience in read])
             trainer.entropy_threshold = float(np.quantile(entropies, 1 - trainer.top_entropy_quantile))
             learned = int((entropies >= trainer.entropy_threshold).sum())
         statistics = Statistics(trainer, self._accelerator.device)

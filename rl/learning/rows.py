@@ -68,6 +68,9 @@ def loss_inputs(
     """All that TRL's loss reads of these rollouts, but for ``num_items_in_batch``."""
     experiences = [row.experience for row in rows]
     inputs = model_inputs(encoder, experiences, device, packed)
+    # What the loss is not made of; the model reads it all the same.
+    for mask, experience in zip(inputs["completion_mask"], experiences, strict=True):
+        mask[: experience.prefix_length] = 0
     sampler = _padded([e.sampler_logprobs for e in experiences], device)
     inputs["advantages"] = _padded([e.advantages for e in experiences], device)
     inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"] = sampler

@@ -66,13 +66,25 @@ class Statistics:
 
 
 def advantage_statistics(experiences: Sequence[Experience]) -> dict[str, float]:
-    """Mean, standard deviation and positive share of the tokens' advantages."""
-    advantages = np.concatenate([np.asarray(experience.advantages, float) for experience in experiences])
-    return {
+    """Mean, standard deviation and positive share of the advantages of rollouts' tokens; where there are continuations,
+    their share of all tokens that are learned from, and the mean size of their advantages."""
+    advantages = _learned([experience for experience in experiences if not experience.prefix_length])
+    found = {
         "advantage_mean": float(advantages.mean()),
         "advantage_std": float(advantages.std()),
         "advantage_positive": float((advantages > 0).mean()),
     }
+    if continued := [experience for experience in experiences if experience.prefix_length]:
+        theirs = _learned(continued)
+        found["continuation_tokens"] = float(len(theirs))
+        found["continuation_share"] = len(theirs) / (len(theirs) + len(advantages))
+        found["continuation_advantage"] = float(np.abs(theirs).mean())
+    return found
+
+
+def _learned(experiences: Sequence[Experience]) -> np.ndarray:
+    """The advantages of all tokens that are learned from."""
+    return np.concatenate([np.zeros(0), *(np.asarray(e.advantages, float)[e.prefix_length :] for e in experiences)])
 
 
 def is_finite(update: Mapping[str, float]) -> bool:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from rl.monitoring.terminal import open_terminal, printable, progress_bar, waiting
+from rl.monitoring.terminal import open_terminal, progress_bar, say, waiting
 
 STRATEGIES = "policy/strategies/"
 HEADLINES = ("mprm/bench_macro_f1", "mprm/bench_first_error_f1", "mprm/bench_auc")
@@ -50,7 +50,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """One line, above the table if there is one."""
-        self._terminal.print("\n".join(map(printable, text.split("\n"))), markup=False, soft_wrap=True)
+        say(self._terminal, text)
 
     def waiting(self, what: str) -> AbstractContextManager[None]:
         """While inside, show what takes so long, below the table if there is one."""

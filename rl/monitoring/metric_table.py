@@ -37,6 +37,17 @@ METRICS: dict[str, tuple[str, str, str]] = {
     ),
     "policy/advantage_mean": ("mean advantage of a token", "around 0", "look at `learner.credit`"),
     "policy/advantage_std": ("its standard deviation", "steady", "near 0 there is nothing to learn from"),
+    "policy/continuation_tokens": (
+        "with `learner.reuse_continuations`: tokens of continuations that the step learned from",
+        "steady",
+        "0: every continuation was cut off",
+    ),
+    "policy/continuation_share": ("their share of all tokens that it learned from", "0.2 to 0.7", "`annotation.share`"),
+    "policy/continuation_advantage": (
+        "mean size of their advantages",
+        "near `policy/advantage_std`",
+        "near 0 all continuations of a prefix come out alike",
+    ),
     "policy/advantage_positive": ("tokens with a positive advantage", "0.3 to 0.7", "change `task.difficulty`"),
     "policy/value_loss": ("squared error of the value model's returns, clipped", "falls", "`value.learning_rate`"),
     "policy/value_grad_norm": ("length of the value model's gradient", "steady", "lower `value.learning_rate`"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -28,6 +29,16 @@ def printable(text: str) -> str:
     a\x1b[31m\nb é 😀
     """
     return _STEERS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def say(terminal: Terminal, text: str) -> None:
+    """Print lines as they are written: nothing in them is markup, and nothing steers the terminal."""
+    terminal.print("\n".join(map(printable, text.split("\n"))), markup=False, soft_wrap=True)
+
+
+def cell(text: str) -> Text:
+    """Of a table, likewise."""
+    return Text(printable(text))
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from typing import Literal
 
 import numpy as np
 
+from rewards.annotation.annotator import Continued
 from rewards.credit.batch import CreditRule, ScoredBatch, apply_rule
 from rewards.credit.comparison import Comparison, make_comparison
+from rewards.credit.continuations import comparison_scale, continuation_advantages
 from rewards.credit.placement import without_separators
 from rewards.credit.rules import CREDIT_RULES
 from rewards.credit.token_rewards import TOKEN_REWARDS
-from rewards.records import Experience, Prompt, Rollout, StepCounts, StepScores
+from rewards.records import Completion, Experience, Prompt, Rollout, StepCounts, StepScores
 from rl.config import Config
 from rl.config.learner import LearnerConfig
 from rl.config.users_parts import resolve
@@ -31,12 +33,14 @@ class CreditAssignment:
         rule: Gives one advantage a token; with `ppo`, one reward a token.
         comparison: How the algorithm compares rewards.
         separators: Which tokens only separate steps; see `rewards.models.encoding.Encoder.separators`.
+        stops_early: Whether verdicts decide how many continuations there are.
     """
 
     settings: LearnerConfig
     rule: CreditRule
     comparison: Comparison
     separators: Callable[[Sequence[int]], np.ndarray]
+    stops_early: bool
 
     @property
     def needs(self) -> Needs:
@@ -83,6 +87,38 @@ class CreditAssignment:
             return experiences
         return [e for e, rollout in zip(experiences, rollouts, strict=True) if not _is_truncated(rollout)]
 
+    def continued(
+        self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], continued: Sequence[Continued]
+    ) -> list[Experience]:
+        """What else the learner trains on: continuations of the rollouts, those that were not cut off; see
+        `rewards.credit.continuations`."""
+        outcomes = np.array([rollout.outcome for rollout in rollouts], dtype=float)
+        groups = np.array([rollout.group for rollout in rollouts])
+        scale = comparison_scale(self.comparison, outcomes, groups)
+        experiences = []
+        for entry in continued:
+            rollout = rollouts[entry.rollout]
+            finished = [(one.completion, float(one.right)) for one in entry.continuations if one.right is not None]
+            gained = continuation_advantages([right for _, right in finished], rollout.outcome, self.stops_early)
+            experiences += [
+                self._going_on(prompts[entry.rollout], rollout, entry.tokens, completion, scale * advantage)
+                for (completion, _), advantage in zip(finished, gained, strict=True)
+                if completion is not None and completion.token_ids
+            ]
+        return experiences
+
+    def _going_on(
+        self, prompt: Prompt, rollout: Rollout, prefix_length: int, completion: Completion, advantage: float
+    ) -> Experience:
+        """A continuation, behind its prefix."""
+        tokens = rollout.token_ids[:prefix_length] + completion.token_ids
+        logprobs = rollout.logprobs[:prefix_length] + completion.logprobs
+        advantages = np.full(len(tokens), advantage)
+        advantages[:prefix_length] = 0
+        if not self.settings.separator_advantages:
+            (advantages,) = without_separators([advantages], [self.separators(tokens)])
+        return Experience(prompt, tokens, logprobs, advantages, completion.policy_version, prefix_length)
+
 
 def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray]) -> CreditAssignment:
     """Credit as the configuration has it.
@@ -92,7 +128,8 @@ def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray
     """
     learner = config.learner
     comparison = make_comparison(learner.algorithm, learner.scale_rewards)
-    credit = CreditAssignment(learner, configured_rule(config), comparison, separators)
+    stops_early = config.annotation.budget != "fixed"
+    credit = CreditAssignment(learner, configured_rule(config), comparison, separators, stops_early)
     if not config.mprm.enabled and credit.needs != "outcomes":
         raise ConfigError(
             f"learner.credit is {learner.credit!r}, which reads {credit.needs}: allowed with mprm.enabled false is "

@@ -187,6 +187,7 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
     run = tmp_path / "partial"
     options = ["max_staleness=2", "steps=4", "evaluation.prompts=4", "engine.segment_tokens=10", "annotation.share=1"]
     options += ["learner.dynamic_sampling=refill", "learner.truncated=penalise", "learner.credit=monte_carlo"]
+    options += ["learner.reuse_continuations=true"]
     process = sieve("train", SMOKE, f"output_dir={run}", *options)
     assert process.returncode == 0, process.stderr
     cost = json.loads((run / "summary.json").read_text())["annotation"]
@@ -198,6 +199,7 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
     assert all(values["reward/mixed_groups"] in (0, 1) for values in steps), "groups with a signal, or none at all"
     for values in steps:
         assert 0 <= values["perf/staleness"] <= 2
+        assert values["policy/continuation_tokens"] > 0 and 0 < values["policy/continuation_share"] < 1
         assert 0 <= values["perf/engine_idle"] <= 1 and values["perf/tokens_per_second"] > 0
         assert 0 <= values["perf/learner_wait"] < values["perf/step_seconds"]
 

@@ -115,6 +115,9 @@ def test_continuations_that_are_judged_already_count_the_same() -> None:
     first = finish(annotation_of(rollouts, budget), SimulatedEngine(by_length, truncated=0.1, version=3))
     known = first.continuations()
     assert known[0][0] is known[2][0] and known[1] == [], "the two begin alike"
+    prefixes = {(entry.rollout, entry.tokens): entry.continuations for entry in first.continued()}
+    assert prefixes == {(0, 1): known[0][0], (0, 2): known[0][1], (0, 3): known[0][2]}, "each prefix once"
+    assert all(len(sample.completion.token_ids) == sample.tokens for s in prefixes.values() for sample in s)
     again, asked = annotation_of(rollouts, budget), Counter[tuple[int, int]]()
     while requests := again.requests():
         answers = []

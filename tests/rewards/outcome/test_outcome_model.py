@@ -51,6 +51,19 @@ def test_the_loss_is_bradley_and_terrys() -> None:
     assert torch.autograd.gradcheck(bradley_terry_loss, (ends[0], ends[1] * 0.3))
 
 
+def test_packed_rows_teach_and_score_as_rows_do(encoder: Encoder, pairs: list[Preference]) -> None:
+    """Two answers to each prompt."""
+    settings = [OutcomeModelConfig(pack=pack, learning_rate=1e-4, micro_batch_tokens=400) for pack in (False, True)]
+    rows, packed = (OutcomeModel(CHECKPOINT, encoder, one) for one in settings)
+    read: list[list[int]] = [[], []]
+    for model, found in zip((rows, packed), read, strict=True):
+        embeddings = model._scorer.backbone.get_input_embeddings()
+        embeddings.register_forward_hook(lambda _, given, states, found=found: found.append(states.shape[:2].numel()))
+    assert rows.train(pairs) == pytest.approx(packed.train(pairs), rel=1e-4, abs=1e-6)
+    assert rows.margins(pairs) == pytest.approx(packed.margins(pairs), rel=1e-3, abs=1e-5)
+    assert sum(read[1]) < 0.95 * sum(read[0])
+
+
 def test_the_gradient_of_an_update_is_that_of_the_mean_loss(
     encoder: Encoder, pairs: list[Preference], monkeypatch: pytest.MonkeyPatch
 ) -> None:

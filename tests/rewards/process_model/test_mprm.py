@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,11 @@ from rl.tasks.grid import GridTask
 pytestmark = pytest.mark.slow
 
 CHECKPOINT = str(SHIPPED_POLICY)
+PACKED: list[dict[str, Any]] = [
+    {"input_format": "rollout", "likelihood": True, "head": "beta"},
+    {"input_format": "chat"},
+    {"input_format": "inline", "head": "value"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,30 @@ def test_one_pass_scores_each_step_as_if_nothing_came_after(
                 }
             )
             assert model.score([prompt], [cut])[0].scores[-1] == pytest.approx(scores.scores[position], abs=1e-5)
+
+
+@pytest.mark.parametrize("settings", PACKED, ids=lambda settings: settings["input_format"])
+def test_packed_rows_teach_and_score_as_rows_do(
+    settings: dict[str, Any], sampled: tuple[list[Prompt], list[Rollout]]
+) -> None:
+    prompts, rollouts = sampled
+    lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
+    read: list[int] = []
+    metrics, scores = [], []
+    for pack in (False, True):
+        keys = MPRMConfig(pack=pack, learning_rate=1e-5, micro_batch_tokens=1000, **settings)
+        model = MPRM(CHECKPOINT, Encoder(CHECKPOINT), hard, keys)
+        read.append(0)
+
+        def count(module: torch.nn.Module, given: Any, states: torch.Tensor) -> None:
+            read[-1] += states.shape[:2].numel()
+
+        model.scorer.backbone.get_input_embeddings().register_forward_hook(count)
+        metrics.append(model.train(lessons))
+        scores.append(np.concatenate([entry.scores for entry in model.score(prompts, rollouts)]))
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-4, abs=1e-6)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert read[1] < 0.8 * read[0]
 
 
 def test_the_likelihood_enters_as_means_a_token_with_its_weights(

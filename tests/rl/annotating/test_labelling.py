@@ -67,6 +67,9 @@ def test_a_share_is_labelled_and_the_others_are_not() -> None:
         assert entry.counts.policy_version == 3
         assert [[sample.right for sample in samples] for samples in continuations] == [[True] * 2] * 2
     assert [place for place, counts in enumerate(labelling.by_rollout()) if counts is not None] == list(labels.places)
+    assert [(entry.rollout, entry.tokens) for entry in labelling.continued()] == [
+        (place, span.end) for place in labels.places for span in rollouts[place].steps
+    ]
     assert [entry.scores[0] for entry in labelling.scores] == [place / 8 for place in labels.places]
     assert (labels.cost.continuations, labels.cost.seconds) == (4 * len(labels.places), 2.5) and labels.judge == {}
 

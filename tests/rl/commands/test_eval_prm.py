@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from rewards.process_model.config import MPRMConfig
 from rewards.process_model.mprm import open_mprm
 from rewards.records import Prompt, Rollout
 from rl.cli import app
+from rl.evaluating.benchmark_scoring import ScoredChunk
+from rl.files.chunked_file import ChunkedFile
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
@@ -98,6 +101,17 @@ def test_an_example_by_hand(tmp_path: Path) -> None:
     for told in ("mean, weighted by steps", "0.550", "threshold 0.5, the default", "AUC 0.750", str(out)):
         assert told in result.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "s.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]a", "\x1b[2J\nsieve: all is well"])
+def test_what_a_file_calls_its_sources_is_text(name: str, tmp_path: Path) -> None:
+    """It could be markup, which the terminal's tables would read, or steer the terminal."""
+    named = [entry | {"data_source": name, "kinds": [name] * len(entry["labels"])} for entry in SCORES]
+    scores = write_lines(tmp_path / "a.jsonl", named)
+    for bench in ("visualprocessbench", "processbench"):
+        result = sieve("--scores", scores, "--bench", bench)
+        assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.stdout and repr(name)[1:-1] in result.stdout
 
 
 def test_thresholds_are_given_or_tuned_and_said(tmp_path: Path) -> None:
@@ -263,6 +277,34 @@ def test_scores_of_another_benchmark_are_not_gone_on_with(bench: Path, whole: Pa
     saved = tmp_path / "scores.jsonl"
     refused = sieve("--path", tmp_path / "bench", "--mprm", "grid_policy", "--save-scores", saved)
     assert refused.exit_code == 2 and "was made with the benchmark's digest" in refused.stderr
+
+
+def reversed_chunk(lines: list[bytes]) -> tuple[list[bytes], int]:
+    return lines[::-1], len(lines)
+
+
+def shorter_chunk(lines: list[bytes]) -> tuple[list[bytes], int]:
+    return lines[:-1], len(lines)
+
+
+def longer_chunk(lines: list[bytes]) -> tuple[list[bytes], int]:
+    return [*lines, lines[-1]], len(lines)
+
+
+@pytest.mark.parametrize("change", [reversed_chunk, shorter_chunk, longer_chunk])
+def test_scores_of_other_solutions_are_refused_though_the_journal_knows_them(
+    change: Callable[[list[bytes]], tuple[list[bytes], int]], bench: Path, whole: Path, tmp_path: Path
+) -> None:
+    lines = (whole / "scores.jsonl").read_bytes().splitlines(keepends=True)
+    heading = json.loads((whole / "scores.jsonl.progress").read_bytes().splitlines()[0])
+    saved = tmp_path / "scores.jsonl"
+    file = ChunkedFile(saved, heading, ScoredChunk)
+    rows, number = change(lines)
+    file.append(b"".join(rows), ScoredChunk(number))
+    file.close()
+    refused = sieve("--path", bench, "--mprm", "grid_policy", "--save-scores", saved)
+    assert refused.exit_code == 2 and f"{saved} holds scores of other solutions" in refused.stderr
+    assert saved.read_bytes() == b"".join(rows)
 
 
 @pytest.mark.slow

@@ -151,6 +151,12 @@ def test_files_are_read_as_other_commands_read_them(folder: Path, name: str, con
     assert [line.split()[:2] for line in result.output.splitlines()[1:3]] == [["step", "1"], ["step", "2"]]
 
 
+def test_a_rule_of_steps_is_no_markup(folder: Path) -> None:
+    (folder / "a.txt").write_text(GRID)
+    result = sieve("a.txt", r"task.steps='[/.]\s'")
+    assert result.exit_code == 0 and r"│ [/.]\s *" in result.output, result.output
+
+
 def test_what_moves_a_terminals_cursor_is_shown_as_a_code(folder: Path) -> None:
     (folder / "a.jsonl").write_text(json.dumps("red\x1b[2J\r\n" + "x" * 300))
     output = sieve("a.jsonl").output

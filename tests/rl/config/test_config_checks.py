@@ -76,6 +76,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"learner": {"loss": "vespo", "correction": "sequence_mask"}}, "learner.correction is 'sequence_mask'"),
     ({"learner": {"algorithm": "ppo", "credit": "ps_grpo"}}, "allowed with learner.algorithm ppo is outcome, process"),
     ({"learner": {"algorithm": "ppo", "separator_advantages": False}}, "learner.separator_advantages is false"),
+    (
+        {"learner": {"algorithm": "ppo", "credit": "outcome", "reuse_continuations": True}},
+        "learner.reuse_continuations is true, learner.algorithm 'ppo'",
+    ),
+    (
+        {"learner": {"credit": "outcome", "reuse_continuations": True}, "annotation": {"share": 0}},
+        "annotation.share 0: allowed are",
+    ),
     ({"learner": {"algorithm": "ppo"}, "value": {"checkpoint": "other"}}, "value.checkpoint is 'other'"),
     (
         {"steps": 40, "learner": {"algorithm": "ppo", "credit": "outcome"}, "value": {"warm_up": 40}},

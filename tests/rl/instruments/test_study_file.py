@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from rl.cli import app
 from rl.config import load_config
 from rl.errors import ConfigError
 from rl.instruments.study import arms as study_arms
@@ -211,6 +213,12 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, changes: dict[str, An
     for word in words:
         assert word in message, message
     assert [file.name for file in tmp_path.iterdir()] == ["study.yaml"], "nothing is written"
+
+
+def test_what_a_study_asks_is_printed_as_text(tmp_path: Path) -> None:
+    path = written(tmp_path, question="Is it \x1b[2J[/x]?")
+    result = CliRunner().invoke(app, ["study", str(path), "--dry-run", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0 and r"small: Is it \x1b[2J[/x]?" in result.stdout
 
 
 def test_keys_of_the_study_can_be_changed_on_the_command_line(tmp_path: Path) -> None:

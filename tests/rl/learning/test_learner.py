@@ -51,7 +51,9 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def experiences() -> list[Experience]:
-    return of_another_sampler(sampled_experiences())
+    """Some go on from a prefix, which they do not learn from."""
+    found = of_another_sampler(sampled_experiences())
+    return [replace(one, prefix_length=place % 3 * 4) for place, one in enumerate(found)]
 
 
 def plain_update(
@@ -68,6 +70,8 @@ def plain_update(
         logprobs.append(logits.log_softmax(-1)[torch.arange(len(experience.token_ids)), list(experience.token_ids)])
         ratios.append(logprobs[-1] - torch.tensor(experience.sampler_logprobs, dtype=torch.float32))
         advantages.append(torch.tensor(experience.advantages, dtype=torch.float32))
+        for values in (logprobs, ratios, advantages):
+            values[-1] = values[-1][experience.prefix_length :]
     loss = -objective(logprobs, ratios, advantages)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -39,6 +39,16 @@ def test_models_are_cut_before_they_are_on_a_gpu(seen: dict[str, list[dict[str, 
         assert rank["shares"] == {name: pytest.approx(0.5, abs=0.01) for name in ("learner", "critic", "mprm")}
 
 
+@pytest.mark.slow
+def test_weights_are_gathered_one_after_another_as_they_leave(seen: dict[str, list[dict[str, Any]]]) -> None:
+    """Of the second rank, which keeps none of them: the first one's copies are in its machine's own memory."""
+    _, second = seen["models"]
+    assert second["whole"] > 6, "then the largest one is far from all of them"
+    assert second["peaks"].keys() == {"save", "object store", "nccl"}
+    for way, peak in second["peaks"].items():
+        assert 1 <= peak < 3, f"{way}: as many times the largest weight"
+
+
 @pytest.mark.parametrize(
     ("sharding", "ranks", "stays"), [("fsdp2", "2", True), ("fsdp2", "1", False), ("ddp", "2", False)]
 )

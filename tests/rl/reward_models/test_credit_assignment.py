@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rewards.annotation.annotator import Continuation, Continued
 from rewards.models.encoding import Encoder
-from rewards.records import Experience, Rollout, StepScores
+from rewards.records import Completion, Experience, Rollout, StepScores
 from rl.config import Config
 from rl.config.learner import LearnerConfig
 from rl.files.named_checkpoint import SHIPPED_POLICY
@@ -101,3 +102,32 @@ def test_counts_reach_the_rule_that_wants_them() -> None:
     untold = learned_from(GROUP[:2], counts=[None, None], credit="monte_carlo")
     assert told[0].advantages[0] > untold[0].advantages[0]
     assert told[1].advantages[0] < untold[1].advantages[0]
+
+
+def continued_from(tokens: int, *verdicts: bool | None) -> Continued:
+    """The second rollout, with continuations of one token each."""
+    samples = [
+        Continuation(right, 1, 7, Completion((90 + place,), (-0.5,), "stop", 7)) for place, right in enumerate(verdicts)
+    ]
+    return Continued(1, tokens, samples)
+
+
+@pytest.mark.parametrize(("budget", "gained"), [("fixed", [1, -0.5]), ("first_success", [1, -0.5])])
+def test_continuations_are_learned_from_behind_their_prefixes(budget: str, gained: list[float]) -> None:
+    config = Config.model_validate({"learner": {"algorithm": "rloo"}, "annotation": {"budget": budget}})
+    credit, prompts = make_credit(config, ENCODER.separators), [a_prompt(f"p{place}") for place in range(4)]
+    continued = [continued_from(2, True, None, False), continued_from(4), continued_from(4, None)]
+    right, wrong = credit.continued(prompts, GROUP, continued)
+    rollout = GROUP[1]
+    assert right.prompt is prompts[1] and (right.prefix_length, right.policy_version) == (2, 7)
+    assert right.token_ids == (*rollout.token_ids[:2], 90) and wrong.token_ids == (*rollout.token_ids[:2], 92)
+    assert right.sampler_logprobs == (*rollout.logprobs[:2], -0.5)
+    # Of four rollouts two are right, and the mean of the others stretches what is centred by 4 / 3.
+    assert right.advantages == pytest.approx([0, 0, gained[0] * 4 / 3])
+    assert wrong.advantages == pytest.approx([0, 0, gained[1] * 4 / 3])
+
+
+def test_a_run_that_keeps_verdicts_alone_has_no_continuations_to_learn_from() -> None:
+    credit = make_credit(Config(), ENCODER.separators)
+    told = Continued(0, 2, [Continuation(True, 3, 0), Continuation(False, 3, 0)])
+    assert credit.continued([a_prompt()], GROUP[:1], [told]) == []

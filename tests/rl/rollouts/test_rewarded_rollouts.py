@@ -101,14 +101,14 @@ def test_credit_sees_the_reward_and_signal_the_verdict() -> None:
     made = config()
     for answers, signal in ((ANSWERS, True), (("Answer: 5", "Answer: 9"), False)):
         rollouts = group_of(made, *answers)
-        assert Group(0, PROMPT, rollouts=rollouts).has_signal == signal
+        assert Group(0, PROMPT, 0, rollouts=rollouts).has_signal == signal
         worth, metrics = AnswerRewards(made, None).rewarded([PROMPT] * len(rollouts), rollouts)
         rewards = np.array([rollout.reward for rollout in rollouts])
         assert metrics == {"answers": pytest.approx(rewards.mean())}
         experiences = make_credit(made, ENCODER.separators).experiences([PROMPT] * len(rollouts), worth)
         assert [e.advantages[0] for e in experiences] == pytest.approx(rewards - rewards.mean())
     equal = group_of(made, "Answer: 5", "Answer: 3")
-    assert not Group(0, PROMPT, rollouts=equal).has_signal
+    assert not Group(0, PROMPT, 0, rollouts=equal).has_signal
 
 
 def test_without_any_of_it_the_reward_is_the_verdict() -> None:

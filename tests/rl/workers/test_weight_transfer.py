@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from rewards.models.backbone import load_model
 from rewards.models.encoding import Encoder
 from rewards.records import SamplingRequest
 from rl.config import Config
@@ -30,9 +29,7 @@ from tests.fixtures.policy_families import (
     PROMPTS,
     TOKENS,
     TOLERANCE,
-    Policy,
     largest_difference,
-    scored,
     some_experiences,
     without_placeholders,
 )
@@ -213,43 +210,6 @@ def test_weights_travel_in_the_format_that_engines_compute_in(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     _, update = learner.offer_weights(backend, 1)
     assert set(update["dtype_names"]) == {"bfloat16"} and len(update["names"]) > 60
-
-
-@pytest.mark.slow
-def test_an_engine_meets_the_learner_and_loads_what_it_receives(tmp_path: Path) -> None:
-    """By vLLM's own NCCL engine, but for the wire: here the tensors come with the message about them.
-
-    The family has names of its own, and an output layer that is its embedding.
-    """
-    from vllm.distributed.weight_transfer import WeightTransferEngineFactory
-    from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngine
-
-    met = []
-
-    class ByHand(NCCLWeightTransferEngine):
-        def init_transfer_engine(self, init_info: Any) -> None:
-            met.append(init_info)
-
-        def update_weights(self, update_info: dict[str, Any]) -> None:
-            self.model.load_weights(zip(update_info["names"], update_info["tensors"], strict=True))
-
-    WeightTransferEngineFactory.register_engine("by_hand", ByHand)
-    with Policy.of("gemma3", write_tiny_checkpoint("gemma3", tmp_path), weight_transfer="by_hand") as policy:
-        handshake = {"master_address": "127.0.0.1", "master_port": 1, "world_size": 3, "packed": True}
-        policy.engine.join_transfer(handshake, first_rank=2)
-        (info,) = met
-        assert (info.rank_offset, info.world_size) == (2, 3)
-
-        learner = policy.learner()
-        learner.step(some_experiences(policy.sampled(PROMPTS, seed=1)))
-        model = load_model(policy.checkpoint)
-        model.load_state_dict(learner.weights())
-        weights = WholeWeights(model)
-        update = weights.description() | {"tensors": [tensor for _, tensor in weights]}
-        assert policy.engine.receive_weights(update, 1) == 1
-        rows = policy.sampled(PROMPTS, seed=2)
-        assert {sample.policy_version for _, sample in rows} == {1}
-        assert largest_difference(rows, scored(learner, rows)) < TOLERANCE
 
 
 @pytest.fixture

@@ -1,0 +1,224 @@
+"""Bad moments of which there is nothing to time: each trial sees that runs or commands end as it says, or raises.
+
+Rows of the table that `benchmarks.faults` makes, from the smallest runs there are, with Transformers for an engine.
+What mounts something takes root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.fixtures.corpus_files import some_file, varied
+from tests.fixtures.preference_pairs import write_preferences
+from tests.fixtures.runs import ROOT, SIEVE, SMOKE, Running, checkpoints, environment, metrics, sieve
+
+SMALL = ("engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4", "checkpoint_every=1")
+STUDY = ROOT / "configs" / "studies" / "smoke.yaml"
+FEW_FILES, LITTLE_MEMORY = 256, "64m"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of the table.
+
+    Attributes:
+        fault, what: What it says.
+        see: Sees that it is so, in a folder of its own, or raises.
+    """
+
+    fault: str
+    what: str
+    see: Callable[[Path], None]
+
+
+def cold(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """A command with limits of its own, which no process that was started before would have."""
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment(), **options)  # type: ignore[call-overload,no-any-return]
+
+
+def expect(met: bool, said: str) -> None:
+    """What a trial has to see.
+
+    Raises:
+        RuntimeError: It does not; with what was said.
+    """
+    if not met:
+        raise RuntimeError(f"not as expected:\n{said}")
+
+
+def last_line(said: str) -> str:
+    expect("Traceback" not in said, said)
+    return said.rstrip().splitlines()[-1]
+
+
+def train(run: Path) -> tuple[object, ...]:
+    """The words of the smallest run."""
+    return (sys.executable, SIEVE, "train", SMOKE, f"output_dir={run}", *SMALL)
+
+
+def want_little(folder: Path) -> None:
+    """Few open files, and a small /dev/shm, as containers have it."""
+    limit = (FEW_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    done = cold(*train(folder / "files"), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit))
+    expect(done.returncode == 0, done.stdout + done.stderr)
+    mount = 'mount -t tmpfs -o "size=$0" tmpfs /dev/shm && exec "$@"'
+    done = cold("unshare", "--mount", "sh", "-c", mount, LITTLE_MEMORY, *train(folder / "shm"))
+    expect(done.returncode == 0, done.stdout + done.stderr)
+    expect(metrics(folder / "files") == metrics(folder / "shm"), "other numbers")
+
+
+def turn_read_only(folder: Path) -> None:
+    """The file system is made read-only after a step."""
+    run = folder / "run"
+    run.mkdir(parents=True)
+    running = Running("train", SMOKE, f"output_dir={run}", *SMALL, "steps=500")
+    running.wait_for("step 2/")
+    with read_only(run):
+        code, said = running.end()
+        line = last_line(said)
+        expect(code == 1 and "Read-only file system" in line and line.endswith(f"train --resume {run}"), said)
+    goes_on(run)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Inside, nothing can be opened for writing below a folder; what is open stays so, as on a disk with an error."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def goes_on(run: Path, steps: int = 1) -> None:
+    """`--resume` takes further steps, each once."""
+    before = max(int(name.removeprefix("step-")) for name in checkpoints(run) if name.startswith("step-"))
+    done = sieve("train", "--resume", run, f"steps={before + steps}")
+    expect(done.returncode == 0, done.stdout + done.stderr)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    taken = [row["step"] for row in rows if "perf/step_seconds" in row]
+    expect(taken == list(range(1, before + steps + 1)), f"steps taken: {taken}")
+
+
+def move_folder(folder: Path) -> None:
+    """A run's folder is moved while it runs."""
+    run, elsewhere = folder / "run", folder / "elsewhere"
+    running = Running("train", SMOKE, f"output_dir={run}", *SMALL, "steps=500")
+    running.wait_for("step 2/")
+    run.rename(elsewhere)
+    code, said = running.end()
+    expect(code == 1 and "No such file" in last_line(said), said)
+    goes_on(elsewhere)
+
+
+def start_twice(folder: Path) -> None:
+    """Two starts and two resumes of one folder, at once."""
+    run = folder / "run"
+    for command in (["train", SMOKE, f"output_dir={run}", *SMALL], ["train", "--resume", run, "steps=6"]):
+        both = [Running(*command), Running(*command)]
+        ended = sorted(running.end() for running in both)
+        expect([code for code, _ in ended] == [0, 2], "\n".join(said for _, said in ended))
+        expect("in use by another process" in (line := last_line(ended[1][1])) or "holds a run already" in line, line)
+    expect(max(metrics(run)) == 6, "other steps")
+
+
+def kill_cells(folder: Path) -> None:
+    """A study with two workers, each of which is killed while it is at a cell."""
+    running = Running("study", STUDY, "--out", folder / "study")
+    running.wait_for("cells")
+    killed: set[int] = set()
+    while len(killed) < 2:
+        cells = [process for process in running.workers() if "_timed" in " ".join(process.cmdline())]
+        for process in cells[: 2 - len(killed)]:
+            killed.add(process.pid)
+            process.kill()
+    code, said = running.end()
+    expect(code == 1 and "Traceback" not in said and "its process died" in said, said)
+    done = sieve("study", STUDY, "--out", folder / "study")
+    expect(done.returncode == 0 and "4 of 4 cells are finished" in done.stdout, done.stdout + done.stderr)
+
+
+def kill_commands(folder: Path) -> None:
+    """Commands that write a file or a folder are killed at moments by chance, and given once more."""
+    folder.mkdir(parents=True)
+    corpus, pairs = folder / "corpus.jsonl", folder / "pairs"
+    some_file(corpus, varied(50_000))
+    pairs.mkdir()
+    write_preferences(pairs, range(8))
+    tiny = ("engine.kind=hf", "learner.samples=2", "annotation.continuations=2")
+    commands: dict[str, Callable[[Path], tuple[object, ...]]] = {
+        "annotate": lambda out: ("annotate", SMOKE, *tiny, "--prompts", 12, "-o", out / "labelled.jsonl"),
+        "select": lambda out: ("select", corpus, "--ratio", 0.5, "-o", out / "chosen.jsonl"),
+        "train-outcome": lambda out: ("train-outcome", SMOKE, "--pairs", pairs / "pairs.jsonl", "-o", out / "model"),
+    }
+    for name, words in commands.items():
+        whole, hurt = folder / f"{name}-whole", folder / f"{name}-hurt"
+        whole.mkdir()
+        hurt.mkdir()
+        began = time.perf_counter()
+        done = sieve(*words(whole))
+        expect(done.returncode == 0, done.stdout + done.stderr)
+        kill_thrice(words(hurt), time.perf_counter() - began)
+        done = sieve(*words(hurt))
+        expect(done.returncode == 0 and contents(hurt) == contents(whole), done.stdout + done.stderr)
+
+
+def kill_thrice(words: tuple[object, ...], seconds: float) -> None:
+    """A command is killed within the time that it takes."""
+    moments = random.Random(0)
+    for _ in range(3):
+        running = Running(*words)
+        time.sleep(moments.uniform(0, seconds))
+        if psutil.pid_exists(running.pid):
+            os.kill(running.pid, signal.SIGKILL)
+        running.end()
+        shutil.rmtree(str(words[-1]), ignore_errors=True)  # a new folder, where it was done in time
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What a command has written, hidden files and what says how long it took apart."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix != ".progress"}
+
+
+STOPS = "the run stops with the cause, exit code 1; `--resume` goes on"
+TRIALS = {
+    "little": Trial(
+        f"`ulimit -n {FEW_FILES}`, or a `/dev/shm` of 64 MB",
+        "nothing: the run has the numbers of any other",
+        want_little,
+    ),
+    "read_only": Trial("a disk that is made read-only in mid-run", STOPS, turn_read_only),
+    "moved": Trial("a run's folder is moved in mid-run", f"{STOPS}, from where it is now", move_folder),
+    "twice": Trial(
+        "two starts, or two resumes, of one folder at once",
+        "one of them runs, the other is refused, exit code 2",
+        start_twice,
+    ),
+    "study": Trial(
+        "`kill -9` of both workers of a study, each at a cell",
+        "the other cells are run; the same command runs those two",
+        kill_cells,
+    ),
+    "commands": Trial(
+        "`kill -9` of `annotate`, `select` or `train-outcome`, three times, at moments by chance",
+        "nothing half written is taken for whole; the same command gives what it would have given",
+        kill_commands,
+    ),
+}
