@@ -77,7 +77,7 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     check_outcome_model(config)
     check_chat_templates(config, encoder, task)
     lessons = Lessons(config)
-    credit = make_credit(config, encoder.separators)
+    credit = make_credit(config, encoder.separators, encoder.placeholders)
     judge, served = make_judge(config, encoder.decode, folder), make_served(config, encoder.decode, folder)
     start_ray(config)
     ray_started()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,6 +35,7 @@ class CreditAssignment:
         comparison: How the algorithm compares rewards.
         separators: Which tokens only separate steps; see `rewards.models.encoding.Encoder.separators`.
         stops_early: Whether verdicts decide how many continuations there are.
+        placeholders: Tokens that stand for images: a completion in which the policy wrote one cannot be read back.
     """
 
     settings: LearnerConfig
@@ -41,6 +43,7 @@ class CreditAssignment:
     comparison: Comparison
     separators: Callable[[Sequence[int]], np.ndarray]
     stops_early: bool
+    placeholders: AbstractSet[int]
 
     @property
     def needs(self) -> Needs:
@@ -90,8 +93,8 @@ class CreditAssignment:
     def continued(
         self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], continued: Sequence[Continued]
     ) -> list[Experience]:
-        """What else the learner trains on: continuations of the rollouts, those that were not cut off; see
-        `rewards.credit.continuations`."""
+        """What else the learner trains on: continuations of the rollouts, but for those that were cut off or cannot be
+        read back; see `rewards.credit.continuations`."""
         outcomes = np.array([rollout.outcome for rollout in rollouts], dtype=float)
         groups = np.array([rollout.group for rollout in rollouts])
         scale = comparison_scale(self.comparison, outcomes, groups)
@@ -103,7 +106,9 @@ class CreditAssignment:
             experiences += [
                 self._going_on(prompts[entry.rollout], rollout, entry.tokens, completion, scale * advantage)
                 for (completion, _), advantage in zip(finished, gained, strict=True)
-                if completion is not None and completion.token_ids
+                if completion is not None
+                and completion.token_ids
+                and self.placeholders.isdisjoint(completion.token_ids)
             ]
         return experiences
 
@@ -120,8 +125,10 @@ class CreditAssignment:
         return Experience(prompt, tokens, logprobs, advantages, completion.policy_version, prefix_length)
 
 
-def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray]) -> CreditAssignment:
-    """Credit as the configuration has it.
+def make_credit(
+    config: Config, separators: Callable[[Sequence[int]], np.ndarray], placeholders: AbstractSet[int] = frozenset()
+) -> CreditAssignment:
+    """Credit as the configuration has it; for the other arguments see `CreditAssignment`.
 
     Raises:
         ConfigError: There is no such rule, or it wants to know more than a run without an MPRM can tell.
@@ -129,7 +136,7 @@ def make_credit(config: Config, separators: Callable[[Sequence[int]], np.ndarray
     learner = config.learner
     comparison = make_comparison(learner.algorithm, learner.scale_rewards)
     stops_early = config.annotation.budget != "fixed"
-    credit = CreditAssignment(learner, configured_rule(config), comparison, separators, stops_early)
+    credit = CreditAssignment(learner, configured_rule(config), comparison, separators, stops_early, placeholders)
     if not config.mprm.enabled and credit.needs != "outcomes":
         raise ConfigError(
             f"learner.credit is {learner.credit!r}, which reads {credit.needs}: allowed with mprm.enabled false is "

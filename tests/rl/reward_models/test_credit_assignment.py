@@ -127,6 +127,13 @@ def test_continuations_are_learned_from_behind_their_prefixes(budget: str, gaine
     assert wrong.advantages == pytest.approx([0, 0, gained[1] * 4 / 3])
 
 
+def test_continuations_with_an_image_placeholder_are_left_out() -> None:
+    """They are judged, but no model could read them back."""
+    credit = make_credit(Config(), ENCODER.separators, {91})
+    (kept,) = credit.continued([a_prompt()] * 4, GROUP, [continued_from(2, True, False)])
+    assert kept.token_ids[-1] == 90
+
+
 def test_a_run_that_keeps_verdicts_alone_has_no_continuations_to_learn_from() -> None:
     credit = make_credit(Config(), ENCODER.separators)
     told = Continued(0, 2, [Continuation(True, 3, 0), Continuation(False, 3, 0)])
