@@ -137,7 +137,7 @@ TRIALS: dict[str, Trial] = {
     "PYTHONPATH=. .venv/bin/sieve steps answers.jsonl task.steps=my_steps:at_arrows": inside(),
     ".venv/bin/sieve select corpus.jsonl --ratio 0.25 --alpha 0.05 -o chosen.jsonl": inside(),
     f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
-    ".venv/bin/sieve eval policy configs/beliefs.yaml engine.kind=hf --n 1,8 --prompts 64 --steps 32": parsed,
+    ".venv/bin/sieve eval policy configs/beliefs.yaml engine.kind=hf --n 1,8 --prompts 128 --steps 48": parsed,
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
     ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
     ".venv/bin/sieve convert-prm OpenGVLab/VisualPRM-8B -o visualprm": parsed,
