@@ -194,7 +194,9 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/verdicts.py": options,
     "python benchmarks/families.py --write docs/models.md": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
-    "python benchmarks/packed.py": options,
+    "python benchmarks/packed.py --repetitions 3 --layers 4": options,
+    "python benchmarks/packed.py --repetitions 3 --prompts 16 --image 84 --answer 40 "
+    "--checkpoint rl/tiny_policy/grid_policy": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,
 }
