@@ -137,13 +137,13 @@ TRIALS: dict[str, Trial] = {
     "PYTHONPATH=. .venv/bin/sieve steps answers.jsonl task.steps=my_steps:at_arrows": inside(),
     ".venv/bin/sieve select corpus.jsonl --ratio 0.25 --alpha 0.05 -o chosen.jsonl": inside(),
     f".venv/bin/sieve eval policy --run {RUN} --strategy all": really("--prompts 2 --n 2"),
-    ".venv/bin/sieve eval policy configs/beliefs.yaml engine.kind=hf --n 1,8 --prompts 256 --steps 96": parsed,
+    ".venv/bin/sieve eval policy configs/beliefs.yaml engine.kind=hf --n 1,8 --prompts 128 --steps 48": parsed,
     ".venv/bin/sieve eval prm --path VisualProcessBench --mprm CHECKPOINT": inside(),
     ".venv/bin/sieve train-outcome configs/quickstart.yaml --pairs pairs.jsonl -o FOLDER": inside("--held-out 0.5"),
     ".venv/bin/sieve convert-prm OpenGVLab/VisualPRM-8B -o visualprm": parsed,
     ".venv/bin/sieve make-policy my_policy --seed 1": parsed,
     ".venv/bin/sieve make-policy build/beliefs_policy --world C": parsed,
-    ".venv/bin/sieve train configs/beliefs.yaml": parsed,  # of a policy that is made first
+    ".venv/bin/sieve train configs/beliefs.yaml": dry,
     ".venv/bin/sieve make-policy facts --world H --world-seed 3": parsed,
     f".venv/bin/sieve board {RUN}": parsed,  # tests/rl/instruments/test_board.py opens it
     ".venv/bin/sieve report runs/bis runs/random": inside(),

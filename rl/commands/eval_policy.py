@@ -83,7 +83,7 @@ def eval_policy(
     Examples:
 
     * `sieve eval policy --run runs/quickstart-20261121-101500 --strategy all --n 1,2,4,8,16 --plot strategies.png`
-    * `sieve eval policy configs/beliefs.yaml --prompts 256 --steps 96`
+    * `sieve eval policy configs/beliefs.yaml --prompts 128 --steps 48`
     * `sieve eval policy configs/quickstart.yaml --mprm RUN/checkpoints/step-40/mprm --mprm untrained=grid_policy`
     """
     quieten_libraries()

@@ -142,7 +142,7 @@ class PolicyConfig(Section):
 
     checkpoint: str = "grid_policy"
     """A Transformers checkpoint (folder or hub name), of vision and language, or of language alone for tasks without
-    pictures; `grid_policy` is the one shipped with Sieve."""
+    pictures; `grid_policy` and `beliefs_policy` are shipped with Sieve."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and computation."""
     trust_remote_code: bool = False

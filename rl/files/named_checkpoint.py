@@ -24,19 +24,20 @@ from rl.errors import ConfigError
 Kind = Literal["policy", "mprm", "outcome"]
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-SHIPPED_POLICY = Path(__file__).parents[1] / "tiny_policy" / "grid_policy"
+SHIPPED = {name: Path(__file__).parents[1] / "tiny_policy" / name for name in ("grid_policy", "beliefs_policy")}
+SHIPPED_POLICY = SHIPPED["grid_policy"]
 
 
 def named_checkpoint(option: str, named: str, kind: Kind) -> str:
-    """The folder or hub name of a checkpoint that is to be opened as ``kind``; the shipped policy by its name.
+    """The folder or hub name of a checkpoint that is to be opened as ``kind``; a shipped policy by its name.
 
     Raises:
         ConfigError: It is neither a folder of a checkpoint nor can it be a hub name, it is damaged, or a saved reward
             model of another kind.
     """
     folder = Path(named)
-    if named == "grid_policy":
-        return str(SHIPPED_POLICY)
+    if named in SHIPPED:
+        return str(SHIPPED[named])
     if not folder.is_dir():
         refuse_absent(option, named)
         return named
@@ -142,8 +143,8 @@ def refuse_other_kind(option: str, folder: Path, kind: Kind) -> None:
 
 
 def policy_checkpoint(config: Config) -> str:
-    """Where the policy starts from: the shipped one by its name, any other as it is given."""
-    return str(SHIPPED_POLICY) if config.policy.checkpoint == "grid_policy" else config.policy.checkpoint
+    """Where the policy starts from: a shipped one by its name, any other as it is given."""
+    return str(SHIPPED.get(config.policy.checkpoint, config.policy.checkpoint))
 
 
 def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm.checkpoint") -> Encoder:
@@ -155,10 +156,10 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     """
     rule = make_step_rule(config.task.steps)
     key = key if checkpoint else "policy.checkpoint"
-    if (named := checkpoint or config.policy.checkpoint) != "grid_policy":
+    if (named := checkpoint or config.policy.checkpoint) not in SHIPPED:
         refuse_absent(f"{key}:", named)
         refuse_damaged(key, Path(named))
-    if not Path(named).is_dir() and named != "grid_policy":
+    if not Path(named).is_dir() and named not in SHIPPED:
         try:
             check_cache(HF_HUB_CACHE)
         except ValueError as error:

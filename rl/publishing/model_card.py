@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, model_info
 
 from rl.config import Config
+from rl.files.named_checkpoint import SHIPPED
 from rl.monitoring.metrics_file import metric_rows
 
 CARD_FILE = "README.md"
@@ -94,7 +95,7 @@ def model_card(subject: Subject, license: str | None = None) -> str:
 
 def license_of(checkpoint: str) -> str | None:
     """The licence that a checkpoint's own card names, of a folder or on the hub; None where nobody says."""
-    if checkpoint == "grid_policy":
+    if checkpoint in SHIPPED:
         return "apache-2.0"
     try:
         if Path(checkpoint).is_dir():

@@ -151,5 +151,5 @@ def power_report(study: Study, predictions: Sequence[Prediction]) -> str:
         ]
         parts += [f"## {outcome}", table(heading, rows)]
     if missing := [name for name in study.outcomes if name not in {found.outcome for found in predictions}]:
-        parts.append(f"The twin has nothing on {', '.join(missing)}.")
+        parts.append(f"In the twin there is nothing to compare in {', '.join(missing)}.")
     return "\n\n".join(parts)

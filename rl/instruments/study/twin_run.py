@@ -57,6 +57,7 @@ def check_twin(config: Config) -> None:
     """
     known = [name for name in SELECTORS if name not in NEED_COMPLEXITY]
     for key, value, allowed in (
+        ("task.name", config.task.name, ("beliefs",)),
         ("learner.credit", config.learner.credit, CREDITS),
         ("selection.selector", config.selection.selector, known),
         ("annotation.budget", config.annotation.budget, ("fixed",)),

@@ -59,7 +59,7 @@ def test_power_says_how_many_seeds_a_difference_needs_and_runs_nothing(tmp_path:
         )
         assert result.exit_code == 0, result.output
         assert "| arm | against | difference | standard deviation | seeds |" in result.output
-        assert "The twin has nothing on seconds." in result.output
+        assert "In the twin there is nothing to compare in seconds." in result.output
         assert not (tmp_path / "o").exists()
 
 

@@ -37,6 +37,7 @@ from tests.fixtures.builders import a_rollout
 WORLD = World("C")
 SHORT = {
     "steps": 4,
+    "task": {"name": "beliefs"},
     "learner": {"prompts": 4, "samples": 4, "credit": "progress"},
     "annotation": {"share": 0.5, "budget": "fixed"},
     "selection": {"selector": "bis", "keep_ratio": 0.5},
@@ -192,6 +193,7 @@ def test_a_perfect_reward_model_teaches_more_than_outcomes(beliefs: Beliefs) -> 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"task": {"name": "grid"}}, "task.name is 'grid': the twin knows beliefs"),
         ({"learner": {"credit": "ps_grpo"}}, "learner.credit is 'ps_grpo': the twin knows outcome, additive"),
         ({"selection": {"selector": "bis_visual"}}, "selection.selector is 'bis_visual': the twin knows bis,"),
         ({"annotation": {"budget": "first_success"}}, "annotation.budget is 'first_success': the twin knows fixed"),
@@ -199,4 +201,4 @@ def test_a_perfect_reward_model_teaches_more_than_outcomes(beliefs: Beliefs) -> 
 )
 def test_what_it_does_not_know_is_refused(changes: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        check_twin(Config.model_validate(changes))
+        check_twin(Config.model_validate({"task": {"name": "beliefs"}, "annotation": {"budget": "fixed"}} | changes))

@@ -13,6 +13,8 @@ from transformers import AutoProcessor
 from typer.testing import CliRunner
 
 from rl.cli import app
+from rl.files.named_checkpoint import SHIPPED as SHIPPED_BY_NAME
+from rl.tasks.beliefs import BeliefsTask
 from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import demonstrate
 from rl.tasks.worlds import World
@@ -137,3 +139,12 @@ def test_a_short_lesson_teaches_a_worlds_beliefs_and_a_seed_repeats_it(tmp_path:
     result = CliRunner().invoke(app, ["make-policy", str(tmp_path / "x"), "--world", "Q"])
     assert result.exit_code == 2 and "--world 'Q': allowed is one of N, H, C" in result.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_the_shipped_believer_is_wrong_with_confidence() -> None:
+    """Greedily it is no better than at temperature 1, and another try is often right."""
+    measured = measure(SHIPPED_BY_NAME["beliefs_policy"], BeliefsTask(), prompts=48)
+    right = np.array([answer.right for answer in measured.sampled]).reshape(48, -1)
+    greedy = np.mean([answer.right for answer in measured.greedy])
+    assert 0.15 < greedy < 0.5 and 0.2 < right.mean() < 0.45 and right.any(1).mean() > 0.6
