@@ -57,7 +57,7 @@ def run(
         with clock("score"):
             scoring = parts.mprm.start("score", prompts, rollouts)
             rewarded, answers = parts.answers.rewarded(prompts, rollouts)
-        learn = partial(_learn, config, parts, clock, prompts, rewarded)
+        learn = partial(_learn, config, parts, clock, prompts, rollouts, rewarded)
         update = learn() if waits_for == "outcomes" else None
         with clock("score"):
             scores: list[StepScores] = scoring.result()
@@ -112,6 +112,7 @@ def _learn(
     parts: Parts,
     clock: StageClock,
     prompts: Sequence[Prompt],
+    rollouts: Sequence[Rollout],
     rewarded: Sequence[Rollout],
     scores: Sequence[StepScores] = (),
     labelling: Labelling | None = None,
@@ -125,7 +126,7 @@ def _learn(
     with clock("credit"):
         experiences = parts.credit.experiences(prompts, rewarded, scores, counts)
         if labelling and config.learner.reuse_continuations:
-            experiences += parts.credit.continued(prompts, rewarded, labelling.continued())
+            experiences += parts.credit.continued(prompts, rollouts, labelling.continued())
     if config.engine.sleep:
         _everywhere(parts, "sleep")
     return parts.learner.start("step", experiences)

@@ -101,8 +101,8 @@ class InOrder:
     def labelled(self, annotated: Sequence[Annotated]) -> None:
         """Continuations were counted."""
 
-    def in_order(self, cursor: int) -> int:
-        """How many of the first ``cursor`` prompts came in the task's order."""
+    def gone_through(self, cursor: int) -> int:
+        """How many prompts of the task's order are behind those that were asked, so many of them."""
         return cursor
 
     def metrics(self) -> dict[str, float]:
@@ -117,8 +117,8 @@ class InOrder:
         """Nothing to remember."""
         return {}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Nothing to go on from."""
+    def restore(self, state: dict[str, Any], cursor: int) -> None:
+        """Nothing to go on from but the ``cursor``, how many were asked."""
 
 
 class ByDifficulty(InOrder):
@@ -137,7 +137,7 @@ class ByDifficulty(InOrder):
     ) -> None:
         super().__init__(prompt)
         self._config, self._rollouts, self._continuations, self._seed = config, rollouts, continuations, seed
-        self._next = self._taken_in_order = 0
+        self._next = 0
         self._ahead: list[tuple[int, Prompt]] = []
         self._asked: dict[str, Asked] = {}
         self._under_way: list[str] = []
@@ -149,11 +149,10 @@ class ByDifficulty(InOrder):
         self._look_ahead(len(numbers))
         in_order = max(1, round(self._config.prompts_in_order * len(numbers))) if numbers else 0
         chosen = [self._ahead.pop(0) for _ in range(in_order)]
-        self._taken_in_order += in_order
         taken = {prompt.id for _, prompt in chosen} | set(self._under_way)
-        fresh = [entry for entry in self._ahead if entry[1].id not in taken]
-        coming = {prompt.id for _, prompt in self._ahead}
-        again = [asked for name, asked in self._asked.items() if name not in taken | coming]
+        coming = {prompt.id: (index, prompt) for index, prompt in reversed(self._ahead)}  # where it comes first
+        fresh = [entry for entry in self._ahead if entry == coming[entry[1].id] and entry[1].id not in taken]
+        again = [asked for name, asked in self._asked.items() if name not in taken | coming.keys()]
         missing = len(numbers) - in_order
         for place in self._draw(fresh, again, missing, version, numbers.start):
             if place < len(fresh):
@@ -169,7 +168,8 @@ class ByDifficulty(InOrder):
         return chosen
 
     def saw(self, prompt: Prompt, outcomes: Sequence[float], version: int) -> None:
-        self._under_way.remove(prompt.id)
+        if prompt.id in self._under_way:  # or it was asked before prompts were chosen
+            self._under_way.remove(prompt.id)
         right = float(np.clip(outcomes, 0, 1).sum())
         self._count(prompt, right, len(outcomes) - right, version)
         surplus = len(self._asked) - self._config.prompts_remembered
@@ -177,14 +177,21 @@ class ByDifficulty(InOrder):
             del self._asked[name]
 
     def labelled(self, annotated: Sequence[Annotated]) -> None:
-        for prompt, rollout, counts in ((entry.prompt, entry.rollout, entry.counts) for entry in annotated):
-            sampled = counts.sampled[0] if len(counts.sampled) else 0
+        # Rollouts that share their first step may share its continuations, too.
+        first_steps = {
+            (entry.prompt.id, entry.rollout.token_ids[: entry.rollout.steps[0].end]): entry
+            for entry in annotated
+            if entry.rollout.steps
+        }
+        for entry in first_steps.values():
+            prompt, rollout, counts = entry.prompt, entry.rollout, entry.counts
+            sampled = counts.sampled[0]
             if sampled > 0:
                 right = counts.correct[0] / self._continuations
                 self._count(prompt, right, sampled / self._continuations - right, rollout.policy_version)
 
-    def in_order(self, cursor: int) -> int:
-        return self._taken_in_order
+    def gone_through(self, cursor: int) -> int:
+        return self._next - len(self._ahead)
 
     def metrics(self) -> dict[str, float]:
         """Of the prompts chosen since the last call, and of the sources."""
@@ -211,7 +218,6 @@ class ByDifficulty(InOrder):
     def state(self) -> dict[str, Any]:
         return {
             "next": self._next,
-            "taken_in_order": self._taken_in_order,
             "ahead": [index for index, _ in self._ahead],
             "asked": {name: asdict(asked) for name, asked in self._asked.items()},
             "under_way": self._under_way,
@@ -220,10 +226,11 @@ class ByDifficulty(InOrder):
             "again": self._again,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], cursor: int) -> None:
         if not state:  # prompts came in order until now
+            self._next = cursor
             return
-        self._next, self._taken_in_order = state["next"], state["taken_in_order"]
+        self._next = state["next"]
         self._ahead = [(index, self._prompt(index)) for index in state["ahead"]]
         self._asked = {
             name: Asked(asked["index"], asked["source"], Evidence(**asked["evidence"]))

@@ -156,5 +156,7 @@ def _check_possible(rows: Rows, sources: int) -> None:
         raise ValueError(f"row_source: allowed are numbers from 0 on, below that of sources, {sources}")
     if not np.all((rows.score >= 0) & np.isfinite(rows.score)):
         raise ValueError("score: allowed are finite numbers from 0 on")
-    if len(np.unique(rows.arrival)) < len(rows) or np.any((rows.arrival < 0) | (rows.version < 0) | (rows.drawn < 0)):
-        raise ValueError("arrival, version, drawn: allowed are numbers from 0 on, and no arrival twice")
+    if len(np.unique(rows.arrival)) < len(rows) or np.any((rows.arrival < 0) | (rows.drawn < 0)):
+        raise ValueError("arrival, drawn: allowed are numbers from 0 on, and no arrival twice")
+    if np.any(rows.version < -1):
+        raise ValueError("version: allowed are numbers from 0 on, and -1 of rollouts that no policy of the run wrote")

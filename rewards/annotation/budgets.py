@@ -62,10 +62,7 @@ class Triage:
 
 @dataclass(frozen=True)
 class Budget:
-    """What labelling may cost, and what counts as evidence. See `make_budget`, which makes one from names.
-
-    It ``stops_early`` where verdicts decide how many continuations a prefix gets.
-    """
+    """What labelling may cost, and what counts as evidence. See `make_budget`, which makes one from names."""
 
     policy: Policy
     continuations: int
@@ -73,7 +70,6 @@ class Budget:
     outcome_weight: float
     share_prefixes: bool
     triage: Triage | None
-    stops_early: bool
 
 
 def make_budget(
@@ -107,7 +103,6 @@ def make_budget(
     Raises:
         ValueError: There is no such budget, or ``triage`` has nothing to rank by.
     """
-    stops_early = name != "fixed"
     policies: dict[str, Policy] = {
         "fixed": partial(fixed, continuations=continuations),
         "first_success": partial(first_success, continuations=continuations),
@@ -120,7 +115,7 @@ def make_budget(
         triage, name = Triage(probe, triage_ratio, rank), triage_policy
     if name not in policies:
         raise ValueError(f"{name!r} is no budget; allowed are {', '.join(policies)} and triage")
-    return Budget(policies[name], continuations, first_error, outcome_weight, share_prefixes, triage, stops_early)
+    return Budget(policies[name], continuations, first_error, outcome_weight, share_prefixes, triage)
 
 
 def fixed(evidence: Evidence, continuations: int) -> np.ndarray:

@@ -36,7 +36,7 @@ class Labeller:
         engines: Sample the continuations.
         mprm: Tells the entropy of images.
         looks_at_images: Whether whoever selects among the labelled rollouts wants to know that.
-        tell: Is told of the rollouts that were labelled: whoever chooses prompts learns from it, too.
+        tell: Is told of the rollouts that were labelled, with what was counted: whoever chooses prompts learns from it.
     """
 
     config: Config
@@ -140,16 +140,19 @@ class Labelling:
             seconds: How long the loop waited for the continuations.
             say: Is told of a judge that says nothing.
         """
+        # What a judge says of a step is not how often answers come out right.
+        self._labeller.tell(self._annotated(self.finish()))
         counts, judge = join_verdicts(self._labeller.config, self._rollouts, self.finish(), self._verdicts, say)
-        annotated = [Annotated(*entry) for entry in zip(self._prompts, self._rollouts, counts, strict=True)]
-        self._labeller.tell(annotated)
         return Labels(
             places=self._chosen,
-            annotated=annotated,
+            annotated=self._annotated(counts),
             continuations=self._annotation.continuations(),
             cost=self._annotation.cost(seconds),
             judge=judge,
         )
+
+    def _annotated(self, counts: Sequence[StepCounts]) -> list[Annotated]:
+        return [Annotated(*entry) for entry in zip(self._prompts, self._rollouts, counts, strict=True)]
 
     def entropy(self) -> np.ndarray | None:
         """Of the images of each chosen rollout, in [0, 1], where somebody wants to know; waits."""

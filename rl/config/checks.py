@@ -164,6 +164,11 @@ def _check_learner(config: Sections) -> None:
         raise ValueError(f"learner.reference_every is {learner.reference_every}: allowed is 0 where learner.kl is 0")
     if learner.credit == "monte_carlo" and not config.annotation.share:
         raise ValueError("annotation.share is 0: allowed with learner.credit monte_carlo, which reads counts, is more")
+    if learner.reuse_continuations and (learner.algorithm == "ppo" or not config.annotation.share):
+        raise ValueError(
+            f"learner.reuse_continuations is true, learner.algorithm {learner.algorithm!r} and annotation.share "
+            f"{config.annotation.share:g}: allowed are any algorithm but ppo, and a share above 0"
+        )
     rollouts = learner.prompts * learner.samples
     if learner.ranks > rollouts:
         raise ValueError(f"learner.ranks is {learner.ranks}: allowed is one for each rollout of a step, {rollouts}")
@@ -176,11 +181,6 @@ def _check_learner(config: Sections) -> None:
 
 def _check_ppo(config: Sections) -> None:
     learner = config.learner
-    if learner.reuse_continuations and (learner.algorithm == "ppo" or not config.annotation.share):
-        raise ValueError(
-            f"learner.reuse_continuations is true, learner.algorithm {learner.algorithm!r} and annotation.share "
-            f"{config.annotation.share:g}: allowed are any algorithm but ppo, and a share above 0"
-        )
     if learner.algorithm != "ppo":
         return
     if ":" not in learner.credit and learner.credit not in TOKEN_REWARDS:

@@ -67,12 +67,14 @@ class Statistics:
 
 def advantage_statistics(experiences: Sequence[Experience]) -> dict[str, float]:
     """Mean, standard deviation and positive share of the advantages of rollouts' tokens; where there are continuations,
-    their share of all tokens that are learned from, and the mean size of their advantages."""
+    their share of all tokens that are learned from, and the mean size of their advantages. NaN where there are no
+    rollouts beside them."""
     advantages = _learned([experience for experience in experiences if not experience.prefix_length])
+    some = len(advantages) > 0
     found = {
-        "advantage_mean": float(advantages.mean()),
-        "advantage_std": float(advantages.std()),
-        "advantage_positive": float((advantages > 0).mean()),
+        "advantage_mean": float(advantages.mean()) if some else math.nan,
+        "advantage_std": float(advantages.std()) if some else math.nan,
+        "advantage_positive": float((advantages > 0).mean()) if some else math.nan,
     }
     if continued := [experience for experience in experiences if experience.prefix_length]:
         theirs = _learned(continued)

@@ -94,7 +94,8 @@ class CreditAssignment:
         self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], continued: Sequence[Continued]
     ) -> list[Experience]:
         """What else the learner trains on: continuations of the rollouts, but for those that were cut off or cannot be
-        read back; see `rewards.credit.continuations`."""
+        read back; see `rewards.credit.continuations`. They have verdicts alone, and so the rollouts' outcomes are
+        verdicts here, and not rewards."""
         outcomes = np.array([rollout.outcome for rollout in rollouts], dtype=float)
         groups = np.array([rollout.group for rollout in rollouts])
         scale = comparison_scale(self.comparison, outcomes, groups)

@@ -88,28 +88,33 @@ class Lessons:
         )
 
     def keep_corpus(
-        self, annotated: Sequence[Annotated], scores: Sequence[StepScores] | None, entropy: np.ndarray | None
+        self,
+        number: int,
+        annotated: Sequence[Annotated],
+        scores: Sequence[StepScores] | None,
+        entropy: np.ndarray | None,
     ) -> None:
         """Show the buffer what was labelled before the run; the guard, which judges within groups, sees none of it.
 
         Args:
+            number: Of the batch.
             annotated, scores, entropy: See `offer`.
 
         Raises:
             UsersCodeError: A selector of the user's failed.
         """
-        _, informative = self._judged("corpus", annotated, scores, entropy)
+        _, informative = self._judged(f"corpus {number}", annotated, scores, entropy)
         self.buffer.offer(annotated, informative)
 
     def _judged(
         self,
-        step: int | Literal["corpus"],
+        seed: int | str,
         annotated: Sequence[Annotated],
         scores: Sequence[StepScores] | None,
         entropy: np.ndarray | None,
     ) -> tuple[Candidates, np.ndarray]:
         """What the selector sees, and how informative it finds each (A,)."""
-        generator = np.random.default_rng(derive_seed(self._config.seed, "select", step))
+        generator = np.random.default_rng(derive_seed(self._config.seed, "select", seed))
         candidates = gather_candidates(annotated, scores, entropy, generator)
         name = f"selection.selector {self._config.selection.selector}"
         return candidates, apply_selector(name, self.selector, candidates)

@@ -61,11 +61,11 @@ def keep_in_buffer(config: Config, corpus: Corpus, encoder: Encoder, lessons: Le
         WorkerError: The MPRM's worker failed.
     """
     once = config.model_copy(update={"mprm": config.mprm.model_copy(update={"warm_start_epochs": 1})})
-    annotated = [entry for batch in batches(once, corpus, encoder) for entry in batch]
-    prompts, rollouts = [entry.prompt for entry in annotated], [entry.rollout for entry in annotated]
-    scores = mprm.start("score", prompts, rollouts).result() if lessons.looks_at_scores else None
-    entropy = mprm.start("image_entropy", prompts).result() if lessons.looks_at_images else None
-    lessons.keep_corpus(annotated, scores, entropy)
+    for number, annotated in enumerate(batches(once, corpus, encoder)):  # a corpus may be too large to hold
+        prompts, rollouts = [entry.prompt for entry in annotated], [entry.rollout for entry in annotated]
+        scores = mprm.start("score", prompts, rollouts).result() if lessons.looks_at_scores else None
+        entropy = mprm.start("image_entropy", prompts).result() if lessons.looks_at_images else None
+        lessons.keep_corpus(number, annotated, scores, entropy)
 
 
 def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[Annotated]]:

@@ -204,7 +204,7 @@ class RolloutStream:
         self.step, self.cursor = state["step"], state["cursor"]
         self._asked, self._version = state["asked"], state["version"]
         self._tally = msgspec.convert(state["tally"], Tally)
-        self._chooses.restore(state.get("prompts", {}))
+        self._chooses.restore(state.get("prompts", {}), self.cursor)
         self._under_way = deque(Round.restore(entry, self._prompt) for entry in state["under_way"])
         self._open = [Group.restore(entry, self._prompt) for entry in state["open"]]
         self._ready = [Group.restore(entry, self._prompt) for entry in state["ready"]]
@@ -308,7 +308,7 @@ class RolloutStream:
             "reward/no_signal": 1 - tally.informative / tally.finished if tally.finished else float("nan"),
         }
         if self._passes is not None:
-            metrics["perf/epochs"] = self._passes(self._chooses.in_order(self.cursor))
+            metrics["perf/epochs"] = self._passes(self._chooses.gone_through(self.cursor))
         self.step += 1
         return Delivery(
             [group.prompt for group in chosen for _ in group.rollouts],

@@ -48,7 +48,7 @@ def make_believer(
     difficulty: int = 2,
     report: Report = print,
 ) -> Path:
-    """Teach a policy the beliefs of a world and save it with its processor; a quarter of an hour on one core.
+    """Teach a policy the beliefs of a world and save it with its processor; some minutes on one core.
 
     Args:
         output_dir: Folder to write, which is not there yet.

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewards.files.record_files import annotated_table, write_table
-from rewards.records import Annotated
+from rewards.records import Annotated, StepCounts
 from selection.buffer import StreamingBuffer
 from selection.config import SelectionConfig
 from selection.rows import load_buffer, save_buffer
@@ -70,6 +70,16 @@ def test_a_restored_buffer_has_the_future_it_would_have_had(stop: int, tmp_path:
     assert run(restored, stream[stop:]) == expected
     assert uninterrupted.left["capacity"] + uninterrupted.left["outranked"] > 0
     assert uninterrupted.left["replaced"] > 0
+
+
+def test_rollouts_that_no_policy_of_the_run_wrote_come_back(tmp_path: Path) -> None:
+    """As those of a warm corpus, of version -1."""
+    buffer = StreamingBuffer(SelectionConfig(keep_ratio=1, max_all_negative=1), seed=0)
+    counts = StepCounts(np.ones(2), np.full(2, 4), -1)
+    buffer.offer([Annotated(a_prompt(), a_rollout(version=-1), counts)], np.ones(1))
+    save_buffer(buffer.state(), tmp_path / "buffer")
+    (entry,) = load_buffer(tmp_path / "buffer").rows.entry
+    assert entry.rollout.policy_version == entry.counts.policy_version == -1
 
 
 def test_a_state_does_not_change_with_its_buffer() -> None:

@@ -71,7 +71,7 @@ def test_prompts_with_mixed_groups_are_asked_more_often_and_every_other_in_time(
         and told["selection/prompts_right/odd"] > told["selection/prompts_right/even"]
     )
     assert 0 < told["selection/prompts_expected_mixed"] < 1 and 0.5 < told["selection/prompts_asked_again"] <= 1
-    assert prompts.in_order(96 * COUNT) == 96
+    assert 96 < prompts.gone_through(96 * COUNT) < 96 * COUNT
     shown = prompts.distributions()
     assert (
         len(shown["selection/prompts_right"]) == 32
@@ -101,7 +101,7 @@ def test_a_policy_that_moves_makes_old_verdicts_worth_less() -> None:
             a_round(prompts, number, of_32)
         state, found = prompts.state(), []
         for number in range(32, 132):
-            prompts.restore(state)
+            prompts.restore(state, number * COUNT)
             chosen = prompts.choose(range(number * COUNT, (number + 1) * COUNT), 10**4)
             found += [of_32(prompt) == 0.5 for _, prompt in chosen]
         return float(np.mean(found))
@@ -119,6 +119,25 @@ def test_continuations_count_as_one_verdict_for_a_first_step() -> None:
     assert (asked["right"], asked["wrong"]) == (0.75, 0.25)
     prompts.labelled([Annotated(prompt, rollout, StepCounts(np.array([0, 2]), np.array([0, 4]), policy_version=0))])
     assert prompts.state()["asked"][prompt.id]["evidence"] == asked, "nothing is known of the first step"
+
+
+def test_continuations_that_rollouts_share_count_once() -> None:
+    prompts = choosing(a_task(8))
+    (_, prompt), *_ = prompts.choose(range(COUNT), 0)
+    counts = StepCounts(np.array([3, 0]), np.array([4, 4]), policy_version=0)
+    alike, other = a_rollout(prompt=prompt.id), a_rollout(prompt=prompt.id, tokens=[9, 8, 7, 6, 5])
+    prompts.labelled([Annotated(prompt, rollout, counts) for rollout in (alike, alike, other)])
+    asked = prompts.state()["asked"][prompt.id]["evidence"]
+    assert (asked["right"], asked["wrong"]) == (1.5, 0.5), "two first steps, a verdict each"
+
+
+@pytest.mark.parametrize("rows", [8, 12, 17])
+def test_no_prompt_is_twice_in_a_round_where_there_are_enough(rows: int) -> None:
+    """The task's order goes through the rows more than once within what is looked at ahead."""
+    prompts = choosing(a_task(rows))
+    for number in range(40):
+        asked = {prompt.id for prompt in a_round(prompts, number, of_32)}
+        assert len(asked) == COUNT
 
 
 @pytest.mark.parametrize("rows", [1, 3, 9])
@@ -153,11 +172,14 @@ def test_a_run_that_goes_on_asks_what_it_would_have_asked(rows: int) -> None:
         assert a_round(prompts, number, of_32) == a_round(again, number, of_32)
         state = json.loads(json.dumps(again.state()))
         again = choosing(a_task(rows))
-        again.restore(state)
+        again.restore(state, (number + 1) * COUNT)
         assert again.state() == prompts.state()
 
 
-def test_a_run_that_began_in_order_goes_on_by_difficulty() -> None:
-    prompts = choosing(a_task(10))
-    prompts.restore(InOrder(a_task(10)).state())
-    assert len(a_round(prompts, 5, of_32)) == COUNT
+def test_a_run_that_began_in_order_goes_on_by_difficulty_from_where_it_was() -> None:
+    prompts, asked = choosing(a_task(1000)), InOrder(a_task(1000)).choose(range(20), 4)
+    prompts.restore(InOrder(a_task(1000)).state(), 20)
+    for _, prompt in asked[-2:]:  # which were under way
+        prompts.saw(prompt, [1.0, 0.0], 4)
+    assert {int(prompt.id[1:]) for prompt in a_round(prompts, 5, of_32)} <= {*range(20, 28)}
+    assert prompts.gone_through(24) == 24

@@ -70,7 +70,7 @@ class Servers:
 def _waits_for(config: Config) -> Needs:
     """What the learner waits for in `rl.loop`. What an outcome model says of answers is part of the scores here: how
     long it takes alone was not measured."""
-    if config.engine.sleep:
+    if config.engine.sleep or config.learner.reuse_continuations:
         return "counts"
     needs = needs_of(configured_rule(config))
     return "scores" if needs == "outcomes" and config.outcome_model.reward != "rule" else needs

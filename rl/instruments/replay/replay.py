@@ -223,6 +223,8 @@ def check_varied(keys: Iterable[str], config: Config) -> None:
     """
     read = sorted((*READ, "annotation")) if config.replay.tokens else READ
     for key in keys:
+        if key.startswith("selection.prompts"):
+            raise ConfigError(f"{key} is varied: it changes nothing in a replay, whose prompts are recorded")
         if (section := key.partition(".")[0]) not in read:
             labels = ", which has recorded labels unless replay.tokens is set" if section == "annotation" else ""
             raise ConfigError(

@@ -96,7 +96,7 @@ def predict(study: Study, arms: Sequence[Arm], cells: Sequence[Cell]) -> list[Pr
     first = {cell.arm.name: cell for cell in reversed(cells)}
     for name, cell in first.items():
         try:
-            check_twin(cell.config)
+            check_twin(cell.config, cell.arm.settings)
         except ConfigError as error:
             raise ConfigError(f"--power: {name}: {error}") from None
     results: dict[str, list[CellResult]] = {}
@@ -118,7 +118,7 @@ def _predictions(
     if not len(differences):
         return
     mean, spread = float(differences.mean()), float(differences.std(ddof=1))
-    seeds = seeds_needed(mean / spread) if spread else 2
+    seeds = seeds_needed(mean / spread) if spread else 2 if mean else inf
     yield Prediction(outcome, arm.name, arm.baseline, mean, spread, seeds, spread * effect_shown(len(study.seeds)))
 
 

@@ -85,7 +85,7 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
     for cell in cells[: len(arms)] if study.kind != "train" else ():  # those of other seeds differ in nothing else
         try:
             if study.kind == "twin":
-                check_twin(cell.config)
+                check_twin(cell.config, cell.arm.settings)
                 continue
             check_replay(cell.config, recorded[cell.seed])
             check_varied(cell.arm.settings, cell.config)

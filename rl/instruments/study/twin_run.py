@@ -1,15 +1,14 @@
 """A run of the tabular twin: the loop's order of things, with the experiment's own keys, all seeds of an arm at once.
 
-Of an experiment it takes ``steps``, ``task.seed``, ``learner.prompts``, ``samples`` and ``credit``,
-``annotation.share`` and ``continuations``, ``selection.selector`` with its settings and ``keep_ratio``,
-``mprm.enabled``, ``every``, ``batches``, ``batch_size`` and ``until``, ``evaluation.prompts``, ``samples`` and
-``every``.
+Of an experiment it takes the keys in `READ`, and no other may be varied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
 import numpy as np
 from scipy.special import logit
@@ -20,6 +19,7 @@ from rewards.seeds import derive_seed
 from rl.config import Config
 from rl.errors import ConfigError
 from rl.instruments.replay.measuring import CellResult, area_under_curve
+from rl.instruments.study.study_file import TWIN
 from rl.instruments.study.twin import (
     COUNT,
     Beliefs,
@@ -42,6 +42,14 @@ from rl.tasks.worlds import World
 from selection.candidates import Candidates
 from selection.selectors import NEED_COMPLEXITY, SELECTORS, make_selector
 
+READ = (
+    *("steps", "task.seed", "learner.prompts", "learner.samples", "learner.credit"),
+    *("annotation.share", "annotation.continuations"),
+    *("selection.selector", "selection.alpha", "selection.prior", "selection.threshold", "selection.keep_ratio"),
+    *("mprm.enabled", "mprm.every", "mprm.batches", "mprm.batch_size", "mprm.until"),
+    *("evaluation.prompts", "evaluation.samples", "evaluation.every"),
+)
+"""Keys of an experiment that decide its twin."""
 CREDITS = ("outcome", "additive", "min_form", "progress")
 TRAINING = 4096
 """Different training puzzles; the stream begins anew after them."""
@@ -49,8 +57,12 @@ SURE = 1.0
 """The log-odds that an untrained reward model gives every result."""
 
 
-def check_twin(config: Config) -> None:
+def check_twin(config: Config, varied: Mapping[str, Any] | None = None) -> None:
     """Whether the twin knows all that decides an experiment's arm.
+
+    Args:
+        config: The experiment.
+        varied: What the arm changes, by dotted key; a section's changes may stand under its name.
 
     Raises:
         ConfigError: It does not.
@@ -64,6 +76,10 @@ def check_twin(config: Config) -> None:
     ):
         if value not in allowed:
             raise ConfigError(f"{key} is {value!r}: the twin knows {', '.join(allowed)}")
+    for name, value in (varied or {}).items():
+        for key in [f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else [name]:
+            if key not in READ and not key.startswith(TWIN):
+                raise ConfigError(f"{key} is varied: it changes nothing in the twin; allowed are {', '.join(READ)}")
 
 
 class Draws:
@@ -190,7 +206,7 @@ class Twin:
         rollouts = self.sample(learner.prompts, learner.samples)
         credit = learner.credit
         scores = step_scores(self.mprm.logits, rollouts)
-        labelled = int(self.config.annotation.share * rollouts.puzzle.shape[1])
+        labelled = ceil(self.config.annotation.share * rollouts.puzzle.shape[1])
         learns = mprm.enabled and self.settings.given_auc is None and (mprm.until is None or step < mprm.until)
         if learns and labelled:
             self.offer(rollouts.take(self.draws["lessons"].choices(rollouts.puzzle.shape[1], labelled)))

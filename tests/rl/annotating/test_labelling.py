@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rewards.annotation.judge import Judge, Judgement
+from rewards.annotation.judge_config import JudgeConfig
 from rewards.records import Annotated, Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.annotating.judging import make_judge
@@ -72,6 +76,25 @@ def test_a_share_is_labelled_and_the_others_are_not() -> None:
     ]
     assert [entry.scores[0] for entry in labelling.scores] == [place / 8 for place in labels.places]
     assert (labels.cost.continuations, labels.cost.seconds) == (4 * len(labels.places), 2.5) and labels.judge == {}
+
+
+class SureOfWrong(Judge):
+    """A judge that takes every step for wrong, at once."""
+
+    def start(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> Future[Judgement]:
+        answer: Future[Judgement] = Future()
+        answer.set_result(Judgement([np.zeros(len(rollout.steps)) for rollout in rollouts], judged=len(rollouts)))
+        return answer
+
+
+def test_who_chooses_prompts_is_told_what_came_out_right_and_not_what_a_judge_says() -> None:
+    told: list[Annotated] = []
+    labeller = a_labeller(AtOnce(), tell=told.extend, share=1)
+    config = labeller.config.model_copy(update={"judge": JudgeConfig(rule="judge")})
+    labeller = replace(labeller, config=config, judge=SureOfWrong(config.judge, decode))
+    labels = labeller.begin(0, *a_step()).labels(0.0, refuse_to_say)
+    assert all(not entry.counts.correct.any() for entry in labels.annotated)
+    assert len(told) == 7 and all(entry.counts.correct.all() for entry in told)
 
 
 def test_another_step_labels_others_and_the_same_step_the_same() -> None:

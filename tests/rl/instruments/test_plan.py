@@ -86,6 +86,7 @@ by_outcomes.needs_scores = False  # type: ignore[attr-defined]
         ({"credit": "outcome"}, 1 + 10),
         ({"credit": "outcome", "algorithm": "ppo"}, 1 + 10),
         ({"credit": "monte_carlo"}, 1 + 10 + 5 + 10),
+        ({"credit": "outcome", "reuse_continuations": True}, 1 + 10 + 5 + 10),
         ({"credit": f"{__name__}:by_scores"}, 1 + 10 + 10),
         ({"credit": f"{__name__}:by_outcomes"}, 1 + 10 + 5),
         ({"credit": f"{__name__}:by_counts"}, 1 + 10 + 5 + 10),

@@ -197,6 +197,10 @@ def test_a_recipe_changes_with_what_changes_numbers_and_with_nothing_else() -> N
             ("fast", "learner.learning_rate is varied", "nothing in a replay", "mprm, policy, replay, selection"),
         ),
         (
+            {"kind": "replay", "matrix": {"selection.prompts": ["uniform", "difficulty"]}},
+            ("prompts=uniform", "selection.prompts is varied", "nothing in a replay"),
+        ),
+        (
             {"kind": "replay", "matrix": {"annotation.budget": ["fixed", "sequential"]}},
             ("budget=fixed", "annotation.budget", "recorded labels unless replay.tokens is set"),
         ),

@@ -70,6 +70,18 @@ def test_power_says_how_many_seeds_a_difference_needs_and_runs_nothing(tmp_path:
         ({"matrix": {"learner.credit": ["outcome", "ps_grpo"]}}, "learner.credit is 'ps_grpo': the twin knows"),
         ({"matrix": {"twin.given_auc": [0.2, 0.7]}, "baseline": None}, "twin.given_auc is 0.2: "),
         ({"kind": "train"}, "matrix.twin.given_auc is set: allowed with kind train are the experiment's keys"),
+        (
+            {"matrix": {"learner.algorithm": ["grpo", "rloo"]}, "baseline": None},
+            "learner.algorithm is varied: it changes",
+        ),
+        (
+            {"kind": "train", "matrix": {"selection.capacity": [9, 99]}, "baseline": {"selection.capacity": 9}},
+            "selection.capacity is varied: it changes nothing in the twin; allowed are steps,",
+        ),
+        (
+            {"kind": "train", "matrix": {}, "arms": {"a": {}, "b": {"selection": {"half_life": 3}}}, "baseline": "a"},
+            "selection.half_life is varied: it changes nothing in the twin",
+        ),
         ({"record": {"steps": 2}}, "record is set: allowed with kind twin is nothing"),
         ({"twin": {"world": "Q"}}, "twin.world"),
     ],
@@ -82,6 +94,16 @@ def test_what_has_no_twin_is_refused(tmp_path: Path, changes: dict[str, Any], to
 def test_replays_have_no_twin() -> None:
     result = CliRunner().invoke(app, ["study", str(ROOT / "configs" / "studies" / "smoke.yaml"), "--power"])
     assert result.exit_code == 2 and "a study of replays has no twin" in result.stderr
+
+
+def test_what_makes_no_difference_needs_more_seeds_than_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rl.instruments.study.power.TWIN_SEEDS", 3)
+    never = {"kind": "train", "matrix": {"mprm.until": [5, 9]}, "baseline": {"mprm.until": 5}}  # of 4 policy steps
+    result = CliRunner().invoke(app, ["study", written(tmp_path, **never), "--power", "--out", str(tmp_path / "o")])
+    assert result.exit_code == 0, result.output
+    assert "| +0.0000 | 0.0000 | over 10,000 |" in result.output
 
 
 def test_power_is_that_of_simulated_t_tests() -> None:

@@ -23,6 +23,7 @@ from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.learner import PolicyLearner
 from rl.learning.micro_batches import micro_batches, mini_batches, shares
 from rl.learning.rows import importance_weights
+from rl.learning.statistics import advantage_statistics
 from rl.learning.trainer import EntropyBonus, make_trainer
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import CHECKPOINT, of_another_sampler, sampled_experiences
@@ -203,6 +204,13 @@ def test_advantage_statistics_are_over_tokens() -> None:
     assert metrics["advantage_mean"] == pytest.approx(np.mean(tokens))
     assert metrics["advantage_std"] == pytest.approx(np.std(tokens))
     assert metrics["advantage_positive"] == pytest.approx(sum(a > 0 for a in tokens) / len(tokens))
+
+
+def test_where_only_continuations_are_left_nothing_is_said_of_rollouts() -> None:
+    """All rollouts were cut off and masked, and some of what goes on from them was not."""
+    continued = [replace(experience, prefix_length=1) for experience in sampled_experiences()]
+    told = advantage_statistics(continued)
+    assert told["continuation_share"] == 1 and all(math.isnan(told[f"advantage_{name}"]) for name in ("mean", "std"))
 
 
 def test_scoring_the_answers_alone_is_as_scoring_all(monkeypatch: pytest.MonkeyPatch) -> None:

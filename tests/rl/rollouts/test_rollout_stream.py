@@ -252,8 +252,8 @@ def test_prompts_chosen_by_difficulty_are_the_same_after_an_interruption(
         stale += delivery.metrics["reward/stale_groups"]
         again.append(delivery.metrics["selection/prompts_asked_again"])
     assert engines.asked == other_engines.asked
-    in_order = sum(map(len, engines.asked)) / 4
-    assert delivery.metrics["perf/epochs"] * 20 < 2 * in_order, "a quarter of the prompts, in the task's own order"
+    asked = delivery.metrics["perf/prompts_asked"]
+    assert asked / 4 <= delivery.metrics["perf/epochs"] * 20 < asked, "those asked again do not count"
     assert np.nanmean(again) > 0.5 and len(delivery.distributions["selection/prompts_right"]) == 20
     assert stale > 0 or segment_tokens is None
 
