@@ -87,6 +87,7 @@ def leave_ray() -> None:
     ray.shutdown()
     while _ours:
         os.environ.pop(TOKEN_PATH, None)
+        AuthenticationTokenLoader.instance().reset_cache()  # another Ray of this process has another token
         _ours.pop().give_up()
 
 
@@ -177,7 +178,7 @@ def _make_folder() -> RayFolder:
         ) from None
     _ours.append(made)
     os.environ[TOKEN_PATH] = str(made.path / TOKEN)
-    AuthenticationTokenLoader.instance().reset_cache()  # an earlier start's
+    AuthenticationTokenLoader.instance().reset_cache()
     return made
 
 

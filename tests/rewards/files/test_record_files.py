@@ -119,7 +119,8 @@ def test_images_of_other_modes_come_back_as_rgb() -> None:
 
 
 def test_writing_again_replaces_and_leaves_nothing_else_behind(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "lr=0.1" / "rollouts.parquet"  # a folder's name is no column
+    path = tmp_path / "lr=0.1" / "rollouts.parquet"  # a folder's name is no column
+    path.parent.mkdir()
     write_table(annotated_table([an_annotated([1, 0]), an_annotated([2])]), path)
     write_table(annotated_table([an_annotated([3])]), path)
     (entry,) = annotated_rollouts(read_table(path, SCHEMA, "rollouts"))

@@ -81,7 +81,7 @@ def test_the_report_is_what_scikit_learn_says(drawn: Drawn, at: float) -> None:
     assert pooled.steps == len(flat)
     assert report.quality.brier == pytest.approx(brier_score_loss(truth, scores), abs=1e-12)
     if len(set(truth)) == 2:
-        assert report.quality.auc == roc_auc_score(truth, scores)
+        assert report.quality.auc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
     else:
         assert report.quality.auc is report.quality.auc_index_only is None
 
@@ -188,6 +188,8 @@ def test_an_example_by_hand() -> None:
             "auc_index_only": 5.5 / 6,
             # Only second steps are of both classes.
             "auc_within_index": 1.0,
+            "auc_weighted": 1.0,
+            "auc_standard_error": None,  # of one problem alone
             "brier": pytest.approx((0.01 + 0.36 + 0.25 + 0.25 + 0.04) / 5),
             "calibration_error": pytest.approx((0.1 + 0.6 + 2 * 0 + 0.2) / 5),
             "threshold": 0.5,
