@@ -68,10 +68,9 @@ def test_the_metrics_are_those_of_solutions_scored_one_by_one(parts: Any, tmp_pa
     for source in GridTask.sources:
         expected = f1_score(np.array(truth)[named == source], called[named == source], average="macro")
         assert metrics[f"mprm/bench_macro_f1/{source}"] == pytest.approx(expected)
+    areas = ("auc", "auc_index_only", "auc_within_index", "auc_weighted", "auc_standard_error")
     assert {name for name in metrics if name.count("/") == 1} == {
-        f"mprm/bench_{name}"
-        for name in ("macro_f1", "auc", "auc_index_only", "auc_within_index", "auc_weighted", "auc_standard_error")
-        + ("brier", "calibration_error")
+        f"mprm/bench_{name}" for name in ("macro_f1", *areas, "brier", "calibration_error")
     }
 
 
