@@ -45,7 +45,7 @@ def main() -> None:
 
 def print_results(summaries: dict[tuple[str, int], dict[str, Any]]) -> None:
     """One row a run."""
-    print("| credit | seed | held-out accuracy | points | MPRM AUC within a step kind, by errors | minutes | peak GiB |")
+    print("| credit | seed | held-out accuracy | points | MPRM AUC within a kind, by errors | minutes | peak GiB |")
     print("|---|---|---|---|---|---|---|")
     for (credit, seed), summary in sorted(summaries.items(), key=lambda item: (CREDITS.index(item[0][0]), item[0][1])):
         policy, mprm = summary["policy"], summary["mprm"]
