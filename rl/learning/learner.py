@@ -28,13 +28,7 @@ from rl.learning.critic import Critic
 from rl.learning.disturbance import Disturbance
 from rl.learning.flops import ModelSize, peak_flops, prompt_work
 from rl.learning.micro_batches import choose_micro_batches, loss_share, mini_batches, shares
-from rl.learning.policy_files import (
-    ADAPTER,
-    adapter_weights,
-    checkpoint_weights,
-    save_policy,
-    saved_weights,
-)
+from rl.learning.policy_files import ADAPTER, adapter_weights, checkpoint_weights, save_policy, saved_weights
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
 from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite

@@ -279,27 +279,21 @@ def test_scores_of_another_benchmark_are_not_gone_on_with(bench: Path, whole: Pa
     assert refused.exit_code == 2 and "was made with the benchmark's digest" in refused.stderr
 
 
-def reversed_chunk(lines: list[bytes]) -> tuple[list[bytes], int]:
-    return lines[::-1], len(lines)
+CHANGES: dict[str, Callable[[list[bytes]], tuple[list[bytes], int]]] = {
+    "reversed": lambda lines: (lines[::-1], len(lines)),
+    "shorter": lambda lines: (lines[:-1], len(lines)),
+    "longer": lambda lines: ([*lines, lines[-1]], len(lines)),
+}
 
 
-def shorter_chunk(lines: list[bytes]) -> tuple[list[bytes], int]:
-    return lines[:-1], len(lines)
-
-
-def longer_chunk(lines: list[bytes]) -> tuple[list[bytes], int]:
-    return [*lines, lines[-1]], len(lines)
-
-
-@pytest.mark.parametrize("change", [reversed_chunk, shorter_chunk, longer_chunk])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_scores_of_other_solutions_are_refused_though_the_journal_knows_them(
     change: Callable[[list[bytes]], tuple[list[bytes], int]], bench: Path, whole: Path, tmp_path: Path
 ) -> None:
-    lines = (whole / "scores.jsonl").read_bytes().splitlines(keepends=True)
     heading = json.loads((whole / "scores.jsonl.progress").read_bytes().splitlines()[0])
     saved = tmp_path / "scores.jsonl"
     file = ChunkedFile(saved, heading, ScoredChunk)
-    rows, number = change(lines)
+    rows, number = change((whole / "scores.jsonl").read_bytes().splitlines(keepends=True))
     file.append(b"".join(rows), ScoredChunk(number))
     file.close()
     refused = sieve("--path", bench, "--mprm", "grid_policy", "--save-scores", saved)

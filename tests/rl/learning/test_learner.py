@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,23 @@ from tests.fixtures.learner_experiences import (
     of_another_sampler,
     sampled_experiences,
 )
+from tests.fixtures.policy_objectives import (
+    CLIP,
+    MOST_TOKENS,
+    Objective,
+    cispo,
+    dapo,
+    dr_grpo,
+    grpo,
+    gspo,
+    luspo,
+    sapo,
+    vespo,
+)
 from tests.fixtures.rounding import assert_same_training, state_of
 
 pytestmark = pytest.mark.slow
 
-Tensors = list[torch.Tensor]
-Objective = Callable[[Tensors, Tensors, Tensors], torch.Tensor]
-CLIP, MOST_TOKENS = 0.2, 48
 CUTS: list[dict[str, Any]] = [
     {"micro_batch": 12},
     {"micro_batch": 5},
@@ -78,70 +87,6 @@ def plain_update(
     optimizer.step()
     weights = dict(model.named_parameters())
     return loss.item(), norm.item(), weights, state_of(optimizer, weights)
-
-
-def clipped(log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
-    """PPO's objective of each token (arXiv 1707.06347, eq. 7)."""
-    ratio = log_ratio.exp()
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
-
-
-def mean(values: Tensors) -> torch.Tensor:
-    return torch.stack(values).mean()
-
-
-def dapo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """A mean over all tokens of the batch (arXiv 2503.14476, eq. 8)."""
-    gains = [clipped(r, a) for r, a in zip(ratios, advantages, strict=True)]
-    return torch.cat(gains).mean()
-
-
-def grpo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """A mean over rollouts of the mean over their tokens (arXiv 2402.03300, eq. 3)."""
-    return mean([clipped(r, a).mean() for r, a in zip(ratios, advantages, strict=True)])
-
-
-def dr_grpo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """Divided by a constant instead of each length (arXiv 2503.20783, section 3.2)."""
-    return mean([clipped(r, a).sum() / MOST_TOKENS for r, a in zip(ratios, advantages, strict=True)])
-
-
-def gspo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """One ratio a rollout, the geometric mean of its tokens' (arXiv 2507.18071, eq. 5 and 7)."""
-    return mean([clipped(r.mean(), a).mean() for r, a in zip(ratios, advantages, strict=True)])
-
-
-def luspo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """The same, where a rollout counts by its length."""
-    return mean([clipped(r.mean(), a).sum() for r, a in zip(ratios, advantages, strict=True)])
-
-
-def cispo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """Log-probabilities, weighted by a bounded ratio without a gradient (arXiv 2506.13585, eq. 4)."""
-    rows = zip(logprobs, ratios, advantages, strict=True)
-    return torch.cat([r.exp().clamp(max=1.1).detach() * a * p for p, r, a in rows]).mean()
-
-
-def sapo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """A sigmoid of the ratio instead of a sharp end (arXiv 2511.20347, eq. 6)."""
-
-    def gain(log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
-        heat = torch.where(advantage > 0, 1.0, 1.05)
-        return torch.sigmoid(heat * (log_ratio.exp() - 1)) * 4 / heat * advantage
-
-    return mean([gain(r, a).mean() for r, a in zip(ratios, advantages, strict=True)])
-
-
-def vespo(logprobs: Tensors, ratios: Tensors, advantages: Tensors) -> torch.Tensor:
-    """Log-probabilities, weighted by e^l w^k e^(-l w) of the whole rollout's ratio w."""
-
-    def gain(logprob: torch.Tensor, log_ratio: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
-        w = log_ratio.sum().exp().detach()
-        k, scale = torch.where(advantage >= 0, 2.0, 3.0), torch.where(advantage >= 0, 3.0, 2.0)
-        return (scale.exp() * w**k * (-scale * w).exp() * advantage * logprob).sum()
-
-    total = sum(len(row) for row in logprobs)
-    return torch.stack([gain(*row) for row in zip(logprobs, ratios, advantages, strict=True)]).sum() / total
 
 
 SEQUENCE = {"importance_sampling_level": "sequence"}

@@ -20,9 +20,6 @@ from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import exact
-from rl.config import Config
-from rl.config.learner import LearnerConfig
-from rl.config.sections import EngineConfig
 from rl.engines.hf_engine import HfEngine
 from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
 from rl.files.named_checkpoint import SHIPPED_POLICY
@@ -33,80 +30,18 @@ from rl.tasks.grid import GridTask
 from rl.workers.pending import Ready
 from selection.config import SelectionConfig
 from selection.prompts import ByDifficulty
-from tests.fixtures.builders import a_prompt
-
-LONGEST = 12
-
-
-def prompt(number: int) -> Prompt:
-    return a_prompt(f"p{number}", images=[])
-
-
-def length(number: int, place: int, world: int) -> int:
-    """How long one rollout will be: often short, sometimes long."""
-    return 1 + derive_seed("length", world, number, place) % (LONGEST if derive_seed(world, number) % 3 == 0 else 3)
-
-
-def outcome(number: int, place: int, world: int) -> float:
-    """Often a whole group is right or wrong."""
-    ease = derive_seed("ease", world, number) % 4
-    return float(ease == 0 or (ease > 1 and derive_seed("right", world, number, place) % 2))
-
-
-class Table:
-    """Engines that look their answers up: token ``1000 * number + 100 * place + position``, whose log-probability says
-    which version wrote it. They remember what they were asked."""
-
-    def __init__(self, world: int = 0) -> None:
-        self.world, self.version = world, 0
-        self.asked: list[list[SamplingRequest]] = []
-
-    def sample(self, requests: Sequence[SamplingRequest]) -> Ready[list[list[Completion]]]:
-        self.asked.append(list(requests))
-        return Ready([[self._write(request, place) for place in range(request.n)] for request in requests])
-
-    def _write(self, request: SamplingRequest, place: int) -> Completion:
-        number = int(request.prompt.id.removeprefix("p"))
-        if request.prefix:
-            place = request.prefix[0] % 1000 // 100
-        start, end = len(request.prefix), length(number, place, self.world)
-        stop = end if request.max_tokens is None else min(end, start + request.max_tokens)
-        tokens = tuple(1000 * number + 100 * place + position for position in range(start, stop))
-        reason = "stop" if stop == end else "segment"
-        return Completion(tokens, (-float(self.version),) * len(tokens), reason, self.version)
-
-
-def judge(prompt: Prompt, completions: Sequence[Completion], number: int, world: int = 0) -> list[Rollout]:
-    return [
-        Rollout(prompt.id, prompt.source, number, c.token_ids, c.logprobs, "", (), outcome(number, place, world),
-                c.finish_reason, c.policy_version)
-        for place, c in enumerate(completions)
-    ]  # fmt: skip
-
-
-def a_config(steps: int, max_staleness: int, segment_tokens: int | None = None, seed: int = 0, **keys: Any) -> Config:
-    """``keys`` are those of the learner."""
-    learner, engine = LearnerConfig(**{"prompts": 3, "samples": 2} | keys), EngineConfig(segment_tokens=segment_tokens)
-    return Config(steps=steps, max_staleness=max_staleness, seed=seed, learner=learner, engine=engine)
-
-
-def a_stream(engines: Table, max_staleness: int = 1, steps: int = 50, **keys: Any) -> RolloutStream:
-    config = a_config(steps, max_staleness, **keys)
-    return RolloutStream(config, engines, prompt, partial(judge, world=engines.world))
-
-
-def one_step(stream: RolloutStream, engines: Table) -> Delivery:
-    """What the loop does around a policy step."""
-    delivery = stream.take()
-    stream.prefetch()
-    stream.prepare()
-    engines.version = stream.step
-    stream.weights_sent(stream.step)
-    return delivery
-
-
-def numbers(delivery: Delivery) -> list[int]:
-    return list(dict.fromkeys(rollout.group for rollout in delivery.rollouts))
+from tests.fixtures.table_engine import (
+    LONGEST,
+    Table,
+    a_config,
+    a_stream,
+    judge,
+    length,
+    numbers,
+    one_step,
+    outcome,
+    prompt,
+)
 
 
 @pytest.mark.parametrize("max_staleness", [0, 1, 2, 4])
