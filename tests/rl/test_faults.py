@@ -18,6 +18,7 @@ from tests.fixtures.runs import (
     SIEVE,
     SMOKE,
     Running,
+    answers,
     checkpoints,
     environment,
     metrics,
@@ -82,7 +83,8 @@ def test_a_run_whose_ray_dies_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     run = tmp_path / "rayless"
     running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500")
     running.wait_for("step 1/")
-    (server,) = (child for child in psutil.Process(running.pid).children() if child.name() == "gcs_server")
+    children = psutil.Process(running.pid).children()
+    (server,) = (child for child, name in answers(children, psutil.Process.name) if name == "gcs_server")
     workers = running.workers()
     server.kill()
     code, said = running.end()
@@ -122,7 +124,8 @@ def test_a_run_that_timeout_ends_leaves_a_checkpoint_and_no_process(tmp_path: Pa
         assert timeout.stdout is not None
         assert any("step 1/" in line for line in timeout.stdout)
         below = psutil.Process(timeout.pid).children(recursive=True)
-        assert [each.pid for each in below if os.getpgid(each.pid) == timeout.pid] == [below[0].pid], "the run alone"
+        groups = answers(below, lambda each: os.getpgid(each.pid))
+        assert [each.pid for each, group in groups if group == timeout.pid] == [below[0].pid], "the run alone"
         timeout.terminate()  # it does as when its time is up
         said, _ = timeout.communicate(timeout=PATIENCE)
     assert timeout.returncode == 0 and "--resume" in said and "Traceback" not in said, said

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.fixtures.runs import SMOKE, Running, metrics, warm_ray
+from tests.fixtures.runs import SMOKE, Running, answers, metrics, warm_ray
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def test_a_run_whose_second_node_dies_goes_on_with_the_first(cluster: Cluster, t
     running = Running("train", SMOKE, f"output_dir={run}", *options, RAY_ADDRESS=cluster.address)
     running.wait_for("step 1/3")
     children = psutil.Process(raylet.process.pid).children()
-    there = [child for child in children if "worker.py" in " ".join(child.cmdline())]
+    there = [child for child, words in answers(children, psutil.Process.cmdline) if "worker.py" in " ".join(words)]
     assert there, "some workers run on the second node"
     cluster.remove_node(second, allow_graceful=False)
     running.wait_for("beginning anew (1 of 3)")

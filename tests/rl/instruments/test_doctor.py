@@ -65,7 +65,10 @@ def hangs(folder: Path) -> Finding:
 def ends(process: int) -> bool:
     """Whether a process that was killed is soon no more, or only waits for a parent that is no more to count it."""
     for _ in range(100):
-        if not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.1)
     return False

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from rl.instruments.study.results import RESULT_FILE
-from tests.fixtures.runs import ROOT, outliving, sieve, warm_python
+from tests.fixtures.runs import ROOT, answers, outliving, sieve, warm_python
 
 pytestmark = pytest.mark.slow
 SMOKE = ROOT / "configs" / "studies" / "smoke.yaml"
@@ -104,21 +104,15 @@ def test_jobs_share_the_workers_and_one_that_fails_stops_no_other(tmp_path: Path
         assert len(beside) <= 2
 
 
-def command_of(process: psutil.Process) -> str:
-    """As `ps` shows it; nothing of one that has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
 def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], stderr=subprocess.PIPE, text=True)
     endless: list[psutil.Process] = []
 
     def runs() -> bool:
         children = psutil.Process(process.pid).children(recursive=True)
-        endless[:] = [child for child in children if "# endless" in command_of(child)]
+        endless[:] = [
+            child for child, words in answers(children, psutil.Process.cmdline) if "# endless" in " ".join(words)
+        ]
         return bool(endless) and (tmp_path / "quick" / RESULT_FILE).exists()
 
     wait_for(runs)

@@ -58,6 +58,7 @@ def test_an_image_that_the_processor_refuses_is_named_with_its_prompt(encoder: E
 def test_workers_hand_the_error_on_and_ray_listens_on_loopback_alone(tmp_path: Path) -> None:
     script = """
 import psutil, ray
+from tests.fixtures.runs import answers
 from rewards.records import PromptError
 from rl.workers.ray_cluster import join_ray
 from rl.workers.worker import Worker
@@ -72,8 +73,9 @@ try:
 except PromptError as error:
     print(error)
 mine = psutil.Process()
-for process in (mine, *mine.children(recursive=True)):
-    for connection in process.net_connections("inet"):
+everyone = (mine, *mine.children(recursive=True))
+for _, connections in answers(everyone, lambda process: process.net_connections("inet")):
+    for connection in connections:
         if connection.status == psutil.CONN_LISTEN:
             print("listens", connection.laddr.ip)
 ray.shutdown()
