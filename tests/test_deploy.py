@@ -78,7 +78,7 @@ def rays_commands() -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
-@pytest.mark.parametrize("command", rays_commands())
+@pytest.mark.parametrize("command", list(rays_commands()))
 def test_ray_knows_its_commands(command: str) -> None:
     from ray.scripts.scripts import cli
 
