@@ -60,6 +60,7 @@ WITH_EXAMPLES = {
     "rl.monitoring.warnings",
     "rl.rollouts.staleness",
     "rl.rollouts.stream",
+    "rl.workers.shortage",
     "selection.buffer",
 }
 

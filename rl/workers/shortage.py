@@ -16,6 +16,8 @@ SAYS_SO = re.compile(
 """As PyTorch, CUDA, cuBLAS, NumPy, Ray and, at its start, vLLM say it."""
 ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?(\w+)", re.I)
 THERE = re.compile(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free")
+BY_RAY = re.compile(r"([\d.]+) ?GB used / ([\d.]+) ?GB limit")
+"""Which ends workers before a machine is out of memory, whosever it is; a page of text follows."""
 
 
 def shortage(text: str) -> str | None:
@@ -24,11 +26,16 @@ def shortage(text: str) -> str | None:
     >>> shortage("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.25 GiB of which "
     ...          "1.50 GiB is free.")
     'asked for 2.00 GiB, and 1.50 GiB of 79.25 GiB were free'
+    >>> shortage("OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the "
+    ...          "node (IP: 127.0.0.1, ID: 4375) was 22.46GB used / 23.54GB limit (0.95) OOM kill reason: ...")
+    "22.46 of the machine's 23.54 GiB were in use, by this run and others; Ray ended the worker"
     >>> shortage("KeyError: 'memory'") is None
     True
     """
     if not SAYS_SO.search(text):
         return None
+    if by_ray := BY_RAY.search(text):
+        return f"{by_ray[1]} of the machine's {by_ray[2]} GiB were in use, by this run and others; Ray ended the worker"
     asked, there = ASKED.search(text), THERE.search(text)
     if not asked:
         return text
