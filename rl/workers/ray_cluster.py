@@ -18,6 +18,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
+from rl.workers.address_space import too_few_addresses
 from rl.workers.ray_folder import LONGEST, RAYS_OWN, TOKEN, RayFolder, place_of_ray, remove_left_behind
 from rl.workers.worker import worker_environment
 
@@ -47,11 +48,14 @@ def join_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> None:
         num_cpus, num_gpus: What a Ray that starts is to believe that there is, instead of what it finds.
 
     Raises:
-        ConfigError: Nobody answers at that address, or Ray's own folder is too far down or cannot be written to.
+        ConfigError: Nobody answers at that address, Ray's own folder is too far down or cannot be written to, or
+            processes may have too few addresses.
         LostWorkerError: Ray does not start.
     """
     if ray.is_initialized():
         return
+    if too_few := too_few_addresses():  # Ray would end this very process
+        raise ConfigError(too_few)
     address = os.environ.get("RAY_ADDRESS", "local")
     # Ray would else hide all GPUs from workers that reserve none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
