@@ -11,7 +11,7 @@ from rl.commands.annotate import annotate
 from rl.commands.board import board
 from rl.commands.convert_prm import convert_prm
 from rl.commands.doctor import doctor
-from rl.commands.ending import FAILURE, USER_ERROR
+from rl.commands.ending import FAILURE, USER_ERROR, stop_as_on_ctrl_c
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
 from rl.commands.export import export, push
@@ -59,6 +59,7 @@ app.add_typer(evaluations, name="eval")
 
 def main() -> None:
     """Entry point of the ``sieve`` command."""
+    stop_as_on_ctrl_c()
     with lasting_output() as unprinted:
         code = _run()
     for reason in unprinted:

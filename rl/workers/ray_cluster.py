@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import ray
@@ -77,7 +78,7 @@ def _start(**resources: int | None) -> None:
 
 def _connect(address: str, **further: Any) -> None:
     try:
-        with _in_sessions_of_their_own():
+        with _in_sessions_of_their_own(), _signals_as_they_were():
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", **further)
     except BaseException as error:
         leave_ray()
@@ -206,6 +207,17 @@ def _in_sessions_of_their_own() -> Iterator[None]:
         services.ConsolePopen = plain
         for folder in _ours:
             folder.hand_over()
+
+
+@contextmanager
+def _signals_as_they_were() -> Iterator[None]:
+    """Outside again, SIGTERM is for whom it was for: Ray takes it as it starts."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
