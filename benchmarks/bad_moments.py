@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from rl.instruments.study.results import RESULT_FILE
+from rl.instruments.study.study_plan import STREAMS
 from tests.fixtures.corpus_files import some_file, varied
 from tests.fixtures.preference_pairs import write_preferences
 from tests.fixtures.runs import ROOT, SIEVE, SMOKE, Running, checkpoints, environment, metrics, sieve
@@ -141,7 +143,9 @@ def start_twice(folder: Path) -> None:
 def kill_cells(folder: Path) -> None:
     """A study with two workers, each of which is killed while it is at a cell."""
     running = Running("study", STUDY, "--out", folder / "study")
-    running.wait_for("cells")
+    while len(list((folder / STREAMS).rglob(RESULT_FILE))) < 2:  # its recordings, one a seed
+        expect(psutil.pid_exists(running.pid), "it ended before its cells began")
+        time.sleep(0.01)
     killed: set[int] = set()
     while len(killed) < 2:
         cells = [process for process in running.workers() if "_timed" in " ".join(process.cmdline())]
