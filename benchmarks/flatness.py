@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -27,6 +28,7 @@ from rl.errors import ConfigError
 from rl.files.run_files import checkpoints
 from rl.monitoring.metrics_file import policy_steps
 from rl.tasks.grid import GridTask
+from rl.tasks.task import Split
 from tests.fixtures.runs import SIEVE, SMOKE, environment
 
 STEPS, SETTLED, SECONDS_BETWEEN_LOOKS = 500, 50, 5.0
@@ -41,23 +43,23 @@ Look = dict[str, float]
 """What is seen at one moment, by ``PANEL/NAME``, and the policy ``step``."""
 
 
-def write_prompts(folder: Path) -> Path:
+def write_prompts(folder: Path, split: Split) -> Path:
     """A table of a few of the grid's prompts."""
-    folder.mkdir()
-    task, table = GridTask(), folder / "prompts.jsonl"
+    folder.mkdir(exist_ok=True)
+    task, table = GridTask(), folder / f"{split}.jsonl"
     with table.open("w") as file:
         for number in range(PROMPTS):
-            prompt = task.prompt("train", number)
-            prompt.images[0].save(folder / f"{number}.png")
-            row = {"question": prompt.question, "answer": prompt.answer, "images": [f"{number}.png"]}
+            prompt, picture = task.prompt(split, number), f"{split}-{number}.png"
+            prompt.images[0].save(folder / picture)
+            row = {"question": prompt.question, "answer": prompt.answer, "images": [picture]}
             file.write(json.dumps(row) + "\n")
     return table
 
 
 def watch(run: Path, log: Path) -> Iterator[Look]:
     """Run it, and look at it until it ends."""
-    table = write_prompts(run.with_name("prompts"))
-    task = ("task.name=files", f"task.train_files=[{table}]", f"task.heldout_files=[{table}]")
+    train, heldout = (write_prompts(run.with_name("prompts"), split) for split in get_args(Split))
+    task = ("task.name=files", f"task.train_files=[{train}]", f"task.heldout_files=[{heldout}]")
     command = [sys.executable, SIEVE, "train", SMOKE, f"output_dir={run}", *task, *OPTIONS, *SMALL, *HELD_OUT]
     with log.open("w") as said:
         process = subprocess.Popen([*map(str, command)], stdout=said, stderr=subprocess.STDOUT, env=environment())
