@@ -125,7 +125,7 @@ def move_folder(folder: Path) -> None:
     running.wait_for("step 2/")
     run.rename(elsewhere)
     code, said = running.end()
-    expect(code == 1 and "No such file" in last_line(said), said)
+    expect(code == 1 and "No such file" in last_line(said) and not run.exists(), said)
     goes_on(elsewhere)
 
 
@@ -209,7 +209,12 @@ TRIALS = {
         want_little,
     ),
     "read_only": Trial("a disk that is made read-only in mid-run", STOPS, turn_read_only),
-    "moved": Trial("a run's folder is moved in mid-run", f"{STOPS}, from where it is now", move_folder),
+    "moved": Trial(
+        "a run's folder is moved in mid-run",
+        "the run stops with the cause, exit code 1, and begins nothing in its old place; `--resume` goes on in the "
+        "new one",
+        move_folder,
+    ),
     "twice": Trial(
         "two starts, or two resumes, of one folder at once",
         "one of them runs, the other is refused, exit code 2",
