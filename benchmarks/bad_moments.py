@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from rl.instruments.study.results import RESULT_FILE
+from rl.instruments.study.study_plan import STREAMS
 from tests.fixtures.corpus_files import some_file, varied
 from tests.fixtures.preference_pairs import write_preferences
 from tests.fixtures.runs import ROOT, SIEVE, SMOKE, Running, checkpoints, environment, metrics, sieve
@@ -123,7 +125,7 @@ def move_folder(folder: Path) -> None:
     running.wait_for("step 2/")
     run.rename(elsewhere)
     code, said = running.end()
-    expect(code == 1 and "No such file" in last_line(said), said)
+    expect(code == 1 and "No such file" in last_line(said) and not run.exists(), said)
     goes_on(elsewhere)
 
 
@@ -141,7 +143,9 @@ def start_twice(folder: Path) -> None:
 def kill_cells(folder: Path) -> None:
     """A study with two workers, each of which is killed while it is at a cell."""
     running = Running("study", STUDY, "--out", folder / "study")
-    running.wait_for("cells")
+    while len(list((folder / STREAMS).rglob(RESULT_FILE))) < 2:  # its recordings, one a seed
+        expect(psutil.pid_exists(running.pid), "it ended before its cells began")
+        time.sleep(0.01)
     killed: set[int] = set()
     while len(killed) < 2:
         cells = [process for process in running.workers() if "_timed" in " ".join(process.cmdline())]
@@ -205,7 +209,12 @@ TRIALS = {
         want_little,
     ),
     "read_only": Trial("a disk that is made read-only in mid-run", STOPS, turn_read_only),
-    "moved": Trial("a run's folder is moved in mid-run", f"{STOPS}, from where it is now", move_folder),
+    "moved": Trial(
+        "a run's folder is moved in mid-run",
+        "the run stops with the cause, exit code 1, and begins nothing in its old place; `--resume` goes on in the "
+        "new one",
+        move_folder,
+    ),
     "twice": Trial(
         "two starts, or two resumes, of one folder at once",
         "one of them runs, the other is refused, exit code 2",

@@ -24,6 +24,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 from benchmarks import bad_moments
+from benchmarks.bad_moments import STOPS
 from tests.fixtures.runs import ROOT, Running
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -31,17 +32,22 @@ DEADLINE = 120
 OPTIONS = ("steps=100", "checkpoint_every=2", f"deadline={DEADLINE}", "evaluation.prompts=16")
 RANKS = ("learner.ranks=2", "learner.num_cpus=0.25")
 GOES_ON = "the run begins anew from its newest checkpoint, with the numbers of a run without the fault"
-STOPS = "the run stops with the cause, exit code 1; `--resume` goes on"
 UNTIMED = {
-    "workers are lost again and again": "after `recovery.attempts` without a new policy step, the same",
-    "`kill -9` of the driver": "no process of the run is left; `--resume` goes on from the newest checkpoint",
-    "SIGTERM, or Ctrl-C": "the step is finished, a checkpoint written, exit code 0; a second one stops at once",
+    "workers are lost again and again": "after `recovery.attempts` without a new policy step the run stops with the "
+    "cause, exit code 1; `--resume` goes on",
+    "memory runs out, of a GPU or of a machine": "the run begins anew once; the second time it stops with what was "
+    "asked for, what was there and the key to lower",
+    "`kill -9` of the driver": "within seconds no process of the run and no file of its Ray is left; `--resume` goes "
+    "on from the newest checkpoint",
+    "SIGTERM, SIGHUP or Ctrl-C to the run or to all of its process group (`timeout`, a batch scheduler)": "the step is "
+    "finished, a checkpoint written, exit code 0; a second one, after a second or more, stops at once",
     "a disk that is full": f"{STOPS}; earlier checkpoints are as they were, nothing is left of the new one",
     "a loss or a gradient that is not a number": "the update is left out and counted (`policy/skipped`); after "
     "`learner.max_skipped` policy steps in a row the run stops",
     "your task, verifier, selector or credit rule raises": STOPS,
+    "`ulimit -v` with less than the libraries and Ray's objects map": "the run is refused, exit code 2",
 }
-"""What becomes of these is tested in ``tests/rl/test_faults*.py``."""
+"""What becomes of these is tested in ``tests/rl/test_faults*.py`` and ``tests/rl/workers``."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def lose_vllm(folder: Path, times: int = 5) -> dict[str, Found]:
         each.append(recover(running, fault))
     running.stop()
     noticed, back = max(found.noticed or 0 for found in each), max(found.back or 0 for found in each)
-    return {f"`kill -9` of vLLM at {times} moments by chance": Found("the same, each time", noticed, back)}
+    return {f"`kill -9` of vLLM at {times} moments by chance": Found(GOES_ON, noticed, back)}
 
 
 def lose_node(folder: Path) -> dict[str, Found]:
@@ -142,10 +148,12 @@ TRIALS: dict[str, Callable[[Path], dict[str, Found]]] = {
 def table(found: Mapping[str, Found]) -> str:
     """The table in docs/faults.md."""
     rows = found | {fault: Found(what) for fault, what in UNTIMED.items()}
-    head = "| fault | what happens | noticed after, s | back after, s |\n|---|---|---|---|"
-    return "\n".join(
-        [head, *(f"| {fault} | {one.what} | {_s(one.noticed)} | {_s(one.back)} |" for fault, one in rows.items())]
-    )
+    lines, before = ["| fault | what happens | noticed after, s | back after, s |\n|---|---|---|---|"], ""
+    for fault, one in rows.items():
+        what = "the same" if one.what == before else one.what
+        lines.append(f"| {fault} | {what} | {_s(one.noticed)} | {_s(one.back)} |")
+        before = one.what
+    return "\n".join(lines)
 
 
 def _s(seconds: float | None) -> str:

@@ -3,9 +3,10 @@
     python -m benchmarks.flatness --out runs/flatness             # 500 policy steps
     python -m benchmarks.flatness --out runs/flatness --report    # from what is there
 
-The smallest run there is, with Transformers for an engine, checkpoints and a recorded stream, is looked at from outside
-every few seconds: memory (proportional set size) and open files of its driver, of Ray's servers and of each worker; the
-folders of its Ray, of the run, of its newest checkpoint. What grows from policy step 50 on, by how much, is told.
+The smallest run there is, with Transformers for an engine, checkpoints and a recorded stream, on a few prompts that
+come round again (each process remembers encoded prompts, up to 1 GiB of them), is looked at from outside every few
+seconds: memory (proportional set size) and open files of its driver, of Ray's servers and of the workers; the folders
+of its Ray, of the run, of its newest checkpoint. What grows from policy step 50 on, by how much, is told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -25,12 +27,15 @@ import psutil
 from rl.errors import ConfigError
 from rl.files.run_files import checkpoints
 from rl.monitoring.metrics_file import policy_steps
+from rl.tasks.grid import GridTask
+from rl.tasks.task import Split
 from tests.fixtures.runs import SIEVE, SMOKE, environment
 
-STEPS, SETTLED, SECONDS_BETWEEN_LOOKS = 500, 50, 2.0
+STEPS, SETTLED, SECONDS_BETWEEN_LOOKS = 500, 50, 5.0
+PROMPTS = 32
 OPTIONS = ("engine.kind=hf", f"steps={STEPS}", "checkpoint_every=25", "keep_checkpoints=2", "record=true")
 SMALL = ("learner.prompts=2", "learner.samples=2", "annotation.continuations=2", "engine.max_completion_tokens=32")
-HELD_OUT = ("evaluation.prompts=4", "evaluation.every=0", "selection.capacity=32")
+HELD_OUT = ("evaluation.prompts=4", "evaluation.every=0", "selection.capacity=32", "mprm.guard_capacity=16")
 MIB = 2**20
 PANELS = {"memory, MiB": "memory", "open files": "files", "on the disk, MiB": "disk", "a policy step, s": "step"}
 
@@ -38,9 +43,24 @@ Look = dict[str, float]
 """What is seen at one moment, by ``PANEL/NAME``, and the policy ``step``."""
 
 
+def write_prompts(folder: Path, split: Split) -> Path:
+    """A table of a few of the grid's prompts."""
+    folder.mkdir(exist_ok=True)
+    task, table = GridTask(), folder / f"{split}.jsonl"
+    with table.open("w") as file:
+        for number in range(PROMPTS):
+            prompt, picture = task.prompt(split, number), f"{split}-{number}.png"
+            prompt.images[0].save(folder / picture)
+            row = {"question": prompt.question, "answer": prompt.answer, "images": [picture]}
+            file.write(json.dumps(row) + "\n")
+    return table
+
+
 def watch(run: Path, log: Path) -> Iterator[Look]:
     """Run it, and look at it until it ends."""
-    command = [sys.executable, SIEVE, "train", SMOKE, f"output_dir={run}", *OPTIONS, *SMALL, *HELD_OUT]
+    train, heldout = (write_prompts(run.with_name("prompts"), split) for split in get_args(Split))
+    task = ("task.name=files", f"task.train_files=[{train}]", f"task.heldout_files=[{heldout}]")
+    command = [sys.executable, SIEVE, "train", SMOKE, f"output_dir={run}", *task, *OPTIONS, *SMALL, *HELD_OUT]
     with log.open("w") as said:
         process = subprocess.Popen([*map(str, command)], stdout=said, stderr=subprocess.STDOUT, env=environment())
     driver = psutil.Process(process.pid)

@@ -11,7 +11,7 @@ from rl.commands.annotate import annotate
 from rl.commands.board import board
 from rl.commands.convert_prm import convert_prm
 from rl.commands.doctor import doctor
-from rl.commands.ending import FAILURE
+from rl.commands.ending import FAILURE, USER_ERROR, stop_as_on_ctrl_c
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
 from rl.commands.export import export, push
@@ -26,6 +26,7 @@ from rl.commands.study import study
 from rl.commands.train import train
 from rl.commands.train_outcome import train_outcome
 from rl.commands.try_out import try_out
+from rl.workers.address_space import too_few_addresses
 
 app = typer.Typer(
     name="sieve",
@@ -58,6 +59,7 @@ app.add_typer(evaluations, name="eval")
 
 def main() -> None:
     """Entry point of the ``sieve`` command."""
+    stop_as_on_ctrl_c()
     with lasting_output() as unprinted:
         code = _run()
     for reason in unprinted:
@@ -76,6 +78,11 @@ def _run() -> int | None:
         if message := " ".join(error.format_message().split()):
             typer.echo(f"sieve: {message[0].lower()}{message[1:]}", err=True)
         return error.exit_code
+    except (ImportError, MemoryError) as error:
+        if not (too_few := too_few_addresses()):
+            raise
+        typer.echo(f"sieve: {error or 'no memory'}: {too_few}", err=True)
+        return USER_ERROR
     except typer.Abort:
         typer.echo("sieve: stopped", err=True)
         return FAILURE

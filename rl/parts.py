@@ -62,10 +62,8 @@ class Parts:
                 part.close()
 
 
-def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) -> Parts:
+def make_parts(config: Config, folder: Path) -> Parts:
     """Start Ray and the workers, and make everything else beside them; ``folder`` is the run's.
-
-    ``ray_started`` is called as soon as Ray is there, long before the workers are.
 
     Raises:
         ConfigError: A name in the configuration stands for nothing, or the machines are too small for the placement.
@@ -80,7 +78,6 @@ def make_parts(config: Config, folder: Path, ray_started: Callable[[], None]) ->
     credit = make_credit(config, encoder.separators, encoder.placeholders)
     judge, served = make_judge(config, encoder.decode, folder), make_served(config, encoder.decode, folder)
     start_ray(config)
-    ray_started()
     started = start_workers(config)
     engines, policy, mprm = started["engine"], started["learner"], served or started.get("mprm", AbsentMPRM())
     budget, looks = make_configured_budget(config), lessons.looks_at_images

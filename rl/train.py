@@ -82,7 +82,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
             goes_on = resume or bool(checkpoints(folder))
             try:
                 with console.waiting(f"starting {config.engine.count} {config.engine.kind} engine(s), {others}"):
-                    parts = make_parts(config, folder, stopped.listen)
+                    parts = make_parts(config, folder)
                 if not goes_on:
                     _take_folder(folder, others_kept_out)
                     if line := unreadable_references(config, parts.task):
@@ -175,13 +175,9 @@ class StopOnSignal:
         told = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         # `nohup` and shells that start a job in the background have some ignored.
         self._before = {n: handler for n in told if (handler := signal.getsignal(n)) != signal.SIG_IGN}
-        self.listen()
-        return self
-
-    def listen(self) -> None:
-        """Hear signals from here on: Ray, as it starts, takes SIGTERM for itself."""
         for number in self._before:
             signal.signal(number, self._ask)
+        return self
 
     def __exit__(self, *error: object) -> None:
         if self():

@@ -183,7 +183,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(many, max_examples=60)
 @given(st.data())
-def test_recorded_streams(run: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_recorded_streams(
+    run: Path, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     place = tmp_path_factory.mktemp("changed") / "run"
     copytree(run, place)
     path = place / "stream" / data.draw(st.sampled_from(["step-000001.parquet", "heldout-000002.parquet"]))
@@ -196,7 +198,7 @@ def test_recorded_streams(run: Path, tmp_path_factory: pytest.TempPathFactory, d
         assume(False)
     stream = open_stream(place)
     try:
-        stream.check(256, set())
+        stream.check(256, set(), encoder.check_question)
     except ConfigError as error:
         in_one_line(error)
         assert path.name in str(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -45,6 +47,22 @@ def one_line(
         fail(_followed(" ".join(str(error).split()), again), FAILURE)
     except KeyboardInterrupt:
         fail(_followed(stopped, again), FAILURE)
+
+
+def stop_as_on_ctrl_c() -> None:
+    """Have SIGTERM and SIGHUP end a command as Ctrl-C does, so that nothing half made stays on the disk.
+
+    Each does so once: `timeout` and batch schedulers send theirs to the process, and once more to all of its group.
+    What `nohup` has ignored stays so.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 import msgspec
 
 from rewards.files.json_text import read_json
-from rewards.files.whole_file import opened_here
+from rewards.files.whole_file import content_of, opened_here
 from rl.errors import ConfigError
 
 JOURNAL_SUFFIX = ".progress"
@@ -150,7 +150,7 @@ class ChunkedFile(Generic[Note]):
 
 def _refuse_unknown(path: Path, journal: Path) -> None:
     """A file with content needs a journal that says what made it."""
-    if path.is_file() and path.stat().st_size > 0 and not (journal.exists() and b"\n" in journal.read_bytes()):
+    if path.is_file() and path.stat().st_size > 0 and not (journal.exists() and b"\n" in content_of(journal)):
         raise ConfigError(f"{path} is there already, and no {journal.name} says what made it; name another file")
 
 

@@ -42,18 +42,31 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder``; it becomes ``folder`` at the end, and vanishes if the block raises.
 
     Raises:
+        ConfigError: Another process is making it.
         OSError: It cannot be written.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
+    partial.mkdir(exist_ok=True)
+    place = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not _locked(place):
+        os.close(place)
+        raise ConfigError(f"{folder} is being made by another process; name another folder")
     try:
-        partial.mkdir()
+        _empty(partial)  # one that was killed may have left it
         yield partial
         os.replace(partial, folder)
-    except SafetensorError as error:
-        raise OSError(f"{folder} cannot be written: {error}") from error
-    finally:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{folder} cannot be written: {error}") from error
+        raise
+    finally:
+        os.close(place)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 @contextmanager
@@ -81,7 +94,7 @@ def only_one(folder: Path, patience: float = 0.0) -> Iterator[None]:
         yield
 
 
-def _locked(file: BinaryIO) -> bool:
+def _locked(file: BinaryIO | int) -> bool:
     """Whether the lock is ours now."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

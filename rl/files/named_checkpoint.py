@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from rewards.files.cache_folder import check_cache
 from rewards.files.json_text import read_json
-from rewards.files.whole_file import content_of
+from rewards.files.whole_file import NO_FILE, content_of
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rl.config import Config
@@ -82,6 +82,9 @@ def refuse_damaged(option: str, folder: Path) -> None:
     Raises:
         ConfigError: One cannot, or weights are missing.
     """
+    for file in sorted(folder.glob("*")):
+        if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe would be waited for
+            raise ConfigError(f"{option}: {file} is damaged: {NO_FILE}")
     weights = sorted(folder.glob("*.safetensors"))
     if folder.is_dir() and not weights:
         raise ConfigError(f"{option}: {folder} holds no *.safetensors; allowed is no other kind of weights")

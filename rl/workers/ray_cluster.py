@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
+from rl.workers.address_space import too_few_addresses
 from rl.workers.ray_folder import LONGEST, RAYS_OWN, TOKEN, RayFolder, place_of_ray, remove_left_behind
 from rl.workers.worker import worker_environment
 
@@ -47,11 +49,14 @@ def join_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> None:
         num_cpus, num_gpus: What a Ray that starts is to believe that there is, instead of what it finds.
 
     Raises:
-        ConfigError: Nobody answers at that address, or Ray's own folder is too far down or cannot be written to.
+        ConfigError: Nobody answers at that address, Ray's own folder is too far down or cannot be written to, or
+            processes may have too few addresses.
         LostWorkerError: Ray does not start.
     """
     if ray.is_initialized():
         return
+    if too_few := too_few_addresses():  # Ray would end this very process
+        raise ConfigError(too_few)
     address = os.environ.get("RAY_ADDRESS", "local")
     # Ray would else hide all GPUs from workers that reserve none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -73,7 +78,7 @@ def _start(**resources: int | None) -> None:
 
 def _connect(address: str, **further: Any) -> None:
     try:
-        with _in_sessions_of_their_own():
+        with _in_sessions_of_their_own(), _signals_as_they_were():
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="error", **further)
     except BaseException as error:
         leave_ray()
@@ -202,6 +207,17 @@ def _in_sessions_of_their_own() -> Iterator[None]:
         services.ConsolePopen = plain
         for folder in _ours:
             folder.hand_over()
+
+
+@contextmanager
+def _signals_as_they_were() -> Iterator[None]:
+    """Outside again, SIGTERM is for whom it was for: Ray takes it as it starts."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

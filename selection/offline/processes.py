@@ -66,6 +66,8 @@ def _begin(functions: tuple[Callable[[Any], Any], ...]) -> None:
     _functions = functions
     # Ctrl-C reaches all processes of a terminal; the first one decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # it may take these for Ctrl-C, too; here they just end a process
+        signal.signal(number, signal.SIG_DFL)
     Thread(target=_end_with_parent, daemon=True).start()
 
 

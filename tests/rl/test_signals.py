@@ -1,16 +1,22 @@
-"""Which signals ask a run to stop: those that nobody has it ignore."""
+"""Which signals ask a run, or another command, to stop: those that nobody has it ignore."""
 
 from __future__ import annotations
 
 import io
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from rl.commands.ending import stop_as_on_ctrl_c
 from rl.monitoring.console import Console
 from rl.train import StopOnSignal
+from tests.fixtures.corpus_files import some_file, varied
+from tests.fixtures.runs import SIEVE, environment
 
 TOLD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -66,7 +72,31 @@ def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_IGN)  # as `nohup` has it
     with StopOnSignal(Console()) as stopped:
         signal.raise_signal(number)
-        stopped.listen()
-        signal.raise_signal(number)
         assert not stopped()
     assert signal.getsignal(number) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_commands_are_interrupted_once(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    stop_as_on_ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+    signal.raise_signal(number)  # to its group
+    stop_as_on_ctrl_c()
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing_half_made(tmp_path: Path) -> None:
+    corpus, temporary, output = tmp_path / "corpus.jsonl", tmp_path / "temporary", tmp_path / "chosen.jsonl"
+    some_file(corpus, varied(30_000))
+    temporary.mkdir()
+    command = [sys.executable, SIEVE, "select", corpus, "--ratio", "0.5", "-o", output]
+    process = subprocess.Popen(command, env=environment(TMPDIR=str(temporary)), stderr=subprocess.PIPE, text=True)
+    while not any(temporary.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    _, said = process.communicate()
+    assert (process.returncode, said) == (1, "sieve: stopped; nothing was written\n")
+    assert not any(temporary.iterdir()) and {path.name for path in tmp_path.iterdir()} == {corpus.name, temporary.name}

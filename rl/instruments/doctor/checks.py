@@ -11,6 +11,7 @@ from rl.config import Config
 from rl.instruments.doctor.examine import Check
 from rl.instruments.doctor.gpus import compiler, gpus, links
 from rl.instruments.doctor.machine import (
+    addresses,
     cores,
     disk,
     left_by_runs,
@@ -53,6 +54,7 @@ def all_checks(engine: bool = True) -> Sequence[Check]:
         Check("killed runs", partial(left_by_runs, place_of_ray()[1])),
         Check("disk of runs", partial(disk, RUNS, RUNS_GIB, elsewhere), mend=elsewhere),
         Check("open files", open_files),
+        Check("addresses", addresses),
         Check("GPUs", gpus, 120, REINSTALL),
         Check("links of GPUs", links, 120, f"NCCL_DEBUG=INFO {sieve} doctor"),
         Check("C compiler", compiler, 120),

@@ -13,6 +13,7 @@ import psutil
 
 from rl.instruments.doctor.examine import Finding
 from rl.monitoring.terminal import typed_command
+from rl.workers.address_space import too_few_addresses
 from rl.workers.ray_folder import left_behind, place_of_ray
 
 GIB, MB = 2**30, 10**6
@@ -108,6 +109,12 @@ def open_files(wanted: int = 4096) -> Finding:
     if there >= wanted:
         return Finding("ok", f"{there:,}")
     return Finding("warning", f"{there:,}; Ray wants {wanted:,}", f"ulimit -Hn {FILES_THAT_RAY_TAKES}")
+
+
+def addresses() -> Finding:
+    """How many addresses a process may have."""
+    too_few = too_few_addresses()
+    return Finding("missing", too_few, "ulimit -v unlimited") if too_few else Finding("ok", "enough")
 
 
 def own_cgroups(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> list[Path]:

@@ -103,12 +103,13 @@ class Stream:
         table = self._table(HELDOUT, step)
         return self._rollouts(HELDOUT, step, table, range(table.num_rows)[:most])
 
-    def check(self, vocabulary: int, placeholders: Set[int]) -> None:
+    def check(self, vocabulary: int, placeholders: Set[int], check_question: Callable[[Prompt], None]) -> None:
         """Whether a policy of so many tokens can have written all of it; images are named, not opened.
 
         Args:
             vocabulary: How many tokens there are; they count from 0.
             placeholders: Those among them that stand for images, and so in no answer.
+            check_question: Raises what the policy cannot be asked.
 
         Raises:
             ConfigError: Row and column are named.
@@ -117,6 +118,7 @@ class Stream:
         def check_row(row: Mapping[str, Any], step: int) -> None:
             for file in row["image_files"]:
                 self._image(file)
+            check_question(Prompt(row["prompt_id"], row["prompt_source"], row["question"], (), row["answer"]))
             for token in _recorded(row, NO_PROMPT, step).entry.rollout.token_ids:
                 if token >= vocabulary or token in placeholders:
                     raise ValueError(f"token_ids has {token}: allowed are those of an answer of this policy")

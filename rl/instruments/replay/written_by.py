@@ -18,4 +18,4 @@ def check_written(config: Config, stream: Stream) -> None:
     encoder = make_encoder(config)
     model = AutoConfig.from_pretrained(policy_checkpoint(config), trust_remote_code=config.policy.trust_remote_code)
     # A model may have room for more tokens than its tokenizer has.
-    stream.check(model.get_text_config().vocab_size, encoder.placeholders)
+    stream.check(model.get_text_config().vocab_size, encoder.placeholders, encoder.check_question)

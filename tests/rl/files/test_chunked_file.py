@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,10 @@ def test_two_writers_and_unwritable_places_are_refused(whole: Path, tmp_path: Pa
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(ConfigError, match=r"folder\.jsonl cannot be written"):
         ChunkedFile(tmp_path / "folder.jsonl", IDENTITY, Numbered)
+    journal_of(whole).unlink()
+    os.mkfifo(journal_of(whole))  # to read it is to wait for ever
+    with pytest.raises(ConfigError, match=r"cannot be written: it is no regular file"):
+        ChunkedFile(whole, IDENTITY, Numbered)
     with pytest.raises(ConfigError, match=r"cannot be written: No such file"):
         ChunkedFile(tmp_path / "nowhere" / "a.jsonl", IDENTITY, Numbered)
     shutil.rmtree(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from rewards.files.whole_file import opened_here, replacing
 from rl.errors import ConfigError
-from rl.files.folders import only_one
+from rl.files.folders import new_folder, only_one
 from rl.monitoring.metrics_file import MetricsFile
 
 Put = Callable[[Path, Path], object]
@@ -51,6 +51,24 @@ def test_a_lock_keeps_what_its_file_holds_and_a_second_process_out(tmp_path: Pat
     with only_one(tmp_path), pytest.raises(ConfigError, match="in use by another process"):
         only_one(tmp_path).__enter__()
     assert (tmp_path / ".lock").read_text() == "x"
+
+
+def test_a_second_process_that_makes_the_same_folder_is_refused_and_spoils_nothing(tmp_path: Path) -> None:
+    folder, left = tmp_path / "model", tmp_path / ".model.partial"
+    (left / "weights").mkdir(parents=True)  # of one that was killed
+    with new_folder(folder) as partial:
+        assert partial == left and not list(partial.iterdir())
+        (partial / "whole").touch()
+        with pytest.raises(ConfigError, match="is being made by another process"):
+            new_folder(folder).__enter__()
+    assert [path.name for path in folder.iterdir()] == ["whole"] and not left.exists()
+
+
+def test_a_folder_that_cannot_be_finished_vanishes(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "model") as partial:
+        (partial / "half").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
 
 
 def test_metrics_are_never_written_through_a_link(other: Path, tmp_path: Path) -> None:

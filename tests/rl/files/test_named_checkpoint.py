@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,19 @@ def test_an_index_names_safetensors_beside_it_and_nothing_else(part: str, tmp_pa
     (folder / "p.bin").write_bytes(b"")
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model.safetensors", "a": part}}))
     with pytest.raises(ConfigError, match=r"names .*: allowed are \*\.safetensors beside it"):
+        refuse_damaged("policy.checkpoint", folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "chat_template.jinja", "config.json"])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda place: place.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_would_be_waited_for_or_never_ends_is_no_part_of_a_checkpoint(
+    name: str, put: Callable[[Path], None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(SHIPPED_POLICY, folder)
+    (folder / name).unlink()
+    put(folder / name)
+    with pytest.raises(ConfigError, match=rf"{name} is damaged: it is no regular file"):
         refuse_damaged("policy.checkpoint", folder)
 
 

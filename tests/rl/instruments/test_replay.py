@@ -188,6 +188,7 @@ def test_settings_that_do_not_fit_the_stream_are_refused(run: Path, overrides: l
         ("step", lambda _: 3, "step is 3: allowed in this file is 4"),
         ("scores", lambda scores: scores[1:], "scores has"),
         ("truth", lambda truth: [*truth, True], "truth has"),
+        ("question", lambda _: "<|image_pad|> how many?", "a special token of this checkpoint"),
         ("image_files", lambda _: ["../images/0.png"], "image file '../images/0.png'"),
     ],
 )
@@ -205,6 +206,15 @@ def test_a_changed_stream_is_refused_as_it_is_opened(
     with pytest.raises(ConfigError) as caught:
         replay(tmp_path, configured())
     assert str(caught.value).startswith(f"{path}: row {len(rows)}: ") and words in str(caught.value)
+
+
+def test_a_stream_that_was_changed_into_another_is_replayed_to_its_end(run: Path, tmp_path: Path) -> None:
+    copytree(run / STREAM, tmp_path / STREAM)
+    path = tmp_path / STREAM / "step-000002.parquet"
+    table = pq.read_table(path)
+    rows = [row | {"image_files": [], "informative": np.inf, "outcome": 1e308} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist([*rows, *rows], table.schema), path)
+    assert [row["step"] for row in replay(tmp_path, configured()).curve] == [0, 2, 4]
 
 
 def a_placeholder() -> int:
