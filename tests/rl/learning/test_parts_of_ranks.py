@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "fixtures" / "one_part_rank.py"
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What each rank saw, by what it was at."""
-    folder, cases = tmp_path_factory.mktemp("parts"), ("optimizer", "models")
+    folder, cases = tmp_path_factory.mktemp("parts"), ("optimizer", "trees", "models")
     run_in_two_ranks(SCRIPT, {case: {} for case in cases}, folder)
     return {case: [json.loads((folder / case / f"rank-{rank}.json").read_text()) for rank in (0, 1)] for case in cases}
 
@@ -47,6 +47,12 @@ def test_weights_are_gathered_one_after_another_as_they_leave(seen: dict[str, li
     assert second["peaks"].keys() == {"save", "object store", "nccl"}
     for way, peak in second["peaks"].items():
         assert 1 <= peak < 4, f"{way}: as many times the largest weight"
+
+
+@pytest.mark.slow
+def test_ranks_agree_on_whether_their_model_reads_trees(seen: dict[str, list[dict[str, Any]]]) -> None:
+    """They would else cut a step's rollouts into different micro-batches, and wait for one another for ever."""
+    assert seen["trees"] == [{"whole": True, "broken": False}] * 2
 
 
 @pytest.mark.parametrize(
