@@ -291,5 +291,7 @@ def for_full_gpu(config: Config, worst: str, held: Mapping[str, Memory], there: 
         memory = held[worst]
         by_weights = memory.weights + memory.gradients + memory.optimizer > memory.activations
         options = for_weights(config, worst) if by_weights else for_activations(config, worst)
+        if by_weights and needed_on(config, dict(held)) - there < memory.activations:
+            options += for_activations(config, worst)
         options += [f"set {worst}.num_gpus to 1 for a GPU of its own"] if alone else []
     return either([*options, LARGER] if len(held) > 1 or not options else options)

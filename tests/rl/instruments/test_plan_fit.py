@@ -179,10 +179,22 @@ def test_a_machine_holds_all_of_a_model_for_each_process_whose_gpu_will_have_som
 @pytest.mark.parametrize("path", [path for path in CONFIGS if "_" in path.stem], ids=lambda path: path.stem)
 def test_rows_of_32k_tokens_are_refused_until_what_they_keep_is_elsewhere(path: Path) -> None:
     longer = ["engine.max_model_len=32768", "engine.max_completion_tokens=8192"]
-    with pytest.raises(ConfigError, match=r"^(learner|mprm) on GPU \d of node \d needs .* 80 GB are there: [^\n]+$"):
+    refused = r"^(learner .*set learner.activation_offload, |mprm .*)(or )?lower engine.max_model_len[^\n]*$"
+    with pytest.raises(ConfigError, match=refused):
         list(plan_lines(load_config(path, longer), 80))
     longer += ["learner.activation_offload=true", "mprm.enabled=false", "annotation.share=0", "learner.credit=outcome"]
     assert list(plan_lines(load_config(path, longer), 80))
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "_" in path.stem], ids=lambda path: path.stem)
+def test_every_configuration_for_gpus_has_room_on_two_nodes(path: Path) -> None:
+    """All weights learn, in parts, and go to the engines by NCCL."""
+    engine = ["count=6", "num_gpus=1", "gpu_memory_utilization=0.9", "weight_transfer=nccl"]
+    learner = ["ranks=8", "num_gpus=1", "sharding=fsdp2", "lora_rank=0"]
+    given = [f"engine.{key}" for key in engine] + [f"learner.{key}" for key in learner]
+    config = load_config(path, [*given, "mprm.ranks=2", "mprm.num_gpus=1"])
+    assert [gpu.node for gpu in place(config)] == [0] * 8 + [1] * 8
+    assert config.weight_route == "nccl" and list(plan_lines(config, 80))
 
 
 def test_a_refused_dry_run_prints_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
