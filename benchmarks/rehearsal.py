@@ -34,6 +34,7 @@ STAGES: dict[str, tuple[Check, ...]] = {
         Check("learning.float32", 120, within=1e-3, most=SAME),
         Check("learning.bfloat16", 120, within=5e-2, most=ROUNDED),
         Check("learning.adapters", 120, within=5e-2, most=ROUNDED),
+        Check("learning.offloading", 120, most=ROUNDED),
         Check("learning.ppo", 180, within=1e-2, most=SAME),
         Check("learning.reward_model", 120, within=1e-2, most=SAME),
     ),

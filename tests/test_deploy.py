@@ -15,6 +15,7 @@ import yaml
 
 from rl.config import load_config
 from rl.instruments.planning.gpu_placement import place
+from rl.workers.ray_cluster import kinds_of_workers
 from tests.fixtures.runs import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -75,6 +76,8 @@ def rays_commands() -> Iterator[str]:
     for when in ("head", "worker"):
         yield from config[f"{when}_start_ray_commands"]
     yield from re.findall(r"^#   (ray .*)$", (DEPLOY / "ray_cluster.yaml").read_text(), re.MULTILINE)
+    *_, started = (DEPLOY / "sieve.sbatch").read_text().replace("\\\n", " ").splitlines()
+    yield re.sub(r"\$\w+", "1", started)
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
@@ -119,3 +122,15 @@ def test_kuberays_pods_have_the_gpus_that_the_run_takes() -> None:
     config = load_config(ROOT / Path(inside.split()[-1]).relative_to("/sieve"))
     placed = place(config, gpus[0])
     assert len(placed) == sum(gpus) and {gpu.node for gpu in placed} == {*range(len(gpus))}
+
+
+def test_slurms_nodes_have_what_the_run_takes() -> None:
+    text = (DEPLOY / "sieve.sbatch").read_text()
+    (directives,) = re.findall(r"^#SBATCH (.*)$", text, re.MULTILINE)
+    asked = dict(re.findall(r"--([a-z-]+)=(\S+)", directives))
+    assert asked["ntasks-per-node"] == "1", "Ray is started once on each"
+    (named,) = re.findall(r"^#   sbatch deploy/sieve.sbatch (\S+)", text, re.MULTILINE)
+    config, gpus = load_config(ROOT / named), int(asked["gpus-per-node"])
+    placed = place(config, gpus)
+    assert len(placed) == int(asked["nodes"]) * gpus == (placed[-1].node + 1) * gpus
+    assert sum(kind.number * kind.num_cpus for kind in kinds_of_workers(config)) <= int(asked["cpus-per-task"])

@@ -102,7 +102,7 @@ def target(words: list[str], place: Path) -> None:
 
 
 def script(words: list[str], place: Path) -> None:
-    """The script is in the documentation, and a shell can read it; its commands are in the table, too."""
+    """A shell can read it; tests/test_deploy.py knows more of it."""
     assert subprocess.run(["bash", "-n", words[1]], cwd=place, check=False).returncode == 0
 
 
@@ -175,10 +175,8 @@ TRIALS: dict[str, Trial] = {
     "RAY_AUTH_MODE=token RAY_ADDRESS=HEAD:6379 .venv/bin/sieve train configs/qwen2_5_vl_7b_2nodes.yaml": inside(
         "--dry-run task.name=grid"
     ),
-    "srun --cpus-per-task=$SLURM_CPUS_PER_TASK ray symmetric-run --address $head:6379 --min-nodes $SLURM_NNODES "
-    "-- env RAY_ADDRESS=$head:6379 sieve train $@": parsed,
-    "sbatch sieve.sbatch configs/qwen2_5_vl_7b_2nodes.yaml output_dir=runs/two-nodes": script,
-    "sbatch sieve.sbatch --resume runs/two-nodes": script,
+    "sbatch deploy/sieve.sbatch configs/qwen2_5_vl_7b_2nodes.yaml output_dir=runs/two-nodes": script,
+    "sbatch deploy/sieve.sbatch --resume runs/two-nodes": script,
     ".venv/bin/sieve train CONFIG --dry-run": dry,
     ".venv/bin/sieve plan CONFIG": parsed,
     ".venv/bin/sieve plan configs/qwen2_5_vl_7b_8gpu.yaml learner.prompts=512 --gpus 8,64,1024 --seconds "
@@ -223,7 +221,7 @@ def execute(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reader's folder: the checkout, the files that pages show, a run of theirs, and what else the commands name."""
     place = tmp_path_factory.mktemp("reader")
-    for name in ("configs", "benchmarks"):
+    for name in ("configs", "benchmarks", "deploy"):
         (place / name).symlink_to(ROOT / name)
     (place / ".venv").symlink_to(sys.prefix)
     for name, contents in files(DOCUMENTATION).items():

@@ -77,5 +77,6 @@ def loop(device: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [str(sieve), "train", "configs/smoke.yaml", f"output_dir={folder}/run"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
-    return {"exit code": float(done.returncode)}
+    if done.returncode:
+        sys.exit(done.stderr)  # why, in the check's line
+    return {"exit code": 0.0}

@@ -88,6 +88,21 @@ def adapters(device: str) -> dict[str, float]:
     return take_steps(learner) | {"adapters": float(len(learner.adapters()))}
 
 
+def offloading(device: str) -> dict[str, float]:
+    """A step whose layers' inputs wait in the machine's own memory, against one that keeps them."""
+    kept, elsewhere = [
+        learner.step(make_experiences(learner._encoder, SIZES, step=0))
+        for learner in (
+            make_learner("bfloat16", gradient_checkpointing=True, activation_offload=offload)
+            for offload in (False, True)
+        )
+    ]
+    return {
+        f"difference of {name}": abs(kept[name] - elsewhere[name]) / max(abs(kept[name]), 1e-3)
+        for name in ("loss", "grad_norm")
+    }
+
+
 def ppo(device: str) -> dict[str, float]:
     """With a value head on the policy, and with a value model of its own."""
     found = {}

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
@@ -43,6 +44,16 @@ def spread(
     for method in methods:
         register_fsdp_forward_method(model, method)
     return model
+
+
+def all_say(answer: bool) -> bool:
+    """Whether every rank of this process's group, if it has one, says so; all of them ask. What each finds by numbers
+    that are rounded, two may find differently, and wait for one another for ever."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return answer
+    answers: list[bool | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(answers, answer)
+    return all(answers)
 
 
 class Length(NamedTuple):

@@ -26,6 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from rewards.models.encoding import Encoder
+from rewards.models.sharding import all_say
 from rewards.models.token_tree import Stem, TokenTree, pack_batch
 from rewards.records import Prompt
 
@@ -42,7 +43,7 @@ def read_trees(model: Any, encoder: Encoder) -> bool:
 
     Not every model can: one whose tokens see each other in other ways than by Transformers' attention (linear
     attention, cross attention) reads a tree as something else. So it is asked to read a small one, and if it does not
-    say what it says of the same rows, it is left as it was.
+    say what it says of the same rows, it is left as it was; of ranks, on all of them.
 
     Args:
         model: Whole, and where it can compute.
@@ -65,7 +66,7 @@ def read_trees(model: Any, encoder: Encoder) -> bool:
 
     if attention == "sdpa":
         body.forward, text._attn_implementation = forward, NAME
-        if _reads_alike(model, encoder):
+        if all_say(_reads_alike(model, encoder)):
             return True
         body.forward, text._attn_implementation = plain, attention
     return False

@@ -300,6 +300,11 @@ def check_settings(settings: LearnerConfig) -> None:
     if settings.sharding == "deepspeed" and (settings.kl or settings.lora_rank):
         wanted = "kl" if settings.kl else "lora_rank"
         raise ValueError(f"learner.sharding is 'deepspeed': allowed with learner.{wanted} above 0 is ddp or fsdp2")
+    if settings.activation_offload and not settings.gradient_checkpointing:
+        raise ValueError(
+            "learner.activation_offload is true: allowed with learner.gradient_checkpointing false is false, since all "
+            "that a layer keeps would travel"
+        )
     if settings.loss == "vespo" and settings.correction.startswith("sequence"):
         raise ValueError(
             f"learner.correction is {settings.correction!r}: allowed with learner.loss vespo, which weighs whole "

@@ -116,6 +116,9 @@ class LearnerConfig(Section):
     """Whether the vision tower stays as it is."""
     gradient_checkpointing: bool = False
     """Whether activations are computed again on the way back, instead of kept: slower, smaller."""
+    activation_offload: bool = False
+    """Whether what `gradient_checkpointing` still keeps, each layer's input, waits in the machine's own memory: slower
+    again, for long rows."""
     liger: bool = False
     """Whether Liger's fused kernels are used, as far as TRL offers them; wants the package `liger-kernel` and a GPU."""
     peak_tflops: Positive | None = None

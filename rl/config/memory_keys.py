@@ -24,7 +24,8 @@ def for_activations(config: Sections, role: str) -> list[str]:
         tokens = config.learner.micro_batch_tokens
         more = tokens >= 2 * length if tokens else config.learner.micro_batch > 1
         smaller = [f"lower learner.micro_batch{'_tokens' if tokens else ''}"] if more else []
-        fewer = [] if config.learner.gradient_checkpointing else ["set learner.gradient_checkpointing"]
+        steps = ("gradient_checkpointing", "activation_offload")  # the second one wants the first
+        fewer = [f"set learner.{key}" for key in steps if not getattr(config.learner, key)][:1]
         return [*smaller, *fewer, "lower engine.max_model_len"]
     # A pass takes a row at least, and the outcome model's a pair.
     tokens, rows = (

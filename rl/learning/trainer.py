@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,6 +22,7 @@ from rewards.models.truncation import Truncation
 from rl.config import Config
 from rl.config.checks import check_settings
 from rl.config.learner import LearnerConfig
+from rl.learning.offloading import keep_off_the_gpu
 from rl.learning.rows import BESIDE
 from rl.learning.truncated_head import truncated_head
 
@@ -55,11 +56,13 @@ class PolicyTrainer(GRPOTrainer):
         truncation: Which tokens the sampler draws from; log-probabilities and entropies are taken among these.
         entropy_threshold: With ``top_entropy_quantile``: entropy that a token needs to be learned from. TRL would find
             it for each micro-batch anew.
+        keeping: Around a forward pass: where what it keeps for the backward pass goes.
     """
 
     seen: tuple[torch.Tensor, torch.Tensor]
     truncation = Truncation()
     entropy_threshold: float = 0.0
+    keeping: AbstractContextManager[Any] = nullcontext()
 
     def _compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
         self._given = _model_inputs(inputs)
@@ -77,7 +80,7 @@ class PolicyTrainer(GRPOTrainer):
         labels = input_ids.masked_fill(attention_mask == 0, -100)
         labels[:, :-logits_to_keep] = -100
         head = truncated_head(self.truncation) if self.truncation.is_used else nullcontext()
-        with self.accelerator.autocast(), head:
+        with self.accelerator.autocast(), head, self.keeping:
             outputs = model(**self._given, labels=labels, fused_lm_head=True)
         self.seen = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
         return *self.seen, None
@@ -165,6 +168,8 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
         apply_liger_kernel(trainer.model, LIGER)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.activation_offload:
+        trainer.keeping = keep_off_the_gpu(model)
     # What `importance_weights` finds is applied by TRL where it believes that vLLM sampled for it.
     trainer.use_vllm = settings.correction != "none"
     # Of TRL's own reference model, only the term of the loss is wanted.

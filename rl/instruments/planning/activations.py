@@ -11,12 +11,14 @@ Of every token and layer, with hidden size H, feed-forward size I, widths of que
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from rl.instruments.planning.model_shape import ModelShape, Tower
 
 FLOAT = 4
+ON_THEIR_WAY = 5  # layers' inputs that TRL holds while it copies them
 LOGITS_TILE = 32768  # vocabulary rows that TRL's fused output layer computes at a time
 
 
@@ -33,6 +35,7 @@ class Pass:
         width: Bytes of a number of the computation: 4, or 2 of bfloat16.
         autocast: Whether bfloat16 is computed in by autocast; without it, adapters cast what they read to float32.
         checkpointing: Whether only each layer's input is kept, and the layer computed again.
+        offload: Whether even that is kept elsewhere, but for those on their way there.
         logits: Which are made: none, TRL's tiles of them, or those of all answer tokens.
     """
 
@@ -44,6 +47,7 @@ class Pass:
     width: int
     autocast: bool = True
     checkpointing: bool = False
+    offload: bool = False
     logits: Literal["none", "tiles", "all"] = "tiles"
 
 
@@ -58,7 +62,8 @@ def activation_bytes(shape: ModelShape, taken: Pass) -> int:
     if taken.checkpointing:
         # Where weights are float32, so is the sum that runs through the layers.
         stream = taken.width if taken.learns == "adapters" else FLOAT
-        kept = sum(tower.layers * count * tower.hidden * stream for tower, count, _ in stacks)
+        most = ON_THEIR_WAY if taken.offload else math.inf
+        kept = sum(int(min(tower.layers, most)) * count * tower.hidden * stream for tower, count, _ in stacks)
         kept += max(count * layer for _, count, layer in stacks)
     else:
         kept = sum(tower.layers * count * layer for tower, count, layer in stacks)

@@ -37,7 +37,7 @@ class LaunchEstimate:
         unknown: Checkpoints whose shape is not known.
         gpu_bytes: Memory of a GPU.
         cache_tokens: Tokens that one engine's cache holds, where its shape is known.
-        loading: By role, what each rank holds in its machine's memory until its GPU has its part (`fsdp2`).
+        loading: By role, what each process holds in its machine's memory until its GPU has it, or its part of it.
     """
 
     memory: dict[str, Memory]
@@ -77,10 +77,11 @@ def estimate(config: Config, gpu_bytes: float) -> LaunchEstimate:
 
 def _loading(config: Config, names: Mapping[str, str], shapes: Mapping[str, ModelShape | None]) -> dict[str, float]:
     found = {}
-    for role, name, placed in (("learner", "policy", config.learner), ("mprm", "mprm", config.mprm)):
-        shape = shapes.get(names.get(name, ""))
-        if shape is not None and placed.ranks > 1 and placed.sharding == "fsdp2":
-            found[role] = loaded_bytes(config, shape, placed.lora_rank)
+    adapters = config.learner.lora_rank, config.mprm.lora_rank, 0
+    for role, rank in zip(("learner", "mprm", "outcome_model"), adapters, strict=True):
+        shape = shapes.get(names.get("policy" if role == "learner" else role, ""))
+        if shape is not None:
+            found[role] = loaded_bytes(config, shape, rank)
     return found
 
 
@@ -160,8 +161,8 @@ def _memory_lines(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]
         roles = [role for gpu in there for role, _ in gpu.workers if role in estimated.loading]
         if roles:
             total = sum(estimated.loading[role] for role in roles)
-            ranks = f"while {len(roles)} ranks load their models"
-            yield f"  node {node}: {total / GB:.1f} GB of the machine's own memory {ranks}"
+            models = f"{len(roles)} models are" if len(roles) > 1 else "a model is"
+            yield f"  node {node}: {total / GB:.1f} GB of the machine's own memory while {models} loaded"
     on_cpu = [kind for kind in kinds_of_workers(config) if not kind.num_gpus and kind.role in estimated.memory]
     for kind in on_cpu:
         times = f" x {kind.number}" if kind.number > 1 else ""
@@ -290,5 +291,7 @@ def for_full_gpu(config: Config, worst: str, held: Mapping[str, Memory], there: 
         memory = held[worst]
         by_weights = memory.weights + memory.gradients + memory.optimizer > memory.activations
         options = for_weights(config, worst) if by_weights else for_activations(config, worst)
+        if by_weights and needed_on(config, dict(held)) - there < memory.activations:
+            options += for_activations(config, worst)
         options += [f"set {worst}.num_gpus to 1 for a GPU of its own"] if alone else []
     return either([*options, LARGER] if len(held) > 1 or not options else options)

@@ -6,7 +6,7 @@ image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from rl.config import Config
 from rl.instruments.planning.activations import FLOAT, Pass, activation_bytes
@@ -67,6 +67,7 @@ def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None 
         learns="adapters" if learner.lora_rank else "language" if learner.freeze_vision else "all",
         width=width,
         checkpointing=learner.gradient_checkpointing,
+        offload=learner.activation_offload,
     )
     ranks, sharding = learner.ranks, learner.sharding
     memory = trained_model(shape, learner.lora_rank, learner.freeze_vision, width, ranks, sharding)
@@ -78,7 +79,7 @@ def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None 
     if learner.algorithm == "ppo" and config.value.backbone == "own":
         own = critic or shape
         memory += trained_model(own, 0, False, width, ranks, sharding) + Memory(
-            activations=activation_bytes(own, taken)
+            activations=activation_bytes(own, replace(taken, offload=False))
         )
     return memory
 
@@ -173,7 +174,7 @@ def trained_model(
 
 
 def loaded_bytes(config: Config, shape: ModelShape, lora_rank: int) -> float:
-    """Of a model as it is read, before ranks cut it: float32, as what learns, but for what is under adapters."""
+    """Of a model as it is read, before a GPU has it: float32, as what learns, but for what is under adapters."""
     width = 2 if config.policy.dtype == "bfloat16" and lora_rank else FLOAT
     return width * shape.parameters
 

@@ -17,6 +17,7 @@ WITHOUT = {"enabled": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_staleness": 0, "engine": {"segment_tokens": 8}}, "engine.segment_tokens is 8"),
     ({"engine": {"sleep": True}}, "engine.sleep is true"),
+    ({"learner": {"activation_offload": True}}, "learner.activation_offload is true: allowed with learner.gradient_c"),
     ({"max_staleness": 0, "engine": {"sleep": True, "kind": "hf", "num_gpus": 1}}, "engine.sleep is true"),
     ({"engine": {"kind": "hf", "tensor_parallel": 2}}, "engine.tensor_parallel is 2"),
     ({"engine": {"tensor_parallel": 2, "num_gpus": 1}}, "engine.num_gpus is 1"),

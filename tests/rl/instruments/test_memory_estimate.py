@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -268,6 +269,14 @@ def test_a_training_step_peaks_where_the_estimate_says(mode: str, checkpointing:
     memory = trained_model(shape, 0, False, 2 if mode == "bfloat16" else 4, 1, "ddp")
     reckoned = memory.total + activation_bytes(shape, a_pass(mode, image_tokens, checkpointing))
     assert reckoned == pytest.approx(peak, rel=0.1)
+
+
+def test_of_a_deeper_model_no_more_is_kept_where_layers_inputs_are_elsewhere() -> None:
+    deeper = replace(SEVEN, language=replace(SEVEN.language, layers=2 * SEVEN.language.layers))
+    kept = a_pass("bfloat16", 64, checkpointing=True)
+    assert activation_bytes(deeper, kept) > activation_bytes(SEVEN, kept)
+    elsewhere = replace(kept, offload=True)
+    assert activation_bytes(deeper, elsewhere) == activation_bytes(SEVEN, elsewhere) < activation_bytes(SEVEN, kept)
 
 
 @pytest.mark.slow

@@ -95,7 +95,9 @@ def test_advice_names_only_what_can_still_be_changed() -> None:
     assert said.startswith("learner on GPU") and "raise learner.ranks" in said and "set learner.lora_rank" not in said
     long = ["learner.micro_batch=1", "learner.gradient_checkpointing=true", "engine.max_model_len=65536"]
     said = refusal(20, "engine.num_gpus=1", "learner.num_gpus=1", "engine.gpu_memory_utilization=0.9", *long)
-    assert said.startswith("learner on GPU") and said.endswith(": lower engine.max_model_len")
+    assert said.startswith("learner on GPU") and said.endswith(
+        ": set learner.activation_offload, or lower engine.max_model_len"
+    )
 
 
 def test_an_engine_is_not_spread_over_nodes() -> None:
@@ -163,13 +165,36 @@ def test_the_head_of_a_configuration_says_what_the_dry_run_says(path: Path) -> N
         assert sum(map(float, there.values())) + float(other) == pytest.approx(float(total), abs=0.21)
 
 
-def test_a_machine_holds_all_of_a_model_for_each_rank_that_will_have_a_part() -> None:
-    path = CONFIGS[0].parent / "qwen2_5_vl_7b_2nodes.yaml"
-    config = load_config(path)
-    whole = 8 * 4 * KNOWN_SHAPES[config.policy.checkpoint].parameters / GB
-    said = [line for line in plan_lines(config, 80) if "ranks load" in line]
-    assert said == [f"  node 0: {whole:.1f} GB of the machine's own memory while 8 ranks load their models"]
-    assert not [line for line in plan_lines(load_config(SMALL), 80) if "ranks load" in line]
+def test_a_machine_holds_all_of_a_model_for_each_process_whose_gpu_will_have_some_of_it() -> None:
+    """In float32, or under adapters in the policy's bfloat16."""
+    config = load_config(CONFIGS[0].parent / "qwen2_5_vl_7b_2nodes.yaml")
+    billions = KNOWN_SHAPES[config.policy.checkpoint].parameters / GB
+    said = [line for line in plan_lines(config, 80) if line.endswith("loaded")]
+    assert said == [
+        f"  node 0: {8 * 4 * billions:.1f} GB of the machine's own memory while 8 models are loaded",
+        f"  node 1: {2 * 2 * billions:.1f} GB of the machine's own memory while 2 models are loaded",
+    ]
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "_" in path.stem], ids=lambda path: path.stem)
+def test_rows_of_32k_tokens_are_refused_until_what_they_keep_is_elsewhere(path: Path) -> None:
+    longer = ["engine.max_model_len=32768", "engine.max_completion_tokens=8192"]
+    refused = r"^(learner .*set learner.activation_offload, |mprm .*)(or )?lower engine.max_model_len[^\n]*$"
+    with pytest.raises(ConfigError, match=refused):
+        list(plan_lines(load_config(path, longer), 80))
+    longer += ["learner.activation_offload=true", "mprm.enabled=false", "annotation.share=0", "learner.credit=outcome"]
+    assert list(plan_lines(load_config(path, longer), 80))
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "_" in path.stem], ids=lambda path: path.stem)
+def test_every_configuration_for_gpus_has_room_on_two_nodes(path: Path) -> None:
+    """All weights learn, in parts, and go to the engines by NCCL."""
+    engine = ["count=6", "num_gpus=1", "gpu_memory_utilization=0.9", "weight_transfer=nccl"]
+    learner = ["ranks=8", "num_gpus=1", "sharding=fsdp2", "lora_rank=0"]
+    given = [f"engine.{key}" for key in engine] + [f"learner.{key}" for key in learner]
+    config = load_config(path, [*given, "mprm.ranks=2", "mprm.num_gpus=1"])
+    assert [gpu.node for gpu in place(config)] == [0] * 8 + [1] * 8
+    assert config.weight_route == "nccl" and list(plan_lines(config, 80))
 
 
 def test_a_refused_dry_run_prints_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.autograd import graph
 from transformers import AutoModelForImageTextToText
 
 from rewards.models.encoding import Encoder
@@ -332,6 +333,31 @@ def test_gradient_checkpointing_changes_nothing(encoder: Encoder, experiences: l
         results.append((metrics["loss"], metrics["grad_norm"]))
         assert learner._model.is_gradient_checkpointing == checkpointing
     assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_offloading_takes_each_layers_input_elsewhere_and_changes_nothing(
+    encoder: Encoder, experiences: list[Experience], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[torch.Size] = []
+
+    class Watched(graph.save_on_cpu):
+        def __init__(self) -> None:
+            super().__init__()
+            pack = self.pack_hook
+            self.pack_hook = lambda tensor: (taken.append(tensor.shape), pack(tensor))[1]
+
+    monkeypatch.setattr(graph, "save_on_cpu", Watched)
+    results = []
+    for offload in (False, True):
+        config = learner_config(gradient_checkpointing=True, activation_offload=offload)
+        learner = PolicyLearner(CHECKPOINT, encoder, config)
+        assert not taken
+        metrics = learner.step(experiences)
+        results.append((metrics["loss"], metrics["grad_norm"]))
+    assert results[0] == results[1]
+    text = learner._model.config.get_text_config()
+    assert sum(len(shape) == 3 and shape[-1] == text.hidden_size for shape in taken) >= text.num_hidden_layers
+    assert all(shape[-1] != text.intermediate_size for shape in taken if len(shape) == 3), "it is computed again"
 
 
 def test_the_learning_rate_follows_its_schedule_over_a_resumption_too(
