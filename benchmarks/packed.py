@@ -2,6 +2,7 @@
 
     python benchmarks/packed.py                            # a group of 8, a picture of 256 tokens, answers of 64
     python benchmarks/packed.py --prompts 16 --image 84 --answer 40 --checkpoint rl/tiny_policy/grid_policy
+    python benchmarks/packed.py ... --continuations 3      # with continuations that the policy learns from, too
 
 `rl.learning.learner.PolicyLearner.step` and `rewards.process_model.mprm.MPRM.score` on made-up rollouts, both ways in
 turn in one process, new prompts each time. Unless a checkpoint is named the model is a Qwen2.5-VL with random weights,
@@ -83,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
         "--image", type=int, default=448, help=f"side of the square picture, in pixels; {PATCH} a token"
     )
     parser.add_argument("--answer", type=int, default=64, help="tokens of each answer")
+    parser.add_argument("--continuations", type=int, default=0, help="of each rollout, from places all along it")
     parser.add_argument("--repetitions", type=int, default=5)
     return parser.parse_args()
 
@@ -106,9 +108,10 @@ def learners(checkpoint: str, arguments: argparse.Namespace) -> list[Callable[[i
     calls: list[Callable[[int], Any]] = []
     for pack in (False, True):
         encoder = make_encoder(arguments)
+        rows = arguments.prompts * arguments.samples * (1 + arguments.continuations)
         config = Config(
             engine=EngineConfig(max_completion_tokens=arguments.answer, max_model_len=arguments.answer + 1),
-            learner=LearnerConfig(pack=pack, micro_batch=arguments.prompts * arguments.samples, num_cpus=1),
+            learner=LearnerConfig(pack=pack, micro_batch=rows, num_cpus=1),
         )
         learner = PolicyLearner(checkpoint, encoder, config)
         assert learner.packs() == pack
@@ -124,7 +127,7 @@ def reward_models(checkpoint: str, arguments: argparse.Namespace) -> list[Callab
         model = MPRM(checkpoint, encoder, settings=MPRMConfig(pack=pack, micro_batch_tokens=10**6))
 
         def score(seed: int, model: MPRM = model, encoder: Encoder = encoder) -> Any:
-            experiences = made_up(encoder, arguments, seed)
+            experiences = [e for e in made_up(encoder, arguments, seed) if not e.prefix]
             return model.score([e.prompt for e in experiences], [as_rollout(e) for e in experiences])
 
         calls.append(score)
@@ -139,7 +142,7 @@ def make_encoder(arguments: argparse.Namespace) -> Encoder:
 
 
 def made_up(encoder: Encoder, arguments: argparse.Namespace, seed: int) -> list[Experience]:
-    """Random pictures, and random answers to them."""
+    """Random pictures, random answers to them, and what goes on from the answers' beginnings."""
     generator = np.random.default_rng(seed)
     forbidden = {*encoder.placeholders, encoder.pad_token, *encoder.end_tokens, *encoder.tokenizer.all_special_ids}
     vocabulary = [token for token in range(len(encoder.tokenizer)) if token not in forbidden]
@@ -148,10 +151,15 @@ def made_up(encoder: Encoder, arguments: argparse.Namespace, seed: int) -> list[
         pixels = generator.integers(0, 256, (arguments.image, arguments.image, 3), dtype=np.uint8)
         prompt = Prompt(f"{seed}/{number}", "made up", "red * 4 + square * 7 = ?", (Image.fromarray(pixels),), "")
         for _ in range(arguments.samples):
-            tokens = tuple(generator.choice(vocabulary, arguments.answer).tolist())
-            # As of a sampler that found all tokens equally likely.
-            logprobs = (-float(np.log(len(vocabulary))),) * len(tokens)
-            experiences.append(Experience(prompt, tokens, logprobs, np.full(len(tokens), generator.normal()), 0))
+            answer = tuple(generator.choice(vocabulary, arguments.answer).tolist())
+            places = np.linspace(1, arguments.answer - 1, arguments.continuations).astype(int)
+            for prefix in ((), *(answer[:place] for place in places)):
+                length = arguments.answer - len(prefix)
+                tokens = tuple(generator.choice(vocabulary, length).tolist()) if prefix else answer
+                # As of a sampler that found all tokens equally likely.
+                logprobs = (-float(np.log(len(vocabulary))),) * length
+                advantages = np.full(length, generator.normal())
+                experiences.append(Experience(prompt, tokens, logprobs, advantages, 0, prefix))
     return experiences
 
 

@@ -184,7 +184,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Experience:
-    """What the learner needs of one rollout.
+    """What the learner needs of one rollout, or of what goes on from the beginning of one.
 
     Attributes:
         prompt: The prompt, for its images and its text.
@@ -193,8 +193,7 @@ class Experience:
         advantages: One advantage a token (T,), dimensionless; with PPO one reward a token, of which the learner's value
             model makes advantages.
         policy_version: The weights that sampled the tokens.
-        prefix_length: So many tokens, the first ones, are another rollout's, which this one goes on from: they are
-            read, and not learned from.
+        prefix: Tokens of another rollout, which this one goes on from: they are read, and not learned from.
     """
 
     prompt: Prompt
@@ -202,4 +201,9 @@ class Experience:
     sampler_logprobs: tuple[float, ...]
     advantages: np.ndarray
     policy_version: int
-    prefix_length: int = 0
+    prefix: tuple[int, ...] = ()
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """All that is read behind the prompt."""
+        return self.prefix + self.token_ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -98,6 +98,8 @@ def pack_trees(
     most_tokens: float = math.inf,
     most_rows: float = math.inf,
     at_least: int = 1,
+    order: Sequence[int] | None = None,
+    body: Callable[[Sequence[int]], int] | None = None,
 ) -> list[list[int]]:
     """`pack`, where the rows of one prompt are read as one (`rewards.models.token_tree`): they stay together if they
     fit, and are else cut into parts as equal as can be.
@@ -108,6 +110,8 @@ def pack_trees(
         most_tokens: Most tokens of a micro-batch, padding included; a longer row goes alone.
         most_rows: Most rows of a micro-batch.
         at_least: Micro-batches to make, if there are as many rows.
+        order: Of the rows, wherever those of a prompt are cut; without it, as they come.
+        body: Tokens of some of one prompt's rows as they are read together; without it, the sum of theirs.
 
     >>> pack_trees("aabba", [Length(5, 2), Length(5, 3), Length(4, 1), Length(4, 1), Length(5, 2)], 20)
     [[0, 1, 4], [2, 3]]
@@ -115,11 +119,11 @@ def pack_trees(
     [[0, 1], [2, 3]]
     """
     members: dict[Hashable, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        members.setdefault(prompt, []).append(place)
+    for place in order or range(len(prompts)):
+        members.setdefault(prompts[place], []).append(place)
 
     def length(rows: Sequence[int]) -> Length:
-        return Length(lengths[rows[0]].head, sum(lengths[place].body for place in rows))
+        return Length(lengths[rows[0]].head, body(rows) if body else sum(lengths[place].body for place in rows))
 
     def cut(rows: list[int]) -> list[list[int]]:
         for parts in range(1, len(rows)):

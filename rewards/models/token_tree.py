@@ -27,7 +27,7 @@ from rewards.records import Prompt
 
 @dataclass(frozen=True)
 class Stem:
-    """Where a completion goes on from another one, of the same prompt and earlier in the list.
+    """Where a completion goes on from another one of the same prompt.
 
     Attributes:
         completion: Which one.
@@ -53,6 +53,39 @@ class Branch:
     path: np.ndarray
     own: int
     level: int
+
+
+def find_stems(
+    prompts: Sequence[Hashable], prefixes: Sequence[int], paths: Sequence[tuple[int, ...]]
+) -> list[Stem | None]:
+    """What each completion that begins with a prefix can go on from: the first one of its prompt that has the prefix.
+    None if it hangs on the prompt, itself or with its prefix, since there is no other that has it.
+
+    Args:
+        prompts: What tells the prompt of each from others.
+        prefixes: Tokens of the prefix of each, 0 for none.
+        paths: The tokens of each, prefixes included.
+
+    >>> find_stems("aab", [0, 2, 2], [(5, 6, 7), (5, 6, 8), (5, 6, 9)])
+    [None, Stem(completion=0, tokens=2), None]
+    """
+    stems: list[Stem | None] = [None] * len(paths)
+    roots: dict[Hashable, list[int]] = {}
+    # Of prefixes that nobody has, short ones may begin long ones.
+    for number in sorted(range(len(paths)), key=lambda number: (prefixes[number] > 0, -prefixes[number])):
+        there, length = roots.setdefault(prompts[number], []), prefixes[number]
+        begin_alike = (root for root in there if paths[root][:length] == paths[number][:length])
+        parent = next(begin_alike, None) if length else None
+        if parent is None:
+            there.append(number)
+        else:
+            stems[number] = Stem(parent, length)
+    return stems
+
+
+def own_tokens(paths: Sequence[tuple[int, ...]], stems: Sequence[Stem | None]) -> list[tuple[int, ...]]:
+    """Of completions what they do not go on from."""
+    return [path[stem.tokens :] if stem else path for path, stem in zip(paths, stems, strict=True)]
 
 
 def lay_out(lengths: Sequence[int], stems: Sequence[Stem | None]) -> list[Branch]:

@@ -17,7 +17,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rewards.models.backbone import BlankPicture, check_vocabulary, merge_lora, release_memory
 from rewards.models.encoding import Encoder
-from rewards.models.sharding import Length, spread
+from rewards.models.sharding import spread
 from rewards.models.tree_attention import read_trees
 from rewards.records import Experience, Prompt
 from rl.config import Config
@@ -150,7 +150,7 @@ class PolicyLearner:
             metrics["explained_variance"] = explained_variance(
                 [e.values for e in estimates], [e.returns for e in estimates]
             )
-        metrics |= advantage_statistics([row.experience for row in rows])
+        metrics |= advantage_statistics([row.experience for row in rows], self._settings.reuse_continuations)
         return metrics | self._speed(experiences, time.perf_counter() - started)
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -289,9 +289,9 @@ class PolicyLearner:
             if with_values and self._critic is not None:
                 tensors.append(self._critic.values(piece))
             arrays = [tensor.float().cpu().numpy() for tensor in tensors]
+            learned = inputs["completion_mask"].bool().cpu().numpy()
             for row, place in enumerate(places if mine else []):
-                length = len(experiences[place].token_ids)
-                found.append((place, [array[row, :length] for array in arrays]))
+                found.append((place, [array[row, learned[row]] for array in arrays]))
         if self._accelerator.num_processes > 1:
             found = gather_object(found)
         return [arrays for _, arrays in sorted(found, key=lambda entry: entry[0])]
@@ -301,10 +301,9 @@ class PolicyLearner:
         trainer, bonus, critic = self._trainer, self._bonus, self._critic
         learns = critic is None or not critic.warming_up(self.version)
         experiences = [row.experience for row in rows]
-        tokens = learned = sum(len(experience.token_ids) - experience.prefix_length for experience in experiences)
+        tokens = learned = sum(len(experience.token_ids) for experience in experiences)
         if trainer.top_entropy_quantile < 1:
-            read = zip(self._read(experiences), experiences, strict=True)
-            entropies = np.concatenate([entropy[experience.prefix_length :] for (_, entropy), experience in read])
+            entropies = np.concatenate([entropy for _, entropy in self._read(experiences)])
             trainer.entropy_threshold = float(np.quantile(entropies, 1 - trainer.top_entropy_quantile))
             learned = int((entropies >= trainer.entropy_threshold).sum())
         statistics = Statistics(trainer, self._accelerator.device)
@@ -363,9 +362,8 @@ class PolicyLearner:
         for blank in (self._blank, self._critic.blank if self._critic is not None else None):
             if blank is not None:
                 blank.is_shown = any(experience.prompt.images for experience in experiences)
-        ids, head = [e.prompt.id for e in experiences], self._encoder.head_length
-        lengths = [Length(head(e.prompt), len(e.token_ids)) for e in experiences]
-        batches = choose_micro_batches(ids, lengths, self._settings, self._ranks, self._packs)
+        heads = [self._encoder.head_length(experience.prompt) for experience in experiences]
+        batches = choose_micro_batches(experiences, heads, self._settings, self._ranks, self._packs)
         return shares(batches, self.rank, self._ranks)
 
     def _learning_shares(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], bool]]:
@@ -386,7 +384,7 @@ class PolicyLearner:
     def _speed(self, experiences: Sequence[Experience], seconds: float) -> dict[str, float]:
         prompts = {experience.prompt.id: experience.prompt for experience in experiences}
         read = {key: prompt_work(self._encoder, prompt, self._model) for key, prompt in prompts.items()}
-        work = [replace(read[e.prompt.id], answer=len(e.token_ids)) for e in experiences]
+        work = [replace(read[e.prompt.id], answer=len(e.path)) for e in experiences]
         before = self._settings.correction != "none" or self._critic is not None
         passes = before + (self._reference is not None)
         flops = self._size.forward(work) * (passes + self._settings.epochs)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rewards.models.sharding import Length, pack, pack_trees
+from rewards.models.token_tree import find_stems, own_tokens
+from rewards.records import Experience
 from rewards.seeds import derive_seed
 from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import Loss
@@ -26,20 +28,31 @@ def mini_batches(rows: int, settings: LearnerConfig, seed: int, version: int) ->
 
 
 def choose_micro_batches(
-    prompts: Sequence[str], lengths: Sequence[Length], settings: LearnerConfig, ranks: int, packed: bool
+    experiences: Sequence[Experience], heads: Sequence[int], settings: LearnerConfig, ranks: int, packed: bool
 ) -> list[list[int]]:
     """Rows of similar length together, within the limit that the section has.
 
     Args:
-        prompts: What tells each row's prompt from others.
-        lengths: Of each row.
+        experiences: What the rows are made of.
+        heads: Tokens of the prompt of each.
         settings: The section.
         ranks: Among whom they are shared.
         packed: Whether the rows of a prompt in a micro-batch are read as one.
     """
-    tokens = settings.micro_batch_tokens
+    tokens, paths = settings.micro_batch_tokens, [experience.path for experience in experiences]
+    lengths = [Length(head, len(path)) for head, path in zip(heads, paths, strict=True)]
     if packed:
-        return pack_trees(prompts, lengths, tokens or math.inf, math.inf if tokens else settings.micro_batch, ranks)
+        prompts = [experience.prompt.id for experience in experiences]
+
+        def body(places: Sequence[int]) -> int:
+            theirs = [paths[place] for place in places]
+            prefixes = [len(experiences[place].prefix) for place in places]
+            return sum(map(len, own_tokens(theirs, find_stems([prompts[place] for place in places], prefixes, theirs))))
+
+        most = math.inf if tokens else settings.micro_batch
+        # In this order what begins alike is side by side.
+        order = sorted(range(len(paths)), key=paths.__getitem__)
+        return pack_trees(prompts, lengths, tokens or math.inf, most, ranks, order, body)
     if tokens:
         return pack(lengths, tokens, at_least=ranks)
     return micro_batches([sum(length) for length in lengths], settings.micro_batch, ranks)

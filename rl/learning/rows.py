@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rewards.models.encoding import Encoder
-from rewards.models.token_tree import pack_batch
+from rewards.models.encoding import Batch, Encoder
+from rewards.models.token_tree import PackedBatch, Stem, find_stems, own_tokens, pack_batch
 from rewards.records import Experience
 from rl.config.learner import LearnerConfig
 from rl.config.trl_arguments import Correction
@@ -41,18 +41,27 @@ class Row:
 def model_inputs(
     encoder: Encoder, experiences: Sequence[Experience], device: torch.device, packed: bool = False
 ) -> dict[str, Any]:
-    """What the log-probabilities of the completions (B, T) need.
+    """What the log-probabilities of the completions (B, T) need. The mask of these leaves out prefixes, too: the model
+    reads them, and the loss is not made of them.
 
     Packed (`rewards.models.token_tree`), all that goes to the model stands beside what TRL knows of, for which prompts
     are then one token long.
     """
-    prompts, answers = [e.prompt for e in experiences], [e.token_ids for e in experiences]
-    batch = pack_batch(encoder, prompts, answers) if packed else encoder.batch(prompts, answers)
+    prompts, paths = [e.prompt for e in experiences], [e.path for e in experiences]
+    stems: list[Stem | None] = [None] * len(paths)
+    if packed:
+        stems = find_stems([prompt.id for prompt in prompts], [len(e.prefix) for e in experiences], paths)
+        batch: Batch | PackedBatch = pack_batch(encoder, prompts, own_tokens(paths, stems), None, stems)
+    else:
+        batch = encoder.batch(prompts, paths)
+    learned = batch.completion_mask.clone()
+    for mask, experience, stem in zip(learned, experiences, stems, strict=True):
+        mask[: 0 if stem else len(experience.prefix)] = 0
     tensors = {
         "prompt_ids": batch.prompt_ids,
         "prompt_mask": batch.prompt_mask,
         "completion_ids": batch.completion_ids,
-        "completion_mask": batch.completion_mask,
+        "completion_mask": learned,
     }
     inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
     return inputs | {BESIDE + name: value for name, value in batch.model_inputs(device).items()}
@@ -68,31 +77,29 @@ def loss_inputs(
     """All that TRL's loss reads of these rollouts, but for ``num_items_in_batch``."""
     experiences = [row.experience for row in rows]
     inputs = model_inputs(encoder, experiences, device, packed)
-    # What the loss is not made of; the model reads it all the same.
-    for mask, experience in zip(inputs["completion_mask"], experiences, strict=True):
-        mask[: experience.prefix_length] = 0
-    sampler = _padded([e.sampler_logprobs for e in experiences], device)
-    inputs["advantages"] = _padded([e.advantages for e in experiences], device)
+    mask = inputs["completion_mask"]
+    sampler = _placed([e.sampler_logprobs for e in experiences], mask)
+    inputs["advantages"] = _placed([e.advantages for e in experiences], mask)
     inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"] = sampler
     if settings.correction != "none":
-        inputs["old_per_token_logps"] = _padded([row.before for row in rows], device)
+        inputs["old_per_token_logps"] = _placed([row.before for row in rows], mask)
         inputs["importance_sampling_ratio"] = importance_weights(
             inputs["old_per_token_logps"],
             sampler,
-            inputs["completion_mask"],
+            mask,
             settings.correction,
             settings.correction_max,
             settings.correction_min,
         )
     if settings.kl:
-        inputs["ref_per_token_logps"] = _padded([row.reference for row in rows], device)
+        inputs["ref_per_token_logps"] = _placed([row.reference for row in rows], mask)
     return inputs
 
 
-def _padded(values: Sequence[Any], device: torch.device) -> torch.Tensor:
-    """Right-padded (B, T) floats."""
-    rows = [torch.as_tensor(np.asarray(row, np.float32)) for row in values]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+def _placed(values: Sequence[Any], mask: torch.Tensor) -> torch.Tensor:
+    """One float for each token that is learned from, rollout after rollout, where the mask has it (B, T)."""
+    floats = torch.as_tensor(np.concatenate([np.asarray(row, np.float32) for row in values]), device=mask.device)
+    return torch.zeros_like(mask, dtype=torch.float32).masked_scatter(mask.bool(), floats)
 
 
 def importance_weights(

@@ -65,28 +65,28 @@ class Statistics:
         return {name: mean for name, mean in means.items() if not missing.get(name)}
 
 
-def advantage_statistics(experiences: Sequence[Experience]) -> dict[str, float]:
-    """Mean, standard deviation and positive share of the advantages of rollouts' tokens; where there are continuations,
-    their share of all tokens that are learned from, and the mean size of their advantages. NaN where there are no
-    rollouts beside them."""
-    advantages = _learned([experience for experience in experiences if not experience.prefix_length])
+def advantage_statistics(experiences: Sequence[Experience], reuses_continuations: bool) -> dict[str, float]:
+    """Mean, standard deviation and positive share of the advantages of rollouts' tokens; where continuations are
+    learned from, too, their tokens, the share of these, and the mean size of their advantages. NaN of what there is
+    none of."""
+    advantages = _advantages([experience for experience in experiences if not experience.prefix])
     some = len(advantages) > 0
     found = {
         "advantage_mean": float(advantages.mean()) if some else math.nan,
         "advantage_std": float(advantages.std()) if some else math.nan,
         "advantage_positive": float((advantages > 0).mean()) if some else math.nan,
     }
-    if continued := [experience for experience in experiences if experience.prefix_length]:
-        theirs = _learned(continued)
+    if reuses_continuations:
+        theirs = _advantages([experience for experience in experiences if experience.prefix])
         found["continuation_tokens"] = float(len(theirs))
         found["continuation_share"] = len(theirs) / (len(theirs) + len(advantages))
-        found["continuation_advantage"] = float(np.abs(theirs).mean())
+        found["continuation_advantage"] = float(np.abs(theirs).mean()) if len(theirs) else math.nan
     return found
 
 
-def _learned(experiences: Sequence[Experience]) -> np.ndarray:
-    """The advantages of all tokens that are learned from."""
-    return np.concatenate([np.zeros(0), *(np.asarray(e.advantages, float)[e.prefix_length :] for e in experiences)])
+def _advantages(experiences: Sequence[Experience]) -> np.ndarray:
+    """Of all tokens."""
+    return np.concatenate([np.zeros(0), *(np.asarray(experience.advantages, float) for experience in experiences)])
 
 
 def is_finite(update: Mapping[str, float]) -> bool:

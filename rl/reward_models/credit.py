@@ -117,13 +117,11 @@ class CreditAssignment:
         self, prompt: Prompt, rollout: Rollout, prefix_length: int, completion: Completion, advantage: float
     ) -> Experience:
         """A continuation, behind its prefix."""
-        tokens = rollout.token_ids[:prefix_length] + completion.token_ids
-        logprobs = rollout.logprobs[:prefix_length] + completion.logprobs
+        prefix, tokens = rollout.token_ids[:prefix_length], completion.token_ids
         advantages = np.full(len(tokens), advantage)
-        advantages[:prefix_length] = 0
         if not self.settings.separator_advantages:
-            (advantages,) = without_separators([advantages], [self.separators(tokens)])
-        return Experience(prompt, tokens, logprobs, advantages, completion.policy_version, prefix_length)
+            (advantages,) = without_separators([advantages], [self.separators(prefix + tokens)[prefix_length:]])
+        return Experience(prompt, tokens, completion.logprobs, advantages, completion.policy_version, prefix)
 
 
 def make_credit(

@@ -19,6 +19,7 @@ from rl.learning.learner import PolicyLearner
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import (
     CHECKPOINT,
+    going_on,
     largest_difference,
     of_another_sampler,
     sampled_experiences,
@@ -63,7 +64,7 @@ def encoder() -> Encoder:
 def experiences() -> list[Experience]:
     """Some go on from a prefix, which they do not learn from."""
     found = of_another_sampler(sampled_experiences())
-    return [replace(one, prefix_length=place % 3 * 4) for place, one in enumerate(found)]
+    return [going_on(one, place % 3 * 4) for place, one in enumerate(found)]
 
 
 def plain_update(
@@ -75,13 +76,11 @@ def plain_update(
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     logprobs, ratios, advantages = [], [], []
     for experience in experiences:
-        batch = encoder.batch([experience.prompt], [experience.token_ids])
-        logits = model(**batch.model_inputs()).logits[0, batch.prompt_ids.shape[1] - 1 : -1]
+        batch = encoder.batch([experience.prompt], [experience.path])
+        logits = model(**batch.model_inputs()).logits[0, -len(experience.token_ids) - 1 : -1]
         logprobs.append(logits.log_softmax(-1)[torch.arange(len(experience.token_ids)), list(experience.token_ids)])
         ratios.append(logprobs[-1] - torch.tensor(experience.sampler_logprobs, dtype=torch.float32))
         advantages.append(torch.tensor(experience.advantages, dtype=torch.float32))
-        for values in (logprobs, ratios, advantages):
-            values[-1] = values[-1][experience.prefix_length :]
     loss = -objective(logprobs, ratios, advantages)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -172,7 +171,7 @@ def test_a_packed_step_is_the_step_of_its_rows(
     for name in metrics.keys() - {"seconds", "flops_utilisation"}:
         assert metrics[name] == pytest.approx(others[name], rel=1e-5, abs=1e-6), name
     assert sum(read[1]) < 0.8 * sum(read[0])
-    prompts, answers = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+    prompts, answers = [e.prompt for e in experiences], [e.path for e in experiences]
     for row, other in zip(rows.logprobs(prompts, answers), packed.logprobs(prompts, answers), strict=True):
         assert row == pytest.approx(other, abs=1e-4), "after a step of Adam, which makes much of little"
 
@@ -316,7 +315,7 @@ def test_small_steps_are_not_lost_in_bfloat16(encoder: Encoder, experiences: lis
 
 def test_computation_in_bfloat16_is_near_that_in_float32(encoder: Encoder, experiences: list[Experience]) -> None:
     pair = [PolicyLearner(CHECKPOINT, encoder, learner_config(dtype=kind)) for kind in ("float32", "bfloat16")]
-    prompts, completions = [e.prompt for e in experiences], [e.token_ids for e in experiences]
+    prompts, completions = [e.prompt for e in experiences], [e.path for e in experiences]
     exact, rough = (np.concatenate(learner.logprobs(prompts, completions)) for learner in pair)
     assert 1e-4 < np.abs(exact - rough).max() < 0.2
     assert np.abs(exact - rough).mean() < 0.02

@@ -26,7 +26,7 @@ from rl.learning.rows import importance_weights
 from rl.learning.statistics import advantage_statistics
 from rl.learning.trainer import EntropyBonus, make_trainer
 from tests.fixtures.learner_config import learner_config
-from tests.fixtures.learner_experiences import CHECKPOINT, of_another_sampler, sampled_experiences
+from tests.fixtures.learner_experiences import CHECKPOINT, going_on, of_another_sampler, sampled_experiences
 
 
 @pytest.mark.parametrize(("most", "least"), [(2.0, 0.25), (0.5, 0.0), (4.0, 1.5)])
@@ -208,8 +208,7 @@ def test_advantage_statistics_are_over_tokens() -> None:
 
 def test_where_only_continuations_are_left_nothing_is_said_of_rollouts() -> None:
     """All rollouts were cut off and masked, and some of what goes on from them was not."""
-    continued = [replace(experience, prefix_length=1) for experience in sampled_experiences()]
-    told = advantage_statistics(continued)
+    told = advantage_statistics([going_on(experience, 1) for experience in sampled_experiences()], True)
     assert told["continuation_share"] == 1 and all(math.isnan(told[f"advantage_{name}"]) for name in ("mean", "std"))
 
 

@@ -119,12 +119,12 @@ def test_continuations_are_learned_from_behind_their_prefixes(budget: str, gaine
     continued = [continued_from(2, True, None, False), continued_from(4), continued_from(4, None)]
     right, wrong = credit.continued(prompts, GROUP, continued)
     rollout = GROUP[1]
-    assert right.prompt is prompts[1] and (right.prefix_length, right.policy_version) == (2, 7)
-    assert right.token_ids == (*rollout.token_ids[:2], 90) and wrong.token_ids == (*rollout.token_ids[:2], 92)
-    assert right.sampler_logprobs == (*rollout.logprobs[:2], -0.5)
+    assert right.prompt is prompts[1] and right.policy_version == 7
+    assert right.prefix == wrong.prefix == rollout.token_ids[:2]
+    assert (right.token_ids, wrong.token_ids) == ((90,), (92,)) and right.sampler_logprobs == (-0.5,)
     # Of four rollouts two are right, and the mean of the others stretches what is centred by 4 / 3.
-    assert right.advantages == pytest.approx([0, 0, gained[0] * 4 / 3])
-    assert wrong.advantages == pytest.approx([0, 0, gained[1] * 4 / 3])
+    assert right.advantages == pytest.approx([gained[0] * 4 / 3])
+    assert wrong.advantages == pytest.approx([gained[1] * 4 / 3])
 
 
 def test_continuations_with_an_image_placeholder_are_left_out() -> None:
