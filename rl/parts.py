@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transformers.utils.logging import disable_progress_bar
+
 from rewards.models.encoding import Encoder
 from rewards.verification.verifiers import Verifier
 from rl.annotating.judging import make_judge
@@ -30,6 +32,7 @@ from rl.tasks.making import make_added_rewards, make_task, make_verifier
 from rl.tasks.task import HasPasses, Task
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup, start
+from rl.workers.inline import InlineWorker
 from rl.workers.ray_cluster import as_started, environment_of, kind_of, share_gpus, start_ray
 from rl.workers.weight_transfer import WeightTransfer
 from rl.workers.worker import Worker
@@ -50,9 +53,9 @@ class Parts:
     stream: RolloutStream
     labeller: Labeller
     lessons: Lessons
-    learner: Worker | WorkerGroup
+    learner: Worker | WorkerGroup | InlineWorker
     transfer: WeightTransfer
-    mprm: Worker | WorkerGroup | AbsentMPRM | ServedMPRM
+    mprm: Worker | WorkerGroup | InlineWorker | AbsentMPRM | ServedMPRM
     recording: Recording | None
 
     def close(self) -> None:
@@ -63,7 +66,7 @@ class Parts:
 
 
 def make_parts(config: Config, folder: Path) -> Parts:
-    """Start Ray and the workers, and make everything else beside them; ``folder`` is the run's.
+    """Start Ray, if the run has it, and the workers, and make everything else beside them; ``folder`` is the run's.
 
     Raises:
         ConfigError: A name in the configuration stands for nothing, or the machines are too small for the placement.
@@ -77,7 +80,10 @@ def make_parts(config: Config, folder: Path) -> Parts:
     lessons = Lessons(config)
     credit = make_credit(config, encoder.separators, encoder.placeholders)
     judge, served = make_judge(config, encoder.decode, folder), make_served(config, encoder.decode, folder)
-    start_ray(config)
+    if config.workers == "ray":
+        start_ray(config)
+    else:
+        disable_progress_bar()  # of models that are loaded and saved, which nobody sees in workers elsewhere
     started = start_workers(config)
     engines, policy, mprm = started["engine"], started["learner"], served or started.get("mprm", AbsentMPRM())
     budget, looks = make_configured_budget(config), lessons.looks_at_images
@@ -117,8 +123,10 @@ def start_workers(config: Config) -> dict[str, Any]:
 
 
 def start_engines(config: Config) -> EnginePool:
-    """Start the engines where Ray places them; those that share a GPU one after another."""
+    """Start the engines, here or where Ray places them; those that share a GPU one after another."""
     kind, build = kind_of(config, "engine"), partial(build_engine, config)
+    if config.workers == "inline":
+        return EnginePool([InlineWorker("engine 0", build)])
     reserved = kind.num_cpus, kind.num_gpus, config.deadline, environment_of(config, kind)
     engines = []
     for number in range(kind.number):
@@ -128,8 +136,8 @@ def start_engines(config: Config) -> EnginePool:
     return EnginePool(engines)
 
 
-def start_learner(config: Config) -> Worker | WorkerGroup:
-    """Start the learner where Ray places it: in one process, or in several ranks."""
+def start_learner(config: Config) -> Worker | WorkerGroup | InlineWorker:
+    """Start the learner; see `rl.workers.group.start`."""
     return start("learner", partial(build_learner, config), config)
 
 

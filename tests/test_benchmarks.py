@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from benchmarks import families
+from benchmarks import families, label_limit
 from benchmarks.credit_rules import Run, difference
 from benchmarks.learner import SHAPES, make_config
 from benchmarks.loop import Timed
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.instruments.planning.model_shape import KNOWN_SHAPES
+from rl.tasks.worlds import World
 
 LEARNER = Path(__file__).parents[1] / "benchmarks" / "learner.py"
 WITHOUT = """
@@ -69,3 +70,17 @@ def test_credit_rules_are_compared_on_the_seeds_that_both_have() -> None:
     rule, baseline = ({seed: Run(np.array([1]), np.array([a]), {}) for seed, a in rows.items()} for rows in accuracies)
     assert difference(rule, baseline) == "+5.0 (+5.0 to +5.0)"
     assert difference(rule, {}) == "-"
+
+
+def test_monte_carlo_labels_have_a_limit_that_comparisons_lower() -> None:
+    """The exact chance of success is what no number of continuations goes beyond."""
+    rows = [line.split(" | ") for line in label_limit.table(label_limit.reasoning_steps(World("C"), 400)).split("\n")]
+    areas = {
+        row[0].removeprefix("| "): [float(cell.split()[0]) for cell in row[1:]]
+        for row in rows
+        if len(row) > 1 and "±" in row[1]
+    }
+    everywhere, chain, compare, *_ = areas["exact chance"]
+    assert compare + 0.15 < everywhere < chain and everywhere < 0.9
+    assert areas["share of 8"][1] < areas["share of 32"][1] + 0.02
+    assert areas["share of 32"][0] == pytest.approx(everywhere, abs=0.02)

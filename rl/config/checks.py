@@ -44,6 +44,7 @@ def check_fit(config: Sections) -> None:
             f"outcome_model.reward is {outcome.reward!r}: an outcome model that has learned nothing says 0.5 of "
             "everything; name outcome_model.checkpoint or outcome_model.pairs, or set outcome_model.harvest"
         )
+    _check_inline(config)
     _check_gpus(config)
     _check_engine(config)
     _check_learner(config)
@@ -52,6 +53,19 @@ def check_fit(config: Sections) -> None:
     _check_served(config)
     _check_without_mprm(config)
     _check_evaluation(config.evaluation)
+
+
+def _check_inline(config: Sections) -> None:
+    if config.workers == "ray":
+        return
+    for key, value, allowed in (
+        ("engine.kind", config.engine.kind, "hf"),
+        ("engine.count", config.engine.count, 1),
+        ("learner.ranks", config.learner.ranks, 1),
+        ("mprm.ranks", config.mprm.ranks, 1),
+    ):
+        if value != allowed:
+            raise ValueError(f"{key} is {value!r}: allowed with workers inline is {allowed}")
 
 
 def _check_gpus(config: Sections) -> None:

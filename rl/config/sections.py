@@ -220,6 +220,9 @@ class Sections(Section):
     """Policy steps between checkpoints; 0 for the beginning and the end only."""
     keep_checkpoints: Count = 2
     """Checkpoints that stay; older ones are deleted."""
+    workers: Literal["ray", "inline"] = "ray"
+    """Where the models live: `ray` (each in a process of its own, or in several) or `inline` (all of them in the run's
+    own process, where one waits for the other; wants `engine.kind: hf`): for many small runs beside each other."""
     deadline: Positive = 600
     """Seconds after which a worker that has not answered is lost."""
     record: bool = False

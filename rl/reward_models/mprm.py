@@ -27,12 +27,13 @@ from rl.files.named_checkpoint import (
     refuse_other_kind,
 )
 from rl.workers.group import WorkerGroup, start
+from rl.workers.inline import InlineWorker
 from rl.workers.pending import Pending, Ready
 from rl.workers.worker import Worker
 
 
-def start_mprm(config: Config) -> Worker | WorkerGroup:
-    """Start the MPRM where Ray places it."""
+def start_mprm(config: Config) -> Worker | WorkerGroup | InlineWorker:
+    """Start the MPRM; see `rl.workers.group.start`."""
     return start("mprm", partial(build_mprm, config), config)
 
 

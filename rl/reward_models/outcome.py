@@ -28,14 +28,15 @@ from rl.errors import ConfigError
 from rl.files.named_checkpoint import make_judge_encoder, policy_checkpoint, refuse_other_kind
 from rl.reward_models.mprm import make_runtime, open_process_model
 from rl.workers.group import WorkerGroup, start
+from rl.workers.inline import InlineWorker
 from rl.workers.pending import Here, Pending, Ready
 from rl.workers.worker import Worker
 
 PAIRS_FILE, MODEL_FOLDER = "preferences.parquet", "outcome_model"
 
 
-def start_outcome_model(config: Config) -> Worker | WorkerGroup | None:
-    """Start the outcome model where Ray places it; None in a run without one."""
+def start_outcome_model(config: Config) -> Worker | WorkerGroup | InlineWorker | None:
+    """Start the outcome model, see `rl.workers.group.start`; None in a run without one."""
     if not config.outcome_model.is_used:
         return None
     return start("outcome_model", partial(build_outcome_model, config), config)

@@ -44,3 +44,13 @@ def teach(world: World, puzzle: Puzzle, rng: np.random.Generator | None = None, 
         choice = int(np.argmax(shares)) if rng is None else int(rng.choice(len(shares), p=shares))
         written.append(f"{head} = {list(results)[choice]}")
     return "\n".join([*written, f"{ANSWER} {result_of(written[-1])}"])
+
+
+def chance_of_success(world: World, puzzle: Puzzle, lines: Sequence[str]) -> float:
+    """How often the teacher's answer is right once it has written ``lines``: what Monte-Carlo labels estimate."""
+    if len(lines) == len(puzzle.operations):
+        return float(result_of(lines[-1]) == puzzle.answer)
+    head, results = next_results(world, puzzle, lines)
+    return sum(
+        share * chance_of_success(world, puzzle, [*lines, f"{head} = {result}"]) for result, share in results.items()
+    )

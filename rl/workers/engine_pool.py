@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rewards.records import Completion, SamplingRequest
-from rl.workers.answer import Answer
-from rl.workers.pending import Pending
+from rl.workers.inline import InlineWorker
+from rl.workers.pending import Pending, Reply
 from rl.workers.worker import Worker
 
 
@@ -19,7 +19,7 @@ class EnginePool:
         busy_seconds: What the engines spent on sampling, all of them together, as far as the answers have been seen.
     """
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
+    def __init__(self, workers: Sequence[Worker | InlineWorker]) -> None:
         self.workers = workers
         self.busy_seconds = 0.0
 
@@ -40,14 +40,14 @@ class EnginePool:
         ]
         return _Merged(len(requests), answers, self._count)
 
-    def start_all(self, method: str, *arguments: Any) -> list[Answer[Any]]:
+    def start_all(self, method: str, *arguments: Any) -> list[Reply[Any]]:
         """Begin ``engine.method(*arguments)`` on every engine, behind what it was asked for before.
 
         An argument that is the ``reference`` of another worker's answer goes straight from there.
         """
         return self.start_each(method, [arguments] * len(self))
 
-    def start_each(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Answer[Any]]:
+    def start_each(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Reply[Any]]:
         """`start_all`, with each engine's own arguments."""
         return [worker.start(method, *own) for worker, own in zip(self.workers, arguments, strict=True)]
 
@@ -61,7 +61,7 @@ class _Merged:
     def __init__(
         self,
         requests: int,
-        answers: Sequence[tuple[list[int], Answer[tuple[float, list[list[Completion]]]]]],
+        answers: Sequence[tuple[list[int], Reply[tuple[float, list[list[Completion]]]]]],
         count: Callable[[float], None],
     ) -> None:
         self._merged: list[list[Completion]] = [[] for _ in range(requests)]

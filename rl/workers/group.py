@@ -14,15 +14,18 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rl.config import Config
 from rl.errors import WorkerError
 from rl.workers.answer import Answer, wait_for_all
+from rl.workers.inline import InlineWorker
 from rl.workers.ray_cluster import environment_of, kind_of
 from rl.workers.shortage import telling_what_is_free
 from rl.workers.worker import Worker, worker_environment
 
 
-def start(role: str, build: Callable[[], Any], config: Config) -> Worker | WorkerGroup:
-    """Start the model of a role where Ray places it: in one process, or in several ranks; see `Worker` and
-    `WorkerGroup`."""
+def start(role: str, build: Callable[[], Any], config: Config) -> Worker | WorkerGroup | InlineWorker:
+    """Start the model of a role: here, or where Ray places it, in one process or in several ranks; see `InlineWorker`,
+    `Worker` and `WorkerGroup`."""
     kind, name = kind_of(config, role), role.replace("_", " ")
+    if config.workers == "inline":
+        return InlineWorker(name, build)
     environment = environment_of(config, kind)
     if kind.number == 1:
         return Worker(name, build, kind.num_cpus, kind.num_gpus, config.deadline, environment)

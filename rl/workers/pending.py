@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,11 +18,35 @@ class Pending(Protocol[Result_co]):
         ...
 
 
+class Reply(Pending[Result_co], Protocol[Result_co]):
+    """A worker's answer, which can be handed on."""
+
+    @property
+    def reference(self) -> Any:
+        """What another worker takes as an argument in its place."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """The answers of single processes that have to be waited for."""
+        ...
+
+
 @dataclass(frozen=True)
 class Ready(Generic[Result]):
     """An answer that is already there."""
 
     answer: Result
+
+    @property
+    def reference(self) -> Result:
+        """The answer itself: another worker of this process takes it."""
+        return self.answer
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """None: there is nothing to wait for."""
+        return ()
 
     def result(self) -> Result:
         return self.answer

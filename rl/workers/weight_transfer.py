@@ -12,6 +12,7 @@ from rl.config import Config
 from rl.workers.answer import Answer, wait_for_all
 from rl.workers.engine_pool import EnginePool
 from rl.workers.group import WorkerGroup
+from rl.workers.inline import InlineWorker
 from rl.workers.pending import Pending
 from rl.workers.worker import Worker
 
@@ -28,7 +29,7 @@ class WeightTransfer:
         WorkerError: Learner and engines do not find each other.
     """
 
-    def __init__(self, config: Config, learner: Worker | WorkerGroup, engines: EnginePool) -> None:
+    def __init__(self, config: Config, learner: Worker | WorkerGroup | InlineWorker, engines: EnginePool) -> None:
         self._config, self._learner, self._engines = config, learner, engines
         self._route = config.weight_route
         self._update: dict[str, Any] = {}

@@ -61,6 +61,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"engine": {"weight_transfer": "nccl", "num_gpus": 1}, "learner": {"num_gpus": 1, "lora_rank": 8}},
         "engine.sync_adapters true with policy.dtype bfloat16",
     ),
+    ({"workers": "inline"}, "engine.kind is 'vllm': allowed with workers inline is hf"),
+    (
+        {"workers": "inline", "engine": {"kind": "hf"}, "mprm": {"ranks": 2}},
+        "mprm.ranks is 2: allowed with workers inline is 1",
+    ),
     ({"learner": {"num_gpus": 2}}, "learner.num_gpus is 2: allowed is at most 1; for more GPUs raise learner.ranks"),
     ({"mprm": {"num_gpus": 0.5, "ranks": 2}}, "mprm.num_gpus is 0.5"),
     ({"learner": {"num_gpus": 0.5, "ranks": 2}}, "learner.num_gpus is 0.5"),

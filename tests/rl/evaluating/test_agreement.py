@@ -22,8 +22,8 @@ from rl.evaluating.agreement import LIMIT, check_agreement
 from rl.learning.learner import PolicyLearner
 from rl.tasks.grid import GridTask
 from rl.workers.engine_pool import EnginePool
+from rl.workers.inline import InlineWorker
 from rl.workers.weight_transfer import WeightTransfer
-from tests.fixtures.local_workers import LocalWorker
 from tests.fixtures.tiny_families import write_tiny_checkpoint
 
 HF: Mapping[str, Any] = {"engine": {"kind": "hf"}}
@@ -111,8 +111,8 @@ def check(checkpoint: str, engine: HfEngine, sections: Mapping[str, Any] = HF) -
     encoder = Encoder(checkpoint)
     made = PolicyLearner(checkpoint, encoder, config)
     before = made.weights()
-    learner: Any = LocalWorker("learner", made)
-    engines = EnginePool([LocalWorker("engine 0", engine)])  # type: ignore[list-item]
+    learner = InlineWorker("learner", lambda: made)
+    engines = EnginePool([InlineWorker("engine 0", lambda: engine)])
     transfer = WeightTransfer(config, learner, engines)
     parts: Any = SimpleNamespace(task=GridTask(), encoder=encoder, engines=engines, learner=learner, transfer=transfer)
     check_agreement(config, parts, 3)

@@ -12,7 +12,7 @@ from rl.config import Config
 from rl.tasks.beliefs import BeliefsTask
 from rl.tasks.grid_steps import Combine, check_steps, combine, operands, written_answer
 from rl.tasks.making import make_task
-from rl.tasks.teacher import next_results, teach
+from rl.tasks.teacher import chance_of_success, next_results, teach
 from rl.tasks.worlds import WORLDS, World
 
 ASKED = [
@@ -116,6 +116,17 @@ def test_its_answers_are_wrong_with_confidence_and_continuations_mislabel_both_w
     assert 0.2 < np.mean(greedy) < 0.5 and 0.2 < np.mean(drawn) < 0.45 and 0.65 < np.mean(passed) < 0.95
     assert 0.1 < np.mean(label != truth) < 0.25
     assert label[~truth].mean() > 0.1 and (~label[truth]).mean() > 0.05
+
+
+def test_the_chance_of_success_is_what_many_continuations_come_to() -> None:
+    world, task, rng = World("C"), BeliefsTask(), np.random.default_rng(0)
+    for index in range(4):
+        puzzle = task.puzzle("heldout", index)
+        lines = teach(world, puzzle, rng).split("\n")[:-1]
+        for place in (0, 3, len(lines)):
+            ends = [written_answer(teach(world, puzzle, rng, lines[:place])) == puzzle.answer for _ in range(400)]
+            chance = chance_of_success(world, puzzle, lines[:place])
+            assert chance == pytest.approx(np.mean(ends), abs=0.1)
 
 
 def test_the_task_is_the_grid_with_the_largest_numbers_whatever_the_difficulty() -> None:
