@@ -78,7 +78,7 @@ class MPRM:
 
     Raises:
         ValueError: A verdict or the step marker is not one token of the checkpoint's vocabulary, or the checkpoint has
-            no part that is to be frozen or adapted.
+            no part that is to be frozen or adapted, or reads rows as `rewards.models.reading_check` refuses.
     """
 
     def __init__(

@@ -39,6 +39,9 @@ class HfEngine:
         threads: CPU threads for the engine's computation.
         trust_remote_code: Whether code shipped with the checkpoint may run.
         system: The system prompt before every question.
+
+    Raises:
+        ValueError: See `rewards.models.reading_check.check_reading`.
     """
 
     def __init__(

@@ -61,8 +61,8 @@ class PolicyLearner:
         version: Policy steps taken: the policy version.
 
     Raises:
-        ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic` and
-            `rewards.models.backbone.check_vocabulary`.
+        ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic`,
+            `rewards.models.backbone.check_vocabulary` and `rewards.models.reading_check.check_reading`.
     """
 
     def __init__(self, checkpoint: str, encoder: Encoder, config: Config = Config()) -> None:
