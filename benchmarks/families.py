@@ -2,10 +2,11 @@
 
     python benchmarks/families.py --write docs/models.md  # all of them, with vLLM; half an hour on two cores
     python benchmarks/families.py --families gemma3 qwen3 --without-vllm
+    python benchmarks/families.py --further --write docs/models.md  # more of them, with Transformers' own engine alone
 
 A cell is the largest difference, in nats, between two ways that must come to the same (see
 `tests/fixtures/family_checks.py`), or a dash where it failed; the reasons follow the table. Nothing is downloaded.
-A page has two lines, `BEGIN` and `END`, and what is between them is written anew.
+A page has a line `BEGIN` or `FURTHER`, and further down `END`, and what is between them is written anew.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from rl.files.quiet import QUIET_LIBRARIES
@@ -28,16 +30,18 @@ ROOT = Path(__file__).parents[1]
 HF, VLLM, ADAPTERS = "hf", "vLLM", "vLLM, adapters"
 DEADLINE = 1800
 BEGIN, END = "<!-- python benchmarks/families.py -->", "<!-- end -->"
+FURTHER = "<!-- python benchmarks/families.py --further -->"
 
 
 def main() -> None:
-    """Check every family in processes of its own, and print the table."""
+    """Check every family in processes of its own, the further ones all in this one, and print the table."""
     sys.path.insert(0, str(ROOT))
-    from tests.fixtures.tiny_families import ALL_FAMILIES
+    from tests.fixtures.tiny_families import ALL_FAMILIES, FURTHER_FAMILIES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", nargs="+", choices=list(ALL_FAMILIES), default=list(ALL_FAMILIES))
     parser.add_argument("--without-vllm", action="store_true", help="Transformers' own engine alone")
+    parser.add_argument("--further", action="store_true", help="the second table")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="puts the table into a page, instead of printing it")
     parser.add_argument("--one", nargs=2, metavar=("FAMILY", "ENGINE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -49,14 +53,16 @@ def main() -> None:
         parser.error("--write is for the whole table: without --families and --without-vllm")
     engines = [HF] if arguments.without_vllm else [VLLM, ADAPTERS, HF]
     text, rows = machine(), {}
-    for family in arguments.families:
-        rows[family] = {name: found for engine in engines for name, found in in_a_process(family, engine)}
+    for family in FURTHER_FAMILIES if arguments.further else arguments.families:
+        found = checked(family, HF) if arguments.further else chain(*(in_a_process(family, each) for each in engines))
+        rows[family] = dict(found)
         print(f"{family}: {rows[family]}", file=sys.stderr)
     text = f"{text}\n\n{table(rows)}"
     if arguments.write is None:
         print(text)
     else:
-        arguments.write.write_text(put_between(arguments.write.read_text(encoding="utf-8"), text), encoding="utf-8")
+        page = put_between(arguments.write.read_text(encoding="utf-8"), text, FURTHER if arguments.further else BEGIN)
+        arguments.write.write_text(page, encoding="utf-8")
 
 
 def checked(family: str, engine: str) -> Iterator[tuple[str, float | str]]:
@@ -129,17 +135,17 @@ def machine() -> str:
     )
 
 
-def put_between(page: str, text: str) -> str:
-    """A page with something else between the lines `BEGIN` and `END`.
+def put_between(page: str, text: str, line: str = BEGIN) -> str:
+    """A page with something else between a line, `BEGIN` or `FURTHER`, and the next `END`.
 
     >>> put_between(f"a\\n{BEGIN}\\nold\\n{END}\\nb\\n", "new").splitlines()[2:-2]
     ['', 'new', '']
     """
-    before, begin, rest = page.partition(BEGIN)
+    before, begin, rest = page.partition(f"{line}\n")
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise SystemExit(f"the page has no lines {BEGIN!r} and {END!r} to write between")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+        raise SystemExit(f"the page has no lines {line!r} and {END!r} to write between")
+    return f"{before}{line}\n\n{text}\n\n{END}{after}"
 
 
 def _line(cells: Sequence[str]) -> str:

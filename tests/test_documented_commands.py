@@ -191,6 +191,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/scoring.py": options,
     "python benchmarks/verdicts.py": options,
     "python benchmarks/families.py --write docs/models.md": options,
+    "python benchmarks/families.py --further --write docs/models.md": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
     "python benchmarks/packed.py --repetitions 3 --layers 4": options,
     "python benchmarks/packed.py --repetitions 3 --prompts 16 --image 84 --answer 40 "

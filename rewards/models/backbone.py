@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.core_model_loading import Transpose
 
+from rewards.models.architecture import model_class, vision_tower
 from rewards.models.shared_images import see_equal_images_once
 
 LORA_SCALE = 2
-VISION_TOWERS = {"visual", "vision_tower", "vision_model"}
 
 
 def device() -> str:
@@ -51,9 +51,10 @@ def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
         trust_remote_code: Whether code shipped with the checkpoint may run.
 
     Raises:
-        ValueError: Weights are missing, which would be random, or of other shapes, or are none of the model's.
+        ValueError: See `rewards.models.architecture.model_class`; or weights are missing, which would be random, or
+            of other shapes, or are none of the model's.
     """
-    model, found = _kind(checkpoint, trust_remote_code).from_pretrained(
+    model, found = model_class(checkpoint, trust_remote_code).from_pretrained(
         checkpoint,
         dtype=getattr(torch, dtype),
         trust_remote_code=trust_remote_code,
@@ -68,6 +69,8 @@ def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
         told = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in wrong.items() if names)
         raise ValueError(f"{checkpoint} does not hold the weights of a {type(model).__name__}: {told}")
     _turn_back_when_written(model)
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.get_decoder().set_attn_implementation("eager")  # others leave Gemma 2's bound on attention out
     return model
 
 
@@ -96,29 +99,23 @@ def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
         )
 
 
-def _kind(checkpoint: str | Path, trust_remote_code: bool) -> Any:
-    """Which of Transformers' classes opens a checkpoint."""
-    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
-    sees = type(config) in AutoModelForImageTextToText._model_mapping
-    custom = AutoModelForImageTextToText.__name__ in getattr(config, "auto_map", {})
-    return AutoModelForImageTextToText if sees or custom else AutoModelForCausalLM
-
-
 def _first(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")
 
 
-def freeze_vision_tower(model: torch.nn.Module) -> None:
+def freeze_vision_tower(model: Any) -> None:
     """Leave the weights of the vision tower as they are.
 
     Raises:
-        ValueError: The model has none under a name that is known.
+        ValueError: The model does not say which they are.
     """
-    parameters = [p for name, p in model.named_parameters() if not VISION_TOWERS.isdisjoint(name.split("."))]
-    if not parameters:
-        raise ValueError(f"the model has no part named {' or '.join(sorted(VISION_TOWERS))} to freeze")
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+    tower = vision_tower(model)
+    if tower is None:
+        raise ValueError(
+            f"{type(model).__name__} has no vision tower of its own to freeze (Transformers' get_encoder); allowed is "
+            "freeze_vision false"
+        )
+    tower.requires_grad_(False)
 
 
 def lora_config(rank: int, layers: Iterable[str]) -> LoraConfig:
@@ -136,7 +133,9 @@ def add_lora(model: Any, rank: int, seed: int = 0) -> None:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(lora_config(rank, _language_layers(model)), model)
+        # Of a Transformers model PEFT would take the names for those that families of experts had in Transformers 4.
+        whole = torch.nn.ModuleDict({"model": model})
+        inject_adapter_in_model(lora_config(rank, [f"model.{name}" for name in _language_layers(model)]), whole)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:

@@ -85,4 +85,8 @@ class ChatTemplate:
         owner = self.processor
         if getattr(owner, "chat_template", None) is None:
             owner = getattr(owner, "tokenizer", owner)
+        if owner.chat_template is None:
+            raise ValueError(
+                "it has no chat template, which says how a question is asked; allowed is one in chat_template.jinja"
+            )
         return owner.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)

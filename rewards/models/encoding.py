@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoProcessor, GenerationConfig
+from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
 from rewards.models.chat_template import ChatTemplate
 from rewards.models.named_rules import LINE
@@ -22,7 +24,6 @@ from rewards.models.steps import NO_MARKERS, Markers, separator_tokens, step_spa
 from rewards.models.token_text import TokenReader, TokenText
 from rewards.records import Prompt, PromptError, StepSpan
 
-TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 REMEMBERED = 2**30
 """Bytes of encoded prompts that are kept; the last one always is."""
 
@@ -35,7 +36,8 @@ class Batch:
         prompt_ids, prompt_mask: (B, P), left-padded, image placeholders expanded.
         completion_ids, completion_mask: (B, T), right-padded.
         images: The processor's image tensors (``pixel_values``, ``image_grid_thw``, …), all images in order.
-        token_types: The processor's token type tensors, (B, P + T), zero over the completions.
+        token_types: What else the processor says of each token (``token_type_ids``, …), (B, P + T); over completions
+            `Encoder.answer_type`.
     """
 
     prompt_ids: torch.Tensor
@@ -73,6 +75,8 @@ class Encoder:
         end_token: What ends an answer in the chat template.
         end_tokens: All that end one: this, the tokenizer's end of sequence, and what the checkpoint's generation
             configuration names. Both engines stop at each of them.
+        answer_type: Of an answer's tokens, where the processor tells types of tokens; `rewards.models.reading_check`
+            asks the model.
     """
 
     def __init__(
@@ -89,14 +93,13 @@ class Encoder:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.sees = hasattr(self.processor, "image_processor")
         self.chat = ChatTemplate(self.processor, self.sees)
-        self.end_token = self._end_of_turn()
-        self.end_tokens = frozenset({self.end_token, *self._ends_of_sequence(checkpoint)})
+        self.answer_type = 0
+        of_sequences = self._ends_of_sequence(checkpoint)
+        self.end_token = self._end_of_turn(of_sequences)
+        self.end_tokens = frozenset({self.end_token, *of_sequences})
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
-        # Gemma 3 has one token for a picture in text, the processor's, and one for each part of it, the tokenizer's.
-        owners, kinds = (self.processor, self.tokenizer), ("image", "video", "audio")
-        placeholders = [getattr(owner, f"{kind}_token_id", None) for owner in owners for kind in kinds]
         # A completion with one of these would be read as having one more of its kind: it is no answer, and is dropped.
-        self.placeholders: set[int] = {token for token in placeholders if token is not None}
+        self.placeholders = self._placeholders(checkpoint, trust_remote_code)
         added = self.tokenizer.added_tokens_decoder.items()
         # Words that a small vocabulary does not know are no harm.
         self._special = {token for token, entry in added if entry.special and token != self.tokenizer.unk_token_id}
@@ -211,8 +214,9 @@ class Encoder:
         `rewards.process_model.reading`.
         """
         fields = [self._row(prompt, heads[i] if heads else None) for i, prompt in enumerate(prompts)]
+        names = dict.fromkeys(name for row in fields for name in row if name not in ("input_ids", "attention_mask"))
         # Some processors tell the types of tokens only where there is a picture.
-        types = [name for name in TOKEN_TYPES if any(name in row for row in fields)]
+        types = [n for n in names if all(row[n].shape == row["input_ids"].shape for row in fields if n in row)]
         ids = [row["input_ids"][0] for row in fields]
         none = [torch.zeros_like(row) for row in ids]
         tokens = {
@@ -229,13 +233,10 @@ class Encoder:
             prompt_mask=prompt_mask,
             completion_ids=completion_ids,
             completion_mask=_pad([torch.ones_like(row) for row in answers], 0, left=False),
-            images={
-                name: _join([row[name] for row in fields if name in row])
-                for name in dict.fromkeys(name for row in fields for name in row)
-                if name not in ("input_ids", "attention_mask", *TOKEN_TYPES)
-            },
+            images={name: _join([row[name] for row in fields if name in row]) for name in names if name not in types},
             token_types={
-                name: torch.cat([tensor, torch.zeros_like(completion_ids)], dim=1) for name, tensor in tokens.items()
+                name: torch.cat([tensor, torch.full_like(completion_ids, self.answer_type)], dim=1)
+                for name, tensor in tokens.items()
             },
         )
 
@@ -268,6 +269,9 @@ class Encoder:
             except Exception as error:  # processors raise many kinds, of images that are too narrow for example
                 reason = " ".join(str(error).split())
                 raise PromptError(f"{prompt.id}: the checkpoint's processor cannot read it: {reason}") from error
+            row.pop("labels", None)  # PaliGemma's, of which a model would make a loss
+            if listed := [name for name, value in row.items() if not isinstance(value, torch.Tensor)]:
+                raise PromptError(f"{prompt.id}: the checkpoint's processor gives no tensor of {', '.join(listed)}")
             self._rows[key] = dict(row)
             self._remembered += _bytes(self._rows[key])
             while self._remembered > REMEMBERED and len(self._rows) > 1:
@@ -279,15 +283,39 @@ class Encoder:
         """Whether the chat template wrote the token that begins a sequence; else that is the tokenizer's to do."""
         return self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
 
-    def _end_of_turn(self) -> int:
-        """The special token that ends an answer in the chat template: in Gemma 3 another one than ends a sequence."""
+    def _end_of_turn(self, others: Sequence[int]) -> int:
+        """The special token that ends an answer in the chat template, in Gemma 3 another one than ends a sequence; else
+        the first of the others.
+
+        Raises:
+            ValueError: There is none.
+        """
         _, _, after = self.chat.render([("user", "<<question>>"), ("assistant", "<<answer>>")]).partition("<<answer>>")
         tokens = self.tokens(after)
-        return tokens[0] if tokens and not self.decode(tokens[:1]) else self.tokenizer.eos_token_id
+        if tokens and not self.decode(tokens[:1]):
+            return tokens[0]
+        if not others:
+            raise ValueError(
+                "nothing ends an answer: no special token of the chat template, no eos_token of the tokenizer's, and "
+                "none in generation_config.json; allowed is any of them"
+            )
+        return others[0]
+
+    def _placeholders(self, checkpoint: str, trust_remote_code: bool) -> set[int]:
+        """The tokens that stand for pictures, videos and sound, wherever they are named: Gemma 3 has one for a picture
+        in text, the processor's, and one for each part of it, the tokenizer's; Llama 4's parts are the model's alone,
+        and so are Ovis 2's frames around them."""
+        owners = [self.processor, self.tokenizer]
+        with suppress(OSError, ValueError):  # adapters of a saved reward model have none
+            owners.append(AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code))
+        names = [f"{kind}_token_{what}" for kind in ("image", "video", "audio") for what in ("id", "index")]
+        found = {getattr(owner, name, None) for owner in owners for name in names}
+        frames = (getattr(owner, "visual_indicator_token_ids", ()) for owner in owners)
+        return {token for token in (*found, *chain(*frames)) if token is not None}
 
     def _ends_of_sequence(self, checkpoint: str) -> list[int]:
-        """What else ends an answer, by the tokenizer's and the checkpoint's files, which often name another token than
-        the chat template does."""
+        """What ends an answer by the tokenizer's and the checkpoint's files, which often name another token than the
+        chat template does."""
         try:
             named = GenerationConfig.from_pretrained(checkpoint).eos_token_id
         except OSError:  # it has no such file

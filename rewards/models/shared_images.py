@@ -11,6 +11,8 @@ import torch
 
 EXTENTS = ("pixel_attention_mask", "pixel_mask")
 """Masks of what is picture and what is padding around it: of equal pixels, their extents tell them apart."""
+HALVES = (torch.bfloat16, torch.float16)
+"""Number formats that a processor (Llama 4's) may give pixels in, whatever the model computes in."""
 UNREAD = ("hidden_states", "attentions")
 """What a tower says of its layers, and no model reads: as large as all the rest, and left out unless asked for."""
 
@@ -33,6 +35,9 @@ def see_equal_images_once(model: Any) -> None:
 
     def once(*unnamed: Any, **named: Any) -> Any:
         named |= dict(zip(names, unnamed, strict=False))
+        pixels = named.get("pixel_values")
+        if isinstance(pixels, torch.Tensor) and pixels.dtype in HALVES:
+            named["pixel_values"] = pixels.to(body.dtype)
         beside = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
         pictures = _pictures(beside.pop("pixel_values", None), beside, packed, padded)
         places = pictures.firsts if pictures else []

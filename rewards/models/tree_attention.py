@@ -19,13 +19,14 @@ from functools import cache, wraps
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL.Image import Image
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from rewards.models.encoding import Encoder
+from rewards.models.reading_check import gradient, taken, two_words
 from rewards.models.sharding import all_say
 from rewards.models.token_tree import Stem, TokenTree, pack_batch
 from rewards.records import Prompt
@@ -74,18 +75,17 @@ def read_trees(model: Any, encoder: Encoder) -> bool:
 
 @torch.no_grad()
 def _reads_alike(model: Any, encoder: Encoder) -> bool:
-    """Whether a small tree with a picture, if the model sees any, and one without say what their rows say."""
-    pictures = [(Image.linear_gradient("L").convert("RGB").resize((64, 64)),), ()] if encoder.sees else [()]
-    prompts = [
-        Prompt(f"a tree of {len(images)} pictures", "", "?", images, "") for images in pictures for _ in range(3)
-    ]
-    known = {*encoder.placeholders, *encoder.end_tokens, encoder.pad_token}
-    one, two, *_ = (token for token in range(len(encoder.tokenizer)) if token not in known)
+    """Whether small trees of prompts of different lengths, with a picture if the model sees any, and without, say what
+    their rows say."""
+    pictures: list[tuple[Image, ...]] = [(gradient(64, 64),) if encoder.sees else (), ()]
+    asked = [Prompt(f"a tree, {place}", "", "? " * place, images, "") for place, images in enumerate(pictures, 1)]
+    shown = taken(encoder, asked)
+    prompts = [prompt for prompt in shown for _ in range(3)]
+    one, two = two_words(encoder)
     tree = [(one, two, one), (two, two, one, one), (two, one)]
-    stems = [None, None, Stem(0, 2)]
-    stems += [Stem(3, 2) if stem else None for stem in stems] if encoder.sees else []
-    rows = [tree[0], tree[1], tree[0][:2] + tree[2]] * len(pictures)
-    packed, plain = pack_batch(encoder, prompts, tree * len(pictures), None, stems), encoder.batch(prompts, rows)
+    stems = [Stem(3 * place, 2) if last else None for place in range(len(shown)) for last in (False, False, True)]
+    rows = [tree[0], tree[1], tree[0][:2] + tree[2]] * len(shown)
+    packed, plain = pack_batch(encoder, prompts, tree * len(shown), None, stems), encoder.batch(prompts, rows)
     was_training = model.training
     model.eval()
     try:
@@ -98,7 +98,7 @@ def _reads_alike(model: Any, encoder: Encoder) -> bool:
     theirs = theirs[:, plain.prompt_ids.shape[1] - 1 :]
     pairs = [
         (ours[place, : len(own) + 1], theirs[place, len(row) - len(own) : len(row) + 1])
-        for place, (own, row) in enumerate(zip(tree * len(pictures), rows, strict=True))
+        for place, (own, row) in enumerate(zip(tree * len(shown), rows, strict=True))
     ]
     left, right = (torch.cat(parts).float() for parts in zip(*pairs, strict=True))
     return bool((left - right).norm() <= torch.finfo(ours.dtype).eps ** 0.5 * right.norm())
@@ -117,10 +117,10 @@ def _reading(tree: TokenTree) -> Iterator[None]:
 def _positions(body: Any, tree: TokenTree, inputs: dict[str, Any]) -> torch.Tensor:
     """Along each token's own path: (B, L), or (3, B, L) where pictures have positions in time, height and width."""
     of_pictures = getattr(body, "get_rope_index", None)
-    if of_pictures is None or inputs.get("image_grid_thw") is None:
-        return tree.positions
     end = tree.prompt
     real = inputs["attention_mask"][:, :end]
+    if of_pictures is None or inputs.get("image_grid_thw") is None:
+        return (tree.positions - (real == 0).sum(1, keepdim=True)).clamp(min=0)
     prompts, _ = of_pictures(
         inputs["input_ids"][:, :end],
         inputs["mm_token_type_ids"][:, :end],

@@ -28,6 +28,7 @@ from rewards.models.backbone import (
 )
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import load_optimizer, save_optimizer
+from rewards.models.reading_check import check_reading
 from rewards.models.runtime import Runtime
 from rewards.models.sharding import Length, pack, pack_trees
 from rewards.models.tree_attention import read_trees
@@ -76,6 +77,7 @@ class OutcomeModel:
         backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code)
         if settings.freeze_vision:
             freeze_vision_tower(backbone)
+        check_reading(backbone, encoder)
         self._packs = settings.pack and read_trees(backbone, encoder)
         # An answer is one step, read at its last token.
         self._scorer = StepScorer(backbone, "value", (0, 0), likelihood=False, seed=runtime.seed)

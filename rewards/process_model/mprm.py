@@ -33,6 +33,7 @@ from rewards.models.backbone import (
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import FOLDER as OPTIMIZER
 from rewards.models.optimizer_files import WHOLE, Snapshot, load_optimizer, save_optimizer
+from rewards.models.reading_check import check_reading
 from rewards.models.runtime import Runtime
 from rewards.models.sharding import Length, pack, pack_trees, spread
 from rewards.models.tree_attention import read_trees
@@ -77,7 +78,7 @@ class MPRM:
 
     Raises:
         ValueError: A verdict or the step marker is not one token of the checkpoint's vocabulary, or the checkpoint has
-            no part that is to be frozen or adapted.
+            no part that is to be frozen or adapted, or reads rows as `rewards.models.reading_check` refuses.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class MPRM:
             add_lora(backbone, settings.lora_rank, runtime.seed)
         if settings.freeze_vision:
             freeze_vision_tower(backbone)
+        check_reading(backbone, encoder)
         self._packs = settings.pack and read_trees(backbone, encoder)
         self.scorer = StepScorer(backbone, settings.head, signs, settings.likelihood, runtime.seed)
         layers = set(backbone._no_split_modules or ())

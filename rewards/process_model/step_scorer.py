@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from rewards.models.encoding import Encoder
+from rewards.models.logit_rule import logit_rule
 from rewards.models.token_tree import pack_batch
 from rewards.process_model.complexity import image_features
 from rewards.process_model.config import Head
@@ -84,6 +85,7 @@ class StepScorer(torch.nn.Module):
         if likelihood:
             self.likelihood_weights = torch.nn.Parameter(torch.zeros(2, device=backbone.device))
         self._kind, self._signs, self._likelihood = head, list(signs), likelihood
+        self._rule = logit_rule(backbone)
 
     def forward(self, inputs: ScorerInputs) -> torch.Tensor:
         """(S, 1) log-odds of each step being right; of `beta` (S, 2), the second the log of the concentration."""
@@ -102,16 +104,17 @@ class StepScorer(torch.nn.Module):
 
     def _token_odds(self, states: torch.Tensor) -> torch.Tensor:
         """Log-odds of the two verdicts as the next token, (S, 1)."""
-        plus, minus = self.backbone.get_output_embeddings().weight[self._signs].float()
-        cap = getattr(self.backbone.config.get_text_config(), "final_logit_softcapping", None)
-        if cap is None:
-            return (states @ (plus - minus)).unsqueeze(1)
-        return cap * ((states @ plus / cap).tanh() - (states @ minus / cap).tanh()).unsqueeze(1)
+        head = self.backbone.get_output_embeddings()
+        logits = states @ head.weight[self._signs].float().T
+        if head.bias is not None:
+            logits = logits + head.bias[self._signs].float()
+        right, wrong = self._rule(logits).unbind(-1)
+        return (right - wrong).unsqueeze(1)
 
     def _mean_log_likelihoods(self, hidden: torch.Tensor, inputs: ScorerInputs) -> torch.Tensor:
         """Mean log p of the tokens of each step, and of those up to its end (S, 2), in nats, from the states before the
         tokens."""
-        logprobs = self.backbone.get_output_embeddings()(hidden).float().log_softmax(-1)
+        logprobs = self._rule(self.backbone.get_output_embeddings()(hidden).float()).log_softmax(-1)
         tokens = logprobs.gather(2, inputs.completion_ids.unsqueeze(2)).squeeze(2)
         before = torch.nn.functional.pad(tokens.cumsum(1), (1, 0))  # of the tokens before each place
         rows, begins, ends = inputs.rows, inputs.begins, inputs.columns + 1

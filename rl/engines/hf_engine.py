@@ -18,6 +18,8 @@ from transformers import (
 
 from rewards.models.backbone import device, load_model
 from rewards.models.encoding import Encoder
+from rewards.models.logit_rule import PLAIN, LogitRule, left_out
+from rewards.models.reading_check import check_reading, two_words
 from rewards.models.truncation import Truncation
 from rewards.records import Completion, SamplingRequest
 from rewards.seeds import derive_seed
@@ -37,6 +39,9 @@ class HfEngine:
         threads: CPU threads for the engine's computation.
         trust_remote_code: Whether code shipped with the checkpoint may run.
         system: The system prompt before every question.
+
+    Raises:
+        ValueError: See `rewards.models.reading_check.check_reading`.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class HfEngine:
         # A checkpoint's own preferences, for example a repetition penalty, would be filled in without a word.
         self._model.generation_config = GenerationConfig()
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
+        check_reading(self._model, self._encoder)
+        self._left_out = left_out(self._model, two_words(self._encoder))
         self._temperature, self._truncation = temperature, truncation
         self._max_tokens, self._batch_size = max_completion_tokens, batch_size
         self.version = 0
@@ -111,7 +118,8 @@ class HfEngine:
         allowed = [room_left(request, self._max_tokens) for request in requests]
         prompt_length = inputs["input_ids"].shape[1]
         sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        processors = [_AsDrawn(temperature, self._truncation)] if temperature else []
+        processors: list[LogitsProcessor] = [] if self._left_out == PLAIN else [_Finished(self._left_out)]
+        processors += [_AsDrawn(temperature, self._truncation)] if temperature else []
         criteria = [_Wrote(until, prompt_length, self._encoder.decode)] if until else []
         torch.manual_seed(derive_seed(position, *(request.seed for request in requests)))
         output = self._model.generate(
@@ -146,6 +154,16 @@ class HfEngine:
             length = read.tokens_up_to(read.text.index(until) + len(until))
             finish_reason = "until"
         return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), finish_reason, self.version)
+
+
+class _Finished(LogitsProcessor):
+    """What the model leaves out of its own logits."""
+
+    def __init__(self, rule: LogitRule) -> None:
+        self._rule = rule
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return self._rule(scores)
 
 
 class _AsDrawn(LogitsProcessor):

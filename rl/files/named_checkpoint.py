@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from rewards.files.cache_folder import check_cache
 from rewards.files.json_text import read_json
 from rewards.files.whole_file import NO_FILE, content_of
+from rewards.models.architecture import model_class
 from rewards.models.encoding import Encoder
 from rewards.models.steps import Markers
 from rl.config import Config
@@ -154,8 +155,9 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
     """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
     Raises:
-        ConfigError: There is no such checkpoint, it is damaged, has no processor, or one that lacks a package; its chat
-            template takes no system prompt, and there is one; or no such rule of steps.
+        ConfigError: There is no such checkpoint, it is damaged, has no processor, or one that lacks a package; none of
+            Transformers' classes opens it; its chat template takes no system prompt, and there is one; or no such rule
+            of steps.
     """
     rule = make_step_rule(config.task.steps)
     key = key if checkpoint else "policy.checkpoint"
@@ -167,9 +169,13 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
             check_cache(HF_HUB_CACHE)
         except ValueError as error:
             raise ConfigError(f"{key}: {named!r} cannot be fetched: {error}") from None
+    opened = checkpoint or policy_checkpoint(config)
     try:
+        # A saved MPRM's adapters have no configuration beside them.
+        if checkpoint is None or not Path(opened).is_dir() or (Path(opened) / "config.json").is_file():
+            model_class(opened, config.policy.trust_remote_code)
         encoder = Encoder(
-            checkpoint or policy_checkpoint(config),
+            opened,
             rule,
             config.task.answer_marker,
             config.policy.trust_remote_code,
@@ -181,7 +187,7 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
         raise ConfigError(f"{key}: the processor of {named!r} lacks a package: {reason}") from None
     except Exception as error:  # a broken checkpoint can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{key}: {named!r} is no vision-language checkpoint with a processor: {reason}") from None
+        raise ConfigError(f"{key}: {named!r} cannot be used: {reason}") from None
     reads_own = key == "mprm.checkpoint" and config.mprm.input_format != "rollout"
     if config.task.system and not reads_own:
         try:

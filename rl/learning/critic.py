@@ -23,6 +23,7 @@ from transformers import AutoTokenizer
 from rewards.models.backbone import BlankPicture, load_model
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
+from rewards.models.reading_check import check_reading
 from rewards.models.sharding import spread
 from rewards.models.token_tree import pack_batch
 from rewards.models.tree_attention import read_trees
@@ -215,6 +216,7 @@ class Critic:
         if tokenizer.get_vocab() != self._encoder.tokenizer.get_vocab():
             raise ValueError(f"value.checkpoint is {checkpoint!r}: allowed is one with the policy's vocabulary")
         whole = load_model(checkpoint, "float32", trust, self._config.learner.sharding)
+        check_reading(whole, self._encoder)
         self._packs = self._config.learner.pack and read_trees(whole, self._encoder)
         model = whole.base_model
         if self._config.learner.gradient_checkpointing:

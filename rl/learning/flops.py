@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rewards.models.backbone import VISION_TOWERS
+from rewards.models.architecture import vision_tower
 from rewards.models.encoding import Encoder
 from rewards.records import Prompt
 
@@ -73,9 +73,11 @@ def prompt_work(encoder: Encoder, prompt: Prompt, model: Any) -> Work:
     if pixels is not None and pixels.ndim < 4:  # cut by the processor already, as Qwen-VL's does
         patches = pixels[..., 0].numel()
     elif pixels is not None:
-        side = model.config.vision_config.patch_size
+        side = getattr(getattr(model.config, "vision_config", None), "patch_size", None)
         height, width = side if isinstance(side, (list, tuple)) else (side, side)
-        patches = pixels[..., 0, 0, 0].numel() * (pixels.shape[-2] // height) * (pixels.shape[-1] // width)
+        tiles = pixels[..., 0, 0, 0].numel()
+        # A tower that does not say what a patch is may have none: then every token stands for one.
+        patches = tiles * (pixels.shape[-2] // height) * (pixels.shape[-1] // width) if height and width else images
     return Work(batch.prompt_ids.shape[1], 0, images, patches)
 
 
@@ -100,14 +102,17 @@ class ModelSize:
         text = model.config.get_text_config()
         table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
         weights, trained = np.zeros(4), np.zeros(4)
+        tower = vision_tower(model)
+        seeing = {id(parameter) for parameter in tower.parameters()} if tower is not None else set()
         for name, parameter in [*model.named_parameters(), ("", head)]:
             if name and (parameter is table or parameter is head):
                 continue  # looking up an embedding is no multiplication
-            part = _part(name) if name else HEAD
+            part = _part(name, id(parameter) in seeing) if name else HEAD
             weights[part] += parameter.numel()
             trained[part] += parameter.numel() * parameter.requires_grad
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        return ModelSize(weights, trained, text.num_hidden_layers * text.num_attention_heads * width)
+        heads = getattr(text, "num_attention_heads", 0)  # Mamba has none
+        width = heads and (getattr(text, "head_dim", None) or text.hidden_size // heads)
+        return ModelSize(weights, trained, text.num_hidden_layers * heads * width)
 
     def forward(self, work: Sequence[Work]) -> float:
         """Operations of one pass: two for each weight and token, and for attention four for each pair of tokens."""
@@ -125,11 +130,11 @@ class ModelSize:
         return sum(2 * float((passed + self.trained) @ one.passes) + 8 * self.attention * one.pairs for one in work)
 
 
-def _part(name: str) -> int:
-    """The part of a model that a weight of this name belongs to."""
+def _part(name: str, sees: bool) -> int:
+    """The part of a model that a weight of this name belongs to, within its vision tower or not."""
     if any("merger" in part or "projector" in part for part in name.split(".")):
         return PROJECTOR
-    return LANGUAGE if VISION_TOWERS.isdisjoint(name.split(".")) else VISION
+    return VISION if sees else LANGUAGE
 
 
 def peak_flops(device: torch.device, dtype: str, override: float | None) -> float:

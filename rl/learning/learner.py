@@ -17,6 +17,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rewards.models.backbone import BlankPicture, check_vocabulary, merge_lora, release_memory
 from rewards.models.encoding import Encoder
+from rewards.models.reading_check import check_reading
 from rewards.models.sharding import spread
 from rewards.models.tree_attention import read_trees
 from rewards.records import Experience, Prompt
@@ -60,8 +61,8 @@ class PolicyLearner:
         version: Policy steps taken: the policy version.
 
     Raises:
-        ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic` and
-            `rewards.models.backbone.check_vocabulary`.
+        ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic`,
+            `rewards.models.backbone.check_vocabulary` and `rewards.models.reading_check.check_reading`.
     """
 
     def __init__(self, checkpoint: str, encoder: Encoder, config: Config = Config()) -> None:
@@ -74,6 +75,8 @@ class PolicyLearner:
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         whole = settings.sharding != "deepspeed"  # which may have cut the weights up by now
+        if whole:
+            check_reading(self._model, encoder)
         self._packs = settings.pack and whole and read_trees(self._model, encoder)
         self._blank = None
         if settings.sharding != "ddp" and self._ranks > 1 and encoder.sees:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from rewards.models.logit_rule import LogitRule
 from rewards.models.truncation import Truncation
 
 POSITIONS_AT_ONCE = 128
@@ -60,11 +61,11 @@ def truncated_head(truncation: Truncation) -> Iterator[None]:
         scale: float,
         _outputs: tuple[str, ...],
     ) -> tuple[Any, ...]:
+        rule = LogitRule(scale, softcap)
+
         def of(states: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             head_bias = None if bias is None else bias.to(states.dtype)
-            logits = torch.nn.functional.linear(states, weight.to(states.dtype), head_bias).float() * scale
-            if softcap is not None:
-                logits = softcap * (logits / softcap).tanh()
+            logits = rule(torch.nn.functional.linear(states, weight.to(states.dtype), head_bias).float())
             return truncated_logprobs(logits / temperature, tokens, truncation)
 
         pieces = zip(hidden.split(POSITIONS_AT_ONCE), targets.split(POSITIONS_AT_ONCE), strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 
@@ -102,20 +103,17 @@ def shape_of(config: Any) -> ModelShape:
         AttributeError, ValueError: It is no language model, with or without a vision tower.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    from rewards.models.backbone import VISION_TOWERS
+    from rewards.models.architecture import class_of, layers_of, vision_tower
 
-    kind = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     with torch.device("meta"):
-        model = kind.from_config(config)
-    parts = dict(model.named_parameters())
-    vision = sum(p.numel() for name, p in parts.items() if not VISION_TOWERS.isdisjoint(name.split(".")))
-    towers = [part for name, part in model.named_modules() if name.rpartition(".")[2] in VISION_TOWERS]
-    text = config.get_text_config()
+        model = class_of(config).from_config(config)
+    tower, text = vision_tower(model), config.get_text_config()
+    vision = sum(weight.numel() for weight in tower.parameters()) if tower is not None else 0
+    language = sum(weight.numel() for weight in model.parameters()) - vision
     return ModelShape(
-        _language_tower(text, sum(p.numel() for p in parts.values()) - vision, model.get_decoder().layers),
-        _vision_tower(config.vision_config, vision, towers[0]) if vision else NO_TOWER,
+        _language_tower(text, language, layers_of(model.get_decoder())),
+        _vision_tower(config.vision_config, vision, layers_of(tower)) if tower is not None else NO_TOWER,
         text.vocab_size,
         _patches_of_a_token(config) if vision else 1,
     )
@@ -125,17 +123,18 @@ def _language_tower(config: Any, parameters: int, layers: Any) -> Tower:
     names = {name.rpartition(".")[0] for layer in layers for name, _ in layer.named_parameters()}
 
     def widest(name: str) -> int:
-        """The largest of all layers, of which some may differ."""
+        """The largest of all layers, of which some may differ; Gemma 3n lists them."""
         each = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
-        return max(getattr(layer, name, None) or 0 for layer in each)
+        found = [getattr(layer, name, None) or 0 for layer in each]
+        return max(chain(*(value if isinstance(value, list) else [value] for value in found)))
 
-    heads = widest("num_attention_heads")
+    heads = widest("num_attention_heads") or 1  # Mamba has none
     experts = max(widest("num_experts_per_tok"), widest("top_k_experts")) * widest("moe_intermediate_size")
     return Tower(
         parameters,
         config.num_hidden_layers,
         config.hidden_size,
-        max(widest("intermediate_size"), experts),
+        max(widest("intermediate_size"), experts) or 4 * config.hidden_size,
         heads,
         widest("num_key_value_heads") or heads,
         widest("head_dim") or config.hidden_size // heads,
@@ -144,16 +143,13 @@ def _language_tower(config: Any, parameters: int, layers: Any) -> Tower:
     )
 
 
-def _vision_tower(config: Any, parameters: int, tower: Any) -> Tower:
+def _vision_tower(config: Any, parameters: int, layers: Any) -> Tower:
     """What its layers hold: configurations have many names for it."""
-    from torch.nn import ModuleList
-
-    stacks = [part for part in tower.modules() if isinstance(part, ModuleList)]
-    layers = max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()))
     shapes = {name: tuple(p.shape) for name, p in layers[0].named_parameters()}
     hidden = next(shape[0] for name, shape in shapes.items() if "norm" in name.split(".")[0])
     feed_forward = [shape for name, shape in shapes.items() if "att" not in name and len(shape) == 2]
-    heads = getattr(config, "num_attention_heads", None) or config.num_heads
+    names = ("num_attention_heads", "num_heads", "attention_heads")
+    heads = next(getattr(config, name) for name in names if hasattr(config, name))
     inner, gated = max(map(max, feed_forward)), len(feed_forward) == 3
     return Tower(parameters, len(layers), hidden, inner, heads, heads, hidden // heads, gated=gated)
 
@@ -165,8 +161,10 @@ def _patches_of_a_token(config: Any) -> int:
         if side := getattr(owner, name, None):
             return side**2
     tokens = getattr(config, "mm_tokens_per_image", None) or getattr(config, "image_seq_length", None)
+    if not tokens:
+        return 1
     side, patch = (size if isinstance(size, int) else size[0] for size in (vision.image_size, vision.patch_size))
-    return max(1, (side // patch) ** 2 // tokens) if tokens else 1
+    return max(1, (side // patch) ** 2 // tokens)
 
 
 def _qwen(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from rewards.models.backbone import VISION_TOWERS, load_model, read_model
+from rewards.models.architecture import vision_tower
+from rewards.models.backbone import load_model, read_model
 from rewards.models.encoding import Batch, Encoder
 from rewards.models.shared_images import UNREAD, first_equals, see_equal_images_once
 from tests.fixtures.builders import a_prompt, an_image
@@ -42,8 +43,7 @@ def test_a_group_sees_its_images_once_and_nothing_else_changes(checkpoint: str) 
     plain, shared = read_model(checkpoint), load_model(checkpoint)
     seen: list[int] = []
     for model in (plain, shared):
-        tower = next(part for name, part in model.named_modules() if not VISION_TOWERS.isdisjoint(name.split(".")))
-        tower.register_forward_pre_hook(
+        vision_tower(model).register_forward_pre_hook(
             lambda part, arguments, named: seen.append((*arguments, *named.values())[0].numel()), with_kwargs=True
         )
     expected, gradients = logits_and_gradients(plain, inputs)
