@@ -17,6 +17,7 @@ from rl import parts
 from rl.config import Config, load_config
 from rl.instruments.planning.gpu_placement import place
 from rl.reward_models import mprm
+from rl.workers.group import WorkerGroup
 from rl.workers.ray_cluster import as_started, join_ray, leave_ray
 from tests.fixtures.runs import PATIENCE, ROOT, warm_ray
 
@@ -78,7 +79,10 @@ def seen(config: Config) -> dict[tuple[str, int], tuple[str, str, float, float]]
     found = {(role, number): part.result() for role, each in answers.items() for number, part in enumerate(each)}
     for each in workers.values():
         for worker in each:
-            worker.close() if hasattr(worker, "close") else ray.kill(worker._actor)
+            if isinstance(worker, WorkerGroup):
+                worker.close()
+            else:
+                ray.kill(worker._actor)
     until = time.monotonic() + PATIENCE
     while ray.available_resources().get("GPU") != ray.cluster_resources()["GPU"]:
         assert time.monotonic() < until, "the next ones would find GPUs taken"
