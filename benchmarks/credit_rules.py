@@ -3,6 +3,9 @@
     python benchmarks/credit_rules.py --out runs/credit             # 35 short runs, one after another
     python benchmarks/credit_rules.py --out runs/credit --jobs 2    # two at a time
     python benchmarks/credit_rules.py --out runs/credit --report    # table and figure only, from what is there
+    python benchmarks/credit_rules.py --out runs/reuse --rules outcome progress progress+continuations --steps 40
+
+With ``+continuations`` a rule's policy learns from the continuations that label the steps, too.
 
 All rules of a seed are run before the next seed, so that what is there can always be compared in pairs: equal seeds see
 equal prompts. Finished runs are kept, so an interrupted benchmark goes on where it was.
@@ -50,11 +53,15 @@ class Run:
         steps: The policy steps of its evaluations (E,).
         accuracy: Held-out accuracy then (E,).
         watched: Each metric of the watch, by policy step (S,); where it was not logged, it is missing.
+        tokens: All that were sampled to learn from, continuations included.
+        seconds: Of all policy steps.
     """
 
     steps: np.ndarray
     accuracy: np.ndarray
     watched: dict[str, np.ndarray]
+    tokens: float
+    seconds: float
 
 
 def main() -> None:
@@ -96,7 +103,9 @@ def run_missing(arguments: argparse.Namespace) -> None:
         place = folder(arguments.out, *entry)
         shutil.rmtree(place, ignore_errors=True)  # of an interrupted run
         rule, seed = entry
-        settings = [f"learner.credit={rule}", f"seed={seed}", f"output_dir={place}", f"steps={arguments.steps}"]
+        credit, _, continuations = rule.partition("+")
+        settings = [f"learner.credit={credit}", f"learner.reuse_continuations={bool(continuations)}".lower()]
+        settings += [f"seed={seed}", f"output_dir={place}", f"steps={arguments.steps}"]
         settings += [f"evaluation.every={arguments.every}", f"evaluation.prompts={arguments.prompts}"]
         command = [str(SIEVE), "train", str(CONFIG), *settings, "checkpoint_every=0", "watch.action=warn"]
         log = place.with_suffix(".log")
@@ -132,10 +141,13 @@ def read_run(place: Path) -> Run:
     """A run's evaluations and watch, from its log."""
     rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     evaluations = [row for row in rows if "policy/accuracy" in row]
+    steps = [row for row in rows if "perf/step_seconds" in row]
     return Run(
         steps=np.array([row["step"] for row in evaluations]),
         accuracy=np.array([row["policy/accuracy"] for row in evaluations]),
         watched={name: np.array([row[name] for row in rows if name in row]) for name in WATCHED},
+        tokens=sum(row["perf/step_seconds"] * row["perf/tokens_per_second"] for row in steps),
+        seconds=sum(row["perf/step_seconds"] for row in steps),
     )
 
 
@@ -147,12 +159,14 @@ def means(values: np.ndarray) -> list[Interval]:
 
 def print_table(runs: dict[str, dict[int, Run]]) -> None:
     """One row a rule."""
-    print("\n| credit rule | seeds | accuracy at the end | minus `outcome`, points | ", end="")
-    print(" | ".join(WATCHED.values()), "|\n|---|---|---|---|" + "---|" * len(WATCHED))
+    print("\n| credit rule | seeds | accuracy at the end | minus `outcome`, points | tokens, thousands | s | ", end="")
+    print(" | ".join(WATCHED.values()), "|\n|---|---|---|---|---|---|" + "---|" * len(WATCHED))
     for rule, found in runs.items():
         (end,) = means(np.array([[run.accuracy[-1]] for run in found.values()]))
         cells = [f"`{rule}`", str(len(found)), f"{end.value:.3f} ({end.low:.3f} to {end.high:.3f})"]
         cells.append(difference(found, runs.get(BASELINE, {})) if rule != BASELINE else "")
+        cells += [f"{np.mean([run.tokens for run in found.values()]) / 1000:,.0f}"]
+        cells += [f"{np.mean([run.seconds for run in found.values()]):,.0f}"]
         cells += [drift([run.watched[name] for run in found.values()]) for name in WATCHED]
         print(f"| {' | '.join(cells)} |")
     print(f"\nWatch: mean of the first {WINDOW} policy steps → of the last {WINDOW}. Intervals: 95 %, over seeds.")

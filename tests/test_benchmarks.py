@@ -67,7 +67,9 @@ def test_time_to_an_accuracy_is_read_between_evaluations() -> None:
 
 def test_credit_rules_are_compared_on_the_seeds_that_both_have() -> None:
     accuracies = {0: 0.65, 1: 0.75, 2: 0.1}, {0: 0.6, 1: 0.7}
-    rule, baseline = ({seed: Run(np.array([1]), np.array([a]), {}) for seed, a in rows.items()} for rows in accuracies)
+    rule, baseline = (
+        {seed: Run(np.array([1]), np.array([a]), {}, 0, 0) for seed, a in rows.items()} for rows in accuracies
+    )
     assert difference(rule, baseline) == "+5.0 (+5.0 to +5.0)"
     assert difference(rule, {}) == "-"
 
