@@ -120,9 +120,10 @@ def size_of(folder: Path) -> int:
 
 def growth(looks: list[Look]) -> dict[str, tuple[float, float]]:
     """Of each thing, what it was just after it had settled, and at the end: medians over a tenth of the steps."""
-    tenth = (STEPS - SETTLED) / 10
+    end = looks[-1]["step"]
+    tenth = (end - SETTLED) / 10
     early = [look for look in looks if SETTLED <= look["step"] < SETTLED + tenth]
-    late = [look for look in looks if look["step"] > STEPS - tenth]
+    late = [look for look in looks if look["step"] > end - tenth]
     names = sorted({name for look in looks for name in look if name != "step"})
     return {name: (median(early, name), median(late, name)) for name in names}
 
@@ -132,9 +133,9 @@ def median(looks: list[Look], name: str) -> float:
 
 
 def table(found: Mapping[str, tuple[float, float]]) -> str:
-    """What it was, and what it is."""
+    """What it was, and what it is; a tenth of the steps after it had settled, and the last tenth."""
     lines = [f"| {name} | {was:.2f} | {now:.2f} | {now / was - 1:+.1%} |" for name, (was, now) in found.items()]
-    return "\n".join([f"| | after step {SETTLED} | after step {STEPS} | growth |", "|---|---|---|---|", *lines])
+    return "\n".join([f"| | from step {SETTLED} on | at the end | growth |", "|---|---|---|---|", *lines])
 
 
 def draw(looks: list[Look], file: Path) -> None:
@@ -162,7 +163,7 @@ def main() -> None:
     kept, run = out / "looks.jsonl", out / "run"
     if not arguments.report:
         out.mkdir(parents=True)
-        with kept.open("w") as file:
+        with kept.open("w", buffering=1) as file:
             for look in watch(run, out / "log.txt"):
                 file.write(json.dumps(look) + "\n")
     looks: list[Look] = [json.loads(line) for line in kept.read_text().splitlines()]
