@@ -37,7 +37,7 @@ OPTIONS = ("engine.kind=hf", f"steps={STEPS}", "checkpoint_every=25", "keep_chec
 SMALL = ("learner.prompts=2", "learner.samples=2", "annotation.continuations=2", "engine.max_completion_tokens=32")
 HELD_OUT = ("evaluation.prompts=4", "evaluation.every=0", "selection.capacity=32", "mprm.guard_capacity=16")
 MIB = 2**20
-PANELS = {"memory, MiB": "memory", "open files": "files", "on the disk, MiB": "disk", "a policy step, s": "step"}
+PANELS = {"memory, MiB": "memory", "open files": "files", "on the disk, MiB": "disk"}
 
 Look = dict[str, float]
 """What is seen at one moment, by ``PANEL/NAME``, and the policy ``step``."""
@@ -78,9 +78,9 @@ def of_processes(driver: psutil.Process) -> Look:
     found: Look = defaultdict(float)
     for process in (driver, *driver.children(recursive=True)):
         with suppress(psutil.Error):
-            kind = kind_of(process, driver)
-            found[f"memory/{kind}"] += process.memory_full_info().pss / MIB
-            found[f"files/{kind}"] += process.num_fds()
+            kind, memory, files = kind_of(process, driver), process.memory_full_info().pss, process.num_fds()
+            found[f"memory/{kind}"] += memory / MIB
+            found[f"files/{kind}"] += files
     return dict(found)
 
 
@@ -142,9 +142,9 @@ def draw(looks: list[Look], file: Path) -> None:
     """One panel a kind of thing, over the policy steps."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = Figure(figsize=(11, 3), layout="constrained")
     for place, (title, prefix) in enumerate(PANELS.items(), start=1):
-        axes = figure.add_subplot(2, 2, place)
+        axes = figure.add_subplot(1, 3, place)
         for name in sorted({name for look in looks for name in look if name.startswith(f"{prefix}/")}):
             there = [look for look in looks if name in look]
             axes.plot([look["step"] for look in there], [look[name] for look in there], label=name.partition("/")[2])
@@ -166,9 +166,8 @@ def main() -> None:
         with kept.open("w", buffering=1) as file:
             for look in watch(run, out / "log.txt"):
                 file.write(json.dumps(look) + "\n")
-    looks: list[Look] = [json.loads(line) for line in kept.read_text().splitlines()]
-    looks += [{"step": row["step"], "step/all of it": row["perf/step_seconds"]} for row in policy_steps(run)]
-    looks.sort(key=lambda look: look["step"])
+    seen: list[Look] = [json.loads(line) for line in kept.read_text().splitlines()]
+    looks = [look for look in seen if "memory/workers" in look]  # while the run ends, there are none
     draw(looks, out / "flatness.png")
     print(table(growth(looks)))
 
