@@ -37,7 +37,7 @@ OPTIONS = ("engine.kind=hf", f"steps={STEPS}", "checkpoint_every=25", "keep_chec
 SMALL = ("learner.prompts=2", "learner.samples=2", "annotation.continuations=2", "engine.max_completion_tokens=32")
 HELD_OUT = ("evaluation.prompts=4", "evaluation.every=0", "selection.capacity=32", "mprm.guard_capacity=16")
 MIB = 2**20
-PANELS = {"memory, MiB": "memory", "open files": "files", "on the disk, MiB": "disk", "a policy step, s": "step"}
+PANELS = {"memory, MiB": "memory", "open files": "files", "on the disk, MiB": "disk"}
 
 Look = dict[str, float]
 """What is seen at one moment, by ``PANEL/NAME``, and the policy ``step``."""
@@ -78,9 +78,9 @@ def of_processes(driver: psutil.Process) -> Look:
     found: Look = defaultdict(float)
     for process in (driver, *driver.children(recursive=True)):
         with suppress(psutil.Error):
-            kind = kind_of(process, driver)
-            found[f"memory/{kind}"] += process.memory_full_info().pss / MIB
-            found[f"files/{kind}"] += process.num_fds()
+            kind, memory, files = kind_of(process, driver), process.memory_full_info().pss, process.num_fds()
+            found[f"memory/{kind}"] += memory / MIB
+            found[f"files/{kind}"] += files
     return dict(found)
 
 
@@ -120,9 +120,10 @@ def size_of(folder: Path) -> int:
 
 def growth(looks: list[Look]) -> dict[str, tuple[float, float]]:
     """Of each thing, what it was just after it had settled, and at the end: medians over a tenth of the steps."""
-    tenth = (STEPS - SETTLED) / 10
+    end = looks[-1]["step"]
+    tenth = (end - SETTLED) / 10
     early = [look for look in looks if SETTLED <= look["step"] < SETTLED + tenth]
-    late = [look for look in looks if look["step"] > STEPS - tenth]
+    late = [look for look in looks if look["step"] > end - tenth]
     names = sorted({name for look in looks for name in look if name != "step"})
     return {name: (median(early, name), median(late, name)) for name in names}
 
@@ -132,18 +133,18 @@ def median(looks: list[Look], name: str) -> float:
 
 
 def table(found: Mapping[str, tuple[float, float]]) -> str:
-    """What it was, and what it is."""
+    """What it was, and what it is; a tenth of the steps after it had settled, and the last tenth."""
     lines = [f"| {name} | {was:.2f} | {now:.2f} | {now / was - 1:+.1%} |" for name, (was, now) in found.items()]
-    return "\n".join([f"| | after step {SETTLED} | after step {STEPS} | growth |", "|---|---|---|---|", *lines])
+    return "\n".join([f"| | from step {SETTLED} on | at the end | growth |", "|---|---|---|---|", *lines])
 
 
 def draw(looks: list[Look], file: Path) -> None:
     """One panel a kind of thing, over the policy steps."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = Figure(figsize=(11, 3), layout="constrained")
     for place, (title, prefix) in enumerate(PANELS.items(), start=1):
-        axes = figure.add_subplot(2, 2, place)
+        axes = figure.add_subplot(1, 3, place)
         for name in sorted({name for look in looks for name in look if name.startswith(f"{prefix}/")}):
             there = [look for look in looks if name in look]
             axes.plot([look["step"] for look in there], [look[name] for look in there], label=name.partition("/")[2])
@@ -162,12 +163,11 @@ def main() -> None:
     kept, run = out / "looks.jsonl", out / "run"
     if not arguments.report:
         out.mkdir(parents=True)
-        with kept.open("w") as file:
+        with kept.open("w", buffering=1) as file:
             for look in watch(run, out / "log.txt"):
                 file.write(json.dumps(look) + "\n")
-    looks: list[Look] = [json.loads(line) for line in kept.read_text().splitlines()]
-    looks += [{"step": row["step"], "step/all of it": row["perf/step_seconds"]} for row in policy_steps(run)]
-    looks.sort(key=lambda look: look["step"])
+    seen: list[Look] = [json.loads(line) for line in kept.read_text().splitlines()]
+    looks = [look for look in seen if "memory/workers" in look]  # while the run ends, there are none
     draw(looks, out / "flatness.png")
     print(table(growth(looks)))
 

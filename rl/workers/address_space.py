@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import resource
-
-import psutil
 
 GIB = 2**30
 SHARE_OF_OBJECTS, MOST_OF_OBJECTS = 0.3, 200 * 10**9
@@ -16,7 +15,8 @@ LIBRARIES = 8 * GIB
 def too_few_addresses() -> str:
     """Says so if there are fewer than a process of a run maps; empty otherwise."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = min(SHARE_OF_OBJECTS * psutil.virtual_memory().total, MOST_OF_OBJECTS) + LIBRARIES
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wanted = min(SHARE_OF_OBJECTS * memory, MOST_OF_OBJECTS) + LIBRARIES
     if limit == resource.RLIM_INFINITY or limit >= wanted:
         return ""
     return (
