@@ -151,6 +151,7 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     # Whatever is frozen for good needs no more digits than the computation has.
     dtype = policy.dtype if settings.lora_rank else "float32"
     model = load_model(checkpoint, dtype, policy.trust_remote_code, settings.sharding)
+    leave_no_dropout(model)
     if settings.lora_rank:
         add_lora(model, settings.lora_rank, config.seed)
     if settings.freeze_vision:
@@ -179,6 +180,18 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     # Each micro-batch's loss is a mean over itself; what it counts is decided in `rl.learning.micro_batches`.
     trainer.current_gradient_accumulation_steps = trainer.args.steps_per_generation = 1
     return trainer
+
+
+def leave_no_dropout(model: torch.nn.Module) -> None:
+    """A policy learns as it answers: the loss is a ratio of log-probabilities to those of an engine, which drops
+    nothing. TRL's own switch leaves what is no module of its own, as in OPT, or an attention's.
+    """
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        for name, value in list(vars(part).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
 
 
 def make_entropy_bonus(settings: LearnerConfig) -> EntropyBonus:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import OPTConfig, OPTForCausalLM
 from trl.trainer import utils as trl_utils
 
 from rewards.models.backbone import load_model
@@ -24,7 +25,7 @@ from rl.learning.learner import PolicyLearner
 from rl.learning.micro_batches import micro_batches, mini_batches, shares
 from rl.learning.rows import importance_weights
 from rl.learning.statistics import advantage_statistics
-from rl.learning.trainer import EntropyBonus, make_trainer
+from rl.learning.trainer import EntropyBonus, leave_no_dropout, make_trainer
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import CHECKPOINT, going_on, of_another_sampler, sampled_experiences
 
@@ -229,3 +230,13 @@ def test_scoring_the_answers_alone_is_as_scoring_all(monkeypatch: pytest.MonkeyP
         assert said[name] == pytest.approx(expected[name], rel=1e-4), name
     for row, expected_row in zip(logprobs, expected_logprobs, strict=True):
         assert row == pytest.approx(expected_row, abs=1e-5)
+
+
+def test_a_policy_that_learns_drops_nothing() -> None:
+    """OPT drops a tenth of everything, by functions as well as by modules."""
+    size = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 32, "num_hidden_layers": 1}
+    model = OPTForCausalLM(OPTConfig(**size, num_attention_heads=2, vocab_size=50, attention_dropout=0.5)).train()
+    ids = torch.arange(2, 40)[None]
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+    leave_no_dropout(model)
+    assert torch.equal(model(ids).logits, model(ids).logits)
