@@ -119,11 +119,15 @@ class Encoder:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
 
         Raises:
-            PromptError: See `check_question`.
+            PromptError: See `check_question`; or the template fails.
         """
         self.check_question(prompt)
         system = [("system", self.system)] if self.system else []
-        return self.chat.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
+        try:
+            return self.chat.render([*system, ("user", prompt.question)], len(prompt.images), answer_follows=True)
+        except Exception as error:  # a template is a program, and can fail in any way
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise PromptError(f"{prompt.id}: the checkpoint's chat template fails: {reason}") from error
 
     def check_question(self, prompt: Prompt) -> None:
         """Whether a prompt's question is text alone.

@@ -186,7 +186,8 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
         reason = " ".join(str(error).split())
         raise ConfigError(f"{key}: the processor of {named!r} lacks a package: {reason}") from None
     except Exception as error:  # a broken checkpoint can fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        said = (str(error).splitlines() or [""])[0]
+        reason = said if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {said}"
         raise ConfigError(f"{key}: {named!r} cannot be used: {reason}") from None
     reads_own = key == "mprm.checkpoint" and config.mprm.input_format != "rollout"
     if config.task.system and not reads_own:

@@ -147,7 +147,7 @@ CHECKPOINTS = {
     "only_pickles": ["only_pickles holds no *.safetensors"],
     "cut_weights": ["cut_weights/model.safetensors is damaged"],
     "torn_config": ["torn_config/config.json is damaged", "not JSON"],
-    "torn_tokenizer": ["'torn_tokenizer'", "no vision-language checkpoint"],
+    "torn_tokenizer": ["'torn_tokenizer' cannot be used: KeyError: 'added_tokens'"],
     "missing_part": ["model-00002-of-00002.safetensors is missing", "index.json"],
     "no_processor": ["'no_processor'", "processor"],
 }

@@ -163,13 +163,12 @@ def test_a_finite_task_is_not_asked_twice(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_judge_that_fails_at_work_ends_it_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its processor and its network disagree on how many tokens an image is."""
+    """Its chat template can write other questions than the task's."""
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text("engine: {kind: hf}\n")
     shutil.copytree(SHIPPED_POLICY, "odd")
-    settings = json.loads(Path("odd/processor_config.json").read_text())
-    settings["image_processor"]["merge_size"] = 1
-    Path("odd/processor_config.json").write_text(json.dumps(settings))
+    template = Path("odd/chat_template.jinja")
+    template.write_text(template.read_text() + "{% if 'triangle' in messages | string %}{{ 1 / 0 }}{% endif %}")
     result = invoke("config.yaml", "--prompts", "2", "--n", "1", "--mprm", "odd", "-o", "records.jsonl")
     assert result.exit_code == 1, result.output
     *_, last = result.stderr.splitlines()  # Transformers may show what it loads

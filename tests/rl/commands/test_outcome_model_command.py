@@ -117,12 +117,11 @@ def test_input_that_is_wrong_is_named_in_one_line(config: str, tmp_path: Path, a
 
 
 def test_a_model_that_fails_at_work_ends_it_in_one_line(config: str, tmp_path: Path) -> None:
-    """Its processor and its network disagree on how many tokens an image is."""
+    """Its chat template can write other questions than the pairs'."""
     pairs, odd = write_preferences(tmp_path, range(24)), tmp_path / "odd"
     shutil.copytree(SHIPPED_POLICY, odd)
-    settings = json.loads((odd / "processor_config.json").read_text())
-    settings["image_processor"]["merge_size"] = 1
-    (odd / "processor_config.json").write_text(json.dumps(settings))
+    template = odd / "chat_template.jinja"
+    template.write_text(template.read_text() + "{% if 'Total' in messages | string %}{{ 1 / 0 }}{% endif %}")
     code, _, error = sieve(config, f"outcome_model.checkpoint={odd}", "--pairs", pairs, "-o", tmp_path / "model")
     *_, last = error.splitlines()
     assert code == 1 and last.startswith("sieve: ") and last.endswith("; nothing was written")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from rl.cli import app
 from rl.config import load_config
+from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.byte_level import TEXTS, trained_vocabulary, write_processor
 from tests.fixtures.recorded_streams import record_stream
 
@@ -57,6 +59,7 @@ def test_steps_tokens_and_the_answer_are_shown(folder: Path) -> None:
 def test_a_byte_level_vocabulary_of_ones_own(folder: Path) -> None:
     checkpoint = write_processor(trained_vocabulary(), folder / "checkpoint")
     save_file({}, folder / "checkpoint" / "model.safetensors")
+    shutil.copy(SHIPPED_POLICY / "config.json", checkpoint)
     (folder / "answer.txt").write_text(TEXTS["Chinese"], encoding="utf-8")
     keys = [
         f"policy.checkpoint={checkpoint}",
