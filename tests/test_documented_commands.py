@@ -197,6 +197,8 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/packed.py --repetitions 3 --prompts 16 --image 84 --answer 40 "
     "--checkpoint rl/tiny_policy/grid_policy": options,
     "python benchmarks/engine.py": options,
+    ".venv/bin/python benchmarks/label_limit.py": options,
+    "python -m benchmarks.flatness --out runs/flatness": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,
 }

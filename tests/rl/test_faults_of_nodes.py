@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.fixtures.runs import SMOKE, Running, answers, metrics, warm_ray
+from tests.fixtures.runs import SMOKE, Running, answers, metrics, ray_cluster, warm_ray
 
 pytestmark = pytest.mark.slow
 
@@ -18,11 +17,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Two nodes, either of which could hold the whole run."""
-    nodes: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False}
-    with warm_ray():
-        joined = Cluster(initialize_head=True, head_node_args=nodes)
+    with warm_ray(), ray_cluster(num_cpus=2, include_dashboard=False) as joined:
         yield joined
-        joined.shutdown()
 
 
 def test_a_run_whose_second_node_dies_goes_on_with_the_first(cluster: Cluster, tmp_path: Path) -> None:

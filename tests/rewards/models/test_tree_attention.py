@@ -62,12 +62,14 @@ def grown(encoder: Encoder, prompts: Sequence[Prompt], shapes: Sequence[Tree]) -
 
 
 def of_rows(model: Any, encoder: Encoder, grown: dict[str, list[Any]]) -> list[torch.Tensor]:
-    """The states before and after each completion's own tokens, read in rows of their own."""
-    batch = encoder.batch(grown["prompts"], grown["whole"])
-    states = model.base_model(**batch.model_inputs(), use_cache=False).last_hidden_state
-    start = batch.prompt_ids.shape[1] - 1
-    ends = [start + len(whole) + 1 for whole in grown["whole"]]
-    return [row[end - len(own) - 1 : end] for row, own, end in zip(states, grown["own"], ends, strict=True)]
+    """The states before and after each completion's own tokens, read in a row of its own, alone: beside others it would
+    be padded, and so stand elsewhere, where some models (Gemma 4) round otherwise."""
+    found = []
+    for prompt, whole, own in zip(grown["prompts"], grown["whole"], grown["own"], strict=True):
+        inputs = encoder.batch([prompt], [whole]).model_inputs()
+        (states,) = model.base_model(**inputs, use_cache=False).last_hidden_state
+        found.append(states[len(states) - len(own) - 1 :])
+    return found
 
 
 def of_trees(model: Any, encoder: Encoder, grown: dict[str, list[Any]]) -> list[torch.Tensor]:

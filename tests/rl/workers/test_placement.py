@@ -19,7 +19,7 @@ from rl.instruments.planning.gpu_placement import place
 from rl.reward_models import mprm
 from rl.workers.group import WorkerGroup
 from rl.workers.ray_cluster import as_started, join_ray, leave_ray
-from tests.fixtures.runs import PATIENCE, ROOT, warm_ray
+from tests.fixtures.runs import PATIENCE, ROOT, ray_cluster, warm_ray
 
 pytestmark = pytest.mark.slow
 
@@ -61,12 +61,11 @@ def cluster() -> Iterator[Cluster]:
         # As it is where vLLM's own clusters were: Ray would tell no worker which GPUs are its own.
         patch.setenv("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "1")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        joined = Cluster(initialize_head=True, head_node_args=NODE | QUIET)
-        patch.setenv("RAY_ADDRESS", joined.address)
-        join_ray()
-        yield joined
-        leave_ray()
-        joined.shutdown()
+        with ray_cluster(**NODE, **QUIET) as joined:
+            patch.setenv("RAY_ADDRESS", joined.address)
+            join_ray()
+            yield joined
+            leave_ray()
 
 
 def seen(config: Config) -> dict[tuple[str, int], tuple[str, str, float, float]]:
