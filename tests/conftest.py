@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 EXAMPLES = float(os.environ.get("EXAMPLES", "1"))
 """So many times the examples that a test names: below 1 in `make test`, many in `make fuzz`."""
 
+# Ray's workers would else stand back behind all that computes beside them: another test, or another's program.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; tested runs would inherit it

@@ -206,8 +206,9 @@ def test_partial_rollouts_refills_and_credit_from_counts_work_together(tmp_path:
 
 def test_a_run_that_hacks_its_reward_is_stopped(tmp_path: Path) -> None:
     run = tmp_path / "hacked"
-    options = ["engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4", "watch.action=stop"]
-    options += ["watch.baseline=1", "watch.window=1", "task.verifier=tests.fixtures.souring_verifier:souring"]
+    options = ["engine.kind=hf", "workers=inline", "max_staleness=0", "steps=4", "evaluation.prompts=4"]
+    options += ["watch.action=stop", "watch.baseline=1", "watch.window=1"]
+    options += ["task.verifier=tests.fixtures.souring_verifier:souring"]
     process = sieve("train", SMOKE, f"output_dir={run}", *options)
     assert process.returncode == 1, process.stderr
     assert "reward hacking" in process.stderr and "watch.gap" in process.stderr and "--resume" in process.stderr
@@ -298,7 +299,7 @@ def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> Non
 
     Everything that selection and annotation can do is switched on: labels in rounds, a user's selector that looks at
     images and scores, scores that fade, draws that remember who was drawn. Rollouts come in segments, so that some are
-    only half written, and groups without a signal are left out.
+    only half written, and groups without a signal are left out. It goes on in one process, which has to find the same.
     """
     run = tmp_path / "run"
     options = ["engine.kind=hf", "max_staleness=2", "evaluation.prompts=4"]
@@ -321,7 +322,7 @@ def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> Non
     expected, recorded = metrics(run), run_stream(run)
     (run / "summary.json").unlink()
     shutil.rmtree(run / "checkpoints" / "step-3")
-    assert sieve("train", "--resume", run).returncode == 0
+    assert sieve("train", "--resume", run, "workers=inline").returncode == 0
     got = metrics(run)
     assert run_stream(run) == recorded
     assert expected.keys() == got.keys()

@@ -48,8 +48,9 @@ def test_one_run_stops_for_one_cause_after_another_and_goes_on_each_time(tmp_pat
     assert checkpoints(run) == ["step-0"], "nothing half written"
     assert digests(run / "checkpoints" / "step-0") == before
 
+    inline = "workers=inline"  # what follows is the same wherever the models live
     verifier = "tests.fixtures.failing_verifier:failing"
-    process = sieve("train", "--resume", run, f"task.verifier={verifier}")
+    process = sieve("train", "--resume", run, inline, f"task.verifier={verifier}")
     assert process.returncode == 1
     line = last_line(process.stderr)
     assert line.startswith(f"sieve: task.verifier {verifier} failed: ValueError: the oracle is silent; go on with: ")
@@ -58,7 +59,7 @@ def test_one_run_stops_for_one_cause_after_another_and_goes_on_each_time(tmp_pat
     assert done >= 1 and f"step-{done}" in checkpoints(run)
 
     selector = "tests.fixtures.own_selector:failing"
-    process = sieve("train", "--resume", run, "task.verifier=exact", f"selection.selector={selector}")
+    process = sieve("train", "--resume", run, inline, "task.verifier=exact", f"selection.selector={selector}")
     assert process.returncode == 1
     line = last_line(process.stderr)
     assert line.startswith(f"sieve: selection.selector {selector} failed: RuntimeError: no idea what is informative; ")

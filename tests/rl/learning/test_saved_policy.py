@@ -10,9 +10,12 @@ from tests.fixtures.policy_families import (
     PROMPTS,
     TOLERANCE,
     Policy,
+    encoder_of,
     largest_difference,
+    learner_of,
     scored,
     some_experiences,
+    written,
 )
 from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 
@@ -22,9 +25,10 @@ from tests.fixtures.tiny_families import FAMILIES, write_tiny_checkpoint
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_engine_starts_from_a_saved_policy(family: str, rank: int, tmp_path: Path) -> None:
     """Under the names that vLLM looks for, and with adapters merged."""
-    with Policy.of(family, write_tiny_checkpoint(family, tmp_path / "start")) as policy:
-        learner = policy.learner(lora_rank=rank)
-        learner.step(some_experiences(policy.sampled(PROMPTS, seed=7)))
+    start = write_tiny_checkpoint(family, tmp_path / "start")
+    encoder = encoder_of(family, start)
+    learner = learner_of(start, encoder, lora_rank=rank)
+    learner.step(some_experiences(written(learner, encoder, PROMPTS)))
     learner.save(tmp_path / "saved")
     with Policy.of(family, str(tmp_path / "saved")) as policy:
         rows = policy.sampled(PROMPTS, seed=8)

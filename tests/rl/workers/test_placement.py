@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from rl.instruments.planning.gpu_placement import place
 from rl.reward_models import mprm
 from rl.workers.group import WorkerGroup
 from rl.workers.ray_cluster import as_started, join_ray, leave_ray
+from tests.fixtures.placed_resident import Resident
 from tests.fixtures.runs import PATIENCE, ROOT, ray_cluster, warm_ray
 
 pytestmark = pytest.mark.slow
@@ -32,23 +32,6 @@ PLACED = {
     for config in [load_config(path, overrides)]
 }
 """Every shipped configuration, and with a reward model on the CPU; of those that place the same workers, one."""
-
-
-class Resident:
-    """In the place of a model: says which GPUs it sees, and when it was made."""
-
-    def __init__(self, config: Config) -> None:
-        self._began = time.monotonic()
-        time.sleep(0.2)
-        self._made = time.monotonic()
-
-    def seen(self) -> tuple[str, str, float, float]:
-        """Node, GPUs, and the beginning and end of its making, in seconds of this machine."""
-        node = ray.get_runtime_context().get_node_id()
-        return node, os.environ["CUDA_VISIBLE_DEVICES"], self._began, self._made
-
-    def close(self) -> None:
-        """Nothing to take leave of."""
 
 
 @pytest.fixture(scope="module")
