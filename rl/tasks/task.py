@@ -87,9 +87,19 @@ class CheckedTask:
         for text in TEXTS:
             if not isinstance(value := getattr(prompt, text), str):
                 raise UsersCodeError(f"{asked} gave {text} as a {type(value).__name__}; allowed is text")
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                told = f"{asked} gave {text} with half of a character; allowed is text that UTF-8 can hold"
+                raise UsersCodeError(told) from None
         images = prompt.images
         if not isinstance(images, tuple | list) or not all(isinstance(image, PIL.Image.Image) for image in images):
             raise UsersCodeError(f"{asked} gave images as {reprlib.repr(images)}; allowed is a tuple of PIL's images")
+        with in_one_line(f"{asked} gave an image that cannot be read"):
+            for image in images:
+                image.load()
+        if not all(min(image.size) for image in images):
+            raise UsersCodeError(f"{asked} gave an image without a pixel; allowed is one or more")
         return prompt
 
 
@@ -103,9 +113,16 @@ class CheckedKnowing(CheckedTask):
         asked = f"{self.name}: step_truth of {prompt.id}"
         with in_one_line(f"{asked} failed", let_through=LET_THROUGH):
             truths = list(self.task.step_truth(prompt, steps))
-        if len(truths) != len(steps) or not all(isinstance(truth, StepTruth) for truth in truths):
-            raise UsersCodeError(f"{asked} gave no list of {len(steps)} rl.tasks.task.StepTruth, one a step")
+        if len(truths) != len(steps) or not all(map(_is_truth, truths)):
+            raise UsersCodeError(
+                f"{asked} gave no list of {len(steps)} rl.tasks.task.StepTruth, one a step, of text and two times true "
+                "or false"
+            )
         return truths
+
+
+def _is_truth(truth: object) -> bool:
+    return isinstance(truth, StepTruth) and [*map(type, vars(truth).values())] == [str, bool, bool]
 
 
 def checked_task(name: str, task: Task) -> CheckedTask:
