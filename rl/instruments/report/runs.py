@@ -12,7 +12,7 @@ import msgspec
 from rewards.files.json_text import read_json_file
 from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from rl.files.run_files import CONFIG_FILE, SUMMARY_FILE
 from rl.monitoring.metrics_file import metric_rows
 
 DIGITS = 6
@@ -74,8 +74,6 @@ def _read_run(folder: Path, name: str) -> Run:
     rows = [{name: value for name, value in row.items() if math.isfinite(value)} for row in metric_rows(folder)]
     if not rows:
         raise ConfigError(f"run {folder} has measured nothing yet")
-    if not all("step" in row for row in rows):
-        raise ConfigError(f"{folder / METRICS_FILE}: there is a line without a step")
     return Run(name, folder, config, rows, _peak_memory(folder / SUMMARY_FILE))
 
 

@@ -205,7 +205,7 @@ def test_what_a_run_says_cannot_leave_the_data() -> None:
         (None, ["RUN", "-o", "RUN"], "is a folder"),
         ((CONFIG_FILE, b"steps: many"), ["RUN"], "steps: 'many' is not allowed"),
         ((METRICS_FILE, b'{"step": 1}\nnonsense\n{"step": 2}\n'), ["RUN"], "metrics.jsonl:2: not JSON"),
-        ((METRICS_FILE, b'{"a": 1}\n'), ["RUN"], "without a step"),
+        ((METRICS_FILE, b'{"a": 1}\n'), ["RUN"], "allowed is an object of numbers with a step"),
         ((METRICS_FILE, b'{"step": 1, "a": 1' + b"0" * 400 + b'}\n{"step": 2}\n'), ["RUN"], "an object of numbers"),
         ((METRICS_FILE, b'{"step": NaN}\n{"step": 2}\n'), ["RUN"], "an object of numbers"),
         ((METRICS_FILE, b"[" * 100_000 + b'\n{"step": 2}\n'), ["RUN"], "metrics.jsonl:1: not JSON"),
