@@ -118,8 +118,8 @@ class Progress:
             parts.labeller.restore(state.pop("judge"))
             msgspec.convert(state, dict[str, float | dict[str, float]])
             progress = cls(folder, ledger, **state)
-            if newest.name != f"step-{progress.step}":
-                raise ValueError(f"it says that it is of policy step {progress.step}")
+            if newest.name != f"step-{progress.step}" or parts.stream.step != progress.step:
+                raise ValueError(f"it says that it is of policy step {progress.step}, its rollouts {parts.stream.step}")
         except ConfigError:  # of the task
             raise
         except (ValueError, LookupError, TypeError, AttributeError) as error:

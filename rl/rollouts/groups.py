@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from rewards.files.images import image_digest
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
@@ -139,7 +140,7 @@ class _KeptGroup:
 
     number: Whole
     prompt: str
-    samples: list[list[Completion]]
+    samples: list[Annotated[list[Completion], Meta(min_length=1)]]
     index: Whole | None = None
 
 
@@ -184,9 +185,17 @@ class Round:
 
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Round:
-        """What `state` described."""
+        """What `state` described.
+
+        Raises:
+            ConfigError: There is another prompt in a place now.
+            ValueError, IndexError: No round has such a state.
+        """
         kept = msgspec.convert(state, _KeptRound)
         groups = [Group.restore(entry, prompt) for entry in kept.groups]
+        asked = sum(max(1, len(group.open)) for group in groups)
+        if len(kept.answers) != asked or not all(kept.answers):
+            raise ValueError(f"a round has {len(kept.answers)} answers to {asked} requests; allowed is one to each")
         return cls(kept.version, groups, Ready(kept.answers), kept.is_fresh)
 
 
