@@ -161,15 +161,19 @@ def kill_cells(folder: Path) -> None:
 def kill_commands(folder: Path) -> None:
     """Commands that write a file or a folder are killed at moments by chance, and given once more."""
     folder.mkdir(parents=True)
-    corpus, pairs = folder / "corpus.jsonl", folder / "pairs"
+    corpus, pairs, run = folder / "corpus.jsonl", folder / "pairs", folder / "run"
     some_file(corpus, varied(50_000))
     pairs.mkdir()
     write_preferences(pairs, range(8))
+    done = sieve("train", SMOKE, f"output_dir={run}", *SMALL, "steps=1", "record=true")
+    expect(done.returncode == 0, done.stdout + done.stderr)
     tiny = ("engine.kind=hf", "learner.samples=2", "annotation.continuations=2")
     commands: dict[str, Callable[[Path], tuple[object, ...]]] = {
         "annotate": lambda out: ("annotate", SMOKE, *tiny, "--prompts", 12, "-o", out / "labelled.jsonl"),
         "select": lambda out: ("select", corpus, "--ratio", 0.5, "-o", out / "chosen.jsonl"),
         "train-outcome": lambda out: ("train-outcome", SMOKE, "--pairs", pairs / "pairs.jsonl", "-o", out / "model"),
+        "export": lambda out: ("export", run, out / "model"),
+        "report": lambda out: ("report", run, "-o", out / "report.html"),
     }
     for name, words in commands.items():
         whole, hurt = folder / f"{name}-whole", folder / f"{name}-hurt"
@@ -181,6 +185,7 @@ def kill_commands(folder: Path) -> None:
         kill_thrice(words(hurt), time.perf_counter() - began)
         done = sieve(*words(hurt))
         expect(done.returncode == 0 and contents(hurt) == contents(whole), done.stdout + done.stderr)
+        expect(not list(hurt.rglob(".*")), f"left behind: {list(hurt.rglob('.*'))}")
 
 
 def kill_thrice(words: tuple[object, ...], seconds: float) -> None:
@@ -226,8 +231,9 @@ TRIALS = {
         kill_cells,
     ),
     "commands": Trial(
-        "`kill -9` of `annotate`, `select` or `train-outcome`, three times, at moments by chance",
-        "nothing half written is taken for whole; the same command gives what it would have given",
+        "`kill -9` of `annotate`, `select`, `train-outcome`, `export` or `report`, three times, at moments by chance",
+        "nothing half written is taken for whole; the same command gives what it would have given, and takes away what "
+        "was left",
         kill_commands,
     ),
 }
