@@ -129,6 +129,34 @@ def move_folder(folder: Path) -> None:
     goes_on(elsewhere)
 
 
+CLOCK = """
+import os, time
+def ahead(unit, now):
+    return lambda: now() + int(open(os.environ["CLOCK"]).read()) * unit
+time.time, time.time_ns = ahead(1, time.time), ahead(10**9, time.time_ns)
+"""
+
+
+def set_clock(folder: Path) -> None:
+    """All of a run's Python processes see the clock set back by an hour, and then on by three, while it runs."""
+    folder.mkdir(parents=True)
+    clock, run = folder / "clock", folder / "set"
+    clock.write_text("0")
+    (folder / "sitecustomize.py").write_text(CLOCK)
+    variables = environment(PYTHONPATH=f"{folder}:{ROOT}", CLOCK=str(clock))
+    words = [str(word) for word in train(run)]
+    with subprocess.Popen(words, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as running:
+        for step, ahead in ((1, -3600), (3, 7200)):
+            while not (run / "checkpoints" / f"step-{step}").exists():
+                expect(running.poll() is None, "it ended before the clock was set")
+                time.sleep(0.05)
+            (folder / "new").write_text(str(ahead))
+            (folder / "new").replace(clock)
+    expect(running.returncode == 0, f"exit code {running.returncode}")
+    done = cold(*train(folder / "plain"))
+    expect(done.returncode == 0 and metrics(run) == metrics(folder / "plain"), "other numbers")
+
+
 def start_twice(folder: Path) -> None:
     """Two starts and two resumes of one folder, at once."""
     run = folder / "run"
@@ -219,6 +247,11 @@ TRIALS = {
         "the run stops with the cause, exit code 1, and begins nothing in its old place; `--resume` goes on in the "
         "new one",
         move_folder,
+    ),
+    "clock": Trial(
+        "the clock is set back by an hour, and on by three, in mid-run",
+        "nothing: the run has the numbers of any other",
+        set_clock,
     ),
     "twice": Trial(
         "two starts, or two resumes, of one folder at once",
