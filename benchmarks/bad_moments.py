@@ -129,6 +129,34 @@ def move_folder(folder: Path) -> None:
     goes_on(elsewhere)
 
 
+CLOCK = """
+import os, time
+def ahead(unit, now):
+    return lambda: now() + int(open(os.environ["CLOCK"]).read()) * unit
+time.time, time.time_ns = ahead(1, time.time), ahead(10**9, time.time_ns)
+"""
+
+
+def set_clock(folder: Path) -> None:
+    """All of a run's Python processes see the clock set back by an hour, and then on by three, while it runs."""
+    folder.mkdir(parents=True)
+    clock, run = folder / "clock", folder / "set"
+    clock.write_text("0")
+    (folder / "sitecustomize.py").write_text(CLOCK)
+    variables = environment(PYTHONPATH=f"{folder}:{ROOT}", CLOCK=str(clock))
+    words = [str(word) for word in train(run)]
+    with subprocess.Popen(words, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as running:
+        for step, ahead in ((1, -3600), (3, 7200)):
+            while not (run / "checkpoints" / f"step-{step}").exists():
+                expect(running.poll() is None, "it ended before the clock was set")
+                time.sleep(0.05)
+            (folder / "new").write_text(str(ahead))
+            (folder / "new").replace(clock)
+    expect(running.returncode == 0, f"exit code {running.returncode}")
+    done = cold(*train(folder / "plain"))
+    expect(done.returncode == 0 and metrics(run) == metrics(folder / "plain"), "other numbers")
+
+
 def start_twice(folder: Path) -> None:
     """Two starts and two resumes of one folder, at once."""
     run = folder / "run"
@@ -143,7 +171,7 @@ def start_twice(folder: Path) -> None:
 def kill_cells(folder: Path) -> None:
     """A study with two workers, each of which is killed while it is at a cell."""
     running = Running("study", STUDY, "--out", folder / "study")
-    while len(list((folder / STREAMS).rglob(RESULT_FILE))) < 2:  # its recordings, one a seed
+    while len(list((folder / STREAMS).glob(f"*/{RESULT_FILE}"))) < 2:  # its recordings, one a seed
         expect(psutil.pid_exists(running.pid), "it ended before its cells began")
         time.sleep(0.01)
     killed: set[int] = set()
@@ -161,15 +189,19 @@ def kill_cells(folder: Path) -> None:
 def kill_commands(folder: Path) -> None:
     """Commands that write a file or a folder are killed at moments by chance, and given once more."""
     folder.mkdir(parents=True)
-    corpus, pairs = folder / "corpus.jsonl", folder / "pairs"
+    corpus, pairs, run = folder / "corpus.jsonl", folder / "pairs", folder / "run"
     some_file(corpus, varied(50_000))
     pairs.mkdir()
     write_preferences(pairs, range(8))
+    done = sieve("train", SMOKE, f"output_dir={run}", *SMALL, "steps=1", "record=true")
+    expect(done.returncode == 0, done.stdout + done.stderr)
     tiny = ("engine.kind=hf", "learner.samples=2", "annotation.continuations=2")
     commands: dict[str, Callable[[Path], tuple[object, ...]]] = {
         "annotate": lambda out: ("annotate", SMOKE, *tiny, "--prompts", 12, "-o", out / "labelled.jsonl"),
         "select": lambda out: ("select", corpus, "--ratio", 0.5, "-o", out / "chosen.jsonl"),
         "train-outcome": lambda out: ("train-outcome", SMOKE, "--pairs", pairs / "pairs.jsonl", "-o", out / "model"),
+        "export": lambda out: ("export", run, out / "model"),
+        "report": lambda out: ("report", run, "-o", out / "report.html"),
     }
     for name, words in commands.items():
         whole, hurt = folder / f"{name}-whole", folder / f"{name}-hurt"
@@ -181,6 +213,7 @@ def kill_commands(folder: Path) -> None:
         kill_thrice(words(hurt), time.perf_counter() - began)
         done = sieve(*words(hurt))
         expect(done.returncode == 0 and contents(hurt) == contents(whole), done.stdout + done.stderr)
+        expect(not list(hurt.rglob(".*")), f"left behind: {list(hurt.rglob('.*'))}")
 
 
 def kill_thrice(words: tuple[object, ...], seconds: float) -> None:
@@ -215,6 +248,11 @@ TRIALS = {
         "new one",
         move_folder,
     ),
+    "clock": Trial(
+        "the clock is set back by an hour, and on by three, in mid-run",
+        "nothing: the run has the numbers of any other",
+        set_clock,
+    ),
     "twice": Trial(
         "two starts, or two resumes, of one folder at once",
         "one of them runs, the other is refused, exit code 2",
@@ -226,8 +264,9 @@ TRIALS = {
         kill_cells,
     ),
     "commands": Trial(
-        "`kill -9` of `annotate`, `select` or `train-outcome`, three times, at moments by chance",
-        "nothing half written is taken for whole; the same command gives what it would have given",
+        "`kill -9` of `annotate`, `select`, `train-outcome`, `export` or `report`, three times, at moments by chance",
+        "nothing half written is taken for whole; the same command gives what it would have given, and takes away what "
+        "was left",
         kill_commands,
     ),
 }

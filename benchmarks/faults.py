@@ -4,8 +4,8 @@
     python -m benchmarks.faults --out runs/faults --only workers node  # some of it; the table has what was ever found
 
 ``workers``: the quickstart with two ranks of the learner and a checkpoint after every second step loses one worker
-after another; ``vllm``: an engine at five moments by chance; ``node``: on two Ray nodes of this machine, the second
-one. Measured is from the fault to the end of the policy step that it hit: noticing it, starting everything anew, and
+after another; ``vllm``: an engine in each stage of a step; ``node``: on two Ray nodes of this machine, the second one.
+Measured is from the fault to the end of the policy step that it hit: noticing it, starting everything anew, and
 the steps since the checkpoint. The others are `benchmarks.bad_moments`: there is nothing to time, but each is seen to
 end as the table says, or the benchmark stops. What it finds is kept in ``found.json``, fault by fault.
 """
@@ -30,6 +30,7 @@ from tests.fixtures.runs import ROOT, Running
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 DEADLINE = 120
 OPTIONS = ("steps=100", "checkpoint_every=2", f"deadline={DEADLINE}", "evaluation.prompts=16")
+STAGES = ("engine 0.sample", "mprm.score", "mprm.update", "learner.step", "learner.save")
 RANKS = ("learner.ranks=2", "learner.num_cpus=0.25")
 GOES_ON = "the run begins anew from its newest checkpoint, with the numbers of a run without the fault"
 UNTIMED = {
@@ -101,21 +102,23 @@ def lose_workers(folder: Path) -> dict[str, Found]:
     return found
 
 
-def lose_vllm(folder: Path, times: int = 5) -> dict[str, Found]:
-    """One run that loses its engine, whatever it is at, at moments by chance."""
+def lose_vllm(folder: Path) -> dict[str, Found]:
+    """One run that loses its engine in every stage of a policy step, at a moment by chance."""
     running = Running("train", CONFIG, f"output_dir={folder}", *OPTIONS)
     moments, each = random.Random(0), []
-    for _ in range(times):
+    for stage in STAGES:
 
-        def fault() -> None:
+        def fault(stage: str = stage) -> None:
             engine = running.busy_with("engine 0.sample")
-            time.sleep(moments.uniform(0, 8))
+            running.busy_with(stage)
+            time.sleep(moments.uniform(0, 0.5))
             engine.kill()
 
         each.append(recover(running, fault))
     running.stop()
     noticed, back = max(found.noticed or 0 for found in each), max(found.back or 0 for found in each)
-    return {f"`kill -9` of vLLM at {times} moments by chance": Found(GOES_ON, noticed, back)}
+    told = "`kill -9` of vLLM at a moment by chance while it samples, while the reward model scores or learns, and "
+    return {f"{told}while the learner takes its step or saves": Found(GOES_ON, noticed, back)}
 
 
 def lose_node(folder: Path) -> dict[str, Found]:

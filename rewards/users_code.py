@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LONGEST_WORDS = 500
+"""Characters of what an error says."""
+
 
 class UsersCodeError(RuntimeError):
     """A task, verifier, selector or credit rule of the user's failed, or gave what is none; the message says which and
@@ -36,6 +39,8 @@ def in_one_line(
 
 def _words(error: BaseException) -> str:
     try:
-        return " ".join(str(error).split())
-    except Exception:
+        return " ".join(str(error).split())[:LONGEST_WORDS]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # `sys.exit` in its own words, too
         return "it does not say what"

@@ -25,11 +25,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rewards.records import Annotated, Prompt
 from rewards.seeds import derive_seed
 from selection.config import SelectionConfig
+from selection.rows import Whole
 
 PRIOR_VERDICTS = 2.0
 """What a source's mean is worth beside a prompt's own verdicts."""
@@ -71,6 +73,19 @@ class Asked:
     index: int
     source: str
     evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The state of `ByDifficulty`."""
+
+    next: Whole
+    ahead: list[Whole]
+    asked: dict[str, Asked]
+    under_way: list[str]
+    sources: dict[str, Evidence]
+    expected: list[float]
+    again: list[bool]
 
 
 def chance_of_a_mixed_group(right: np.ndarray, wrong: np.ndarray, rollouts: int) -> np.ndarray:
@@ -230,15 +245,10 @@ class ByDifficulty(InOrder):
         if not state:  # prompts came in order until now
             self._next = cursor
             return
-        self._next = state["next"]
-        self._ahead = [(index, self._prompt(index)) for index in state["ahead"]]
-        self._asked = {
-            name: Asked(asked["index"], asked["source"], Evidence(**asked["evidence"]))
-            for name, asked in state["asked"].items()
-        }
-        self._under_way = list(state["under_way"])
-        self._sources = {source: Evidence(**evidence) for source, evidence in state["sources"].items()}
-        self._expected, self._again = list(state["expected"]), list(state["again"])
+        kept = msgspec.convert(state, _Kept)
+        self._next, self._under_way, self._expected, self._again = kept.next, kept.under_way, kept.expected, kept.again
+        self._ahead = [(index, self._prompt(index)) for index in kept.ahead]
+        self._asked, self._sources = kept.asked, kept.sources
 
     def _look_ahead(self, count: int) -> None:
         """Twice as many prompts as are wanted: with those in order gone, there are enough to choose among."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def apply_selector(name: str, selector: Selector, candidates: Candidates) -> np.
         UsersCodeError: It raised, or did not return one number a rollout; ``name`` says which selector.
     """
     with in_one_line(f"{name} failed"):
-        scores = np.asarray(selector(candidates), dtype=float)
+        scores = np.asarray(selector(deepcopy(candidates)), dtype=float)
     if scores.shape != (len(candidates),):
         raise UsersCodeError(
             f"{name} gave scores of shape {scores.shape} for {len(candidates)} rollouts; allowed is one score a rollout"

@@ -27,7 +27,7 @@ from rewards.process_model.config import MPRMConfig
 from rewards.process_model.saved import MPRM_FILE, read_saved
 from rl.config import Config, load_config
 from rl.config.reading import YAMLTextError, read_yaml
-from rl.errors import ConfigError
+from rl.errors import ConfigError, MixedGroupError, UnreadableRolloutsError
 from rl.files.named_checkpoint import SHIPPED_POLICY, refuse_damaged
 from rl.files.run_files import METRICS_FILE, SUMMARY_FILE
 from rl.instruments.replay.measuring import CellResult
@@ -46,6 +46,7 @@ from tests.fixtures.builders import an_image
 from tests.fixtures.corpus_files import some_record
 from tests.fixtures.grid_benchmark import write_grid_benchmark
 from tests.fixtures.report_runs import a_run
+from tests.fixtures.table_engine import Table, a_stream, one_step
 from tests.test_fuzz_readers import a_buffer
 
 ROOT = Path(__file__).parents[1]
@@ -262,6 +263,27 @@ def test_buffers(tmp_path: Path, data: st.DataObject) -> None:
     except ValueError as error:
         in_one_line(error)
         assert str(path) in str(error)
+
+
+SEGMENTS = {"segment_tokens": 3, "dynamic_sampling": "refill", "refill_rounds": 2}
+
+
+@many
+@given(st.data())
+def test_rollouts_under_way(data: st.DataObject) -> None:
+    engines = Table(1)
+    stream = a_stream(engines, 2, **SEGMENTS)
+    for _ in range(3):
+        one_step(stream, engines)
+    state = data.draw(changed(json.loads(json.dumps(stream.state()))))
+    other = a_stream(engines, 2, **SEGMENTS)
+    try:
+        other.restore(state)
+    except (ValueError, LookupError, TypeError, AttributeError, ConfigError):
+        return  # `rl.checkpoints.checkpoint.Progress` says it in one line, as what follows
+    assume(other.step == stream.step)
+    with suppress(MixedGroupError, UnreadableRolloutsError):
+        one_step(other, engines)
 
 
 @many

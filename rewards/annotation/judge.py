@@ -40,6 +40,8 @@ from rewards.seeds import derive_seed
 
 NO_REPLY = ("unreachable", "timeout", "rejected", "server_error")
 LONGEST_REST = 16
+MOST_TOKENS = 2**31
+"""Of one call; a server that says more does not count."""
 
 
 @dataclass
@@ -119,7 +121,7 @@ class Judge:
 
     def restore(self, state: Mapping[str, int]) -> None:
         """Go on from a `state`."""
-        self._rest, self._next_rest = state["rest"], state["next_rest"]
+        self._rest, self._next_rest = (min(max(int(state[name]), 0), LONGEST_REST) for name in ("rest", "next_rest"))
 
     async def _judge(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], judgement: Judgement) -> None:
         settings = self._settings
@@ -226,12 +228,10 @@ class _Batch:
 
     def _count(self, usage: Any) -> None:
         self.judgement.calls += 1
-        if usage is not None:
-            self.judgement.prompt_tokens += usage.prompt_tokens
-            self.judgement.completion_tokens += usage.completion_tokens
-            price = self.settings.price_input * usage.prompt_tokens
-            price += self.settings.price_output * usage.completion_tokens
-            self.judgement.cost += price / 1e6
+        asked, answered = (_tokens(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens"))
+        self.judgement.prompt_tokens += asked
+        self.judgement.completion_tokens += answered
+        self.judgement.cost += (self.settings.price_input * asked + self.settings.price_output * answered) / 1e6
 
     def _fail(self, reason: str, error: Exception) -> None:
         self.judgement.failures[reason] += 1
@@ -242,3 +242,8 @@ class _Batch:
             self._images[prompt.id] = [image_part(image) for image in prompt.images]
         text = question(prompt, steps, self.settings.with_answer)
         return [*self._images[prompt.id], {"type": "text", "text": text}]
+
+
+def _tokens(said: Any) -> int:
+    """As many as a server says, which may say anything; 0 where that is no number of tokens."""
+    return said if type(said) is int and 0 <= said <= MOST_TOKENS else 0

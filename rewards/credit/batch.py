@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,8 +68,10 @@ def apply_rule(name: str, rule: CreditRule, batch: ScoredBatch) -> list[np.ndarr
     Raises:
         UsersCodeError: It raised, or gave something else; ``name`` says which rule.
     """
+    said = {name: deepcopy(getattr(batch, name)) for name in ("scores", "counts", "separators")}
+    copied = replace(batch, rollouts=list(batch.rollouts), **said)  # to do anything with
     with in_one_line(f"{name} failed"):
-        given = [np.asarray(tokens, dtype=float) for tokens in rule(batch)]
+        given = [np.asarray(tokens, dtype=float) for tokens in rule(copied)]
     shapes, allowed = [tokens.shape for tokens in given], [(len(r.token_ids),) for r in batch.rollouts]
     if len(shapes) != len(allowed):
         raise UsersCodeError(f"{name} gave {len(shapes)} arrays for {len(allowed)} rollouts; allowed is one a rollout")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -17,15 +18,41 @@ NO_FILE = "it is no regular file"
 def replacing(file: Path) -> Iterator[Path]:
     """A temporary name beside ``file``; it becomes ``file`` at the end, and vanishes if the block raises.
 
-    Whatever happens meanwhile, ``file`` is what it was before or all of what it is to be.
+    Whatever happens meanwhile, ``file`` is what it was before or all of what it is to be. What one that was killed has
+    left under that name goes, too; a second one at the same time has a name of its own.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    temporary.unlink(missing_ok=True)  # a link that somebody has put there would be followed
+    temporary = file.with_name(f".{file.name}.partial")
+    lock = _emptied(temporary)
+    if lock is None:
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        temporary.unlink(missing_ok=True)  # a link that somebody has put there would be followed
     try:
         yield temporary
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _emptied(file: Path) -> int | None:
+    """The descriptor of an empty file at this very place, locked; None where another process may have it, and where it
+    is also somewhere else."""
+    try:
+        descriptor = opened_here(str(file), os.O_RDWR | os.O_CREAT)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = os.fstat(descriptor)
+        # Who had it before may have given it its own name in the meantime.
+        if os.path.samestat(held, file.lstat()) and held.st_nlink == 1:
+            os.truncate(descriptor, 0)
+            return descriptor
+    except OSError:
+        pass  # it is locked, or the disk knows no locks
+    os.close(descriptor)
+    return None
 
 
 def regular(path: str, flags: int) -> int:

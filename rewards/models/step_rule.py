@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import regex
+
+from rewards.timed_expressions import find_all
 from rewards.users_code import UsersCodeError, in_one_line
 
 
@@ -48,11 +51,10 @@ def rule_of_expression(expression: str) -> StepRule:
     >>> rule_of_expression(r"\s*###\s*").between, rule_of_expression(" -> ").between
     ('\n', ' -> ')
     """
-    run = re.compile(f"(?:{expression})+")
     candidates = ("\n", "\n\n", expression)
     return StepRule(
-        lambda text: (Gap(*match.span()) for match in run.finditer(text)),
-        next((text for text in candidates if re.fullmatch(expression, text)), "\n"),
+        lambda text: (Gap(*match.span()) for match in find_all(f"(?:{expression})+", text)),
+        next((text for text in candidates if regex.fullmatch(expression, text)), "\n"),
         _literal_text(expression),
         before_answer=False,
     )
@@ -70,13 +72,13 @@ def rule_of_function(name: str, ends: Callable[[str], Iterable[int]]) -> StepRul
     """
 
     def gaps(text: str) -> list[Gap]:
-        with in_one_line(f"task.steps {name} failed"):
+        with in_one_line(f"task.steps {name} failed", let_through=(UsersCodeError,)):
             places = list(map(int, ends(text)))
-        if places != sorted(set(places)) or not all(0 <= place <= len(text) for place in places):
-            raise UsersCodeError(
-                f"task.steps {name} gave {places[:5]} for a text of {len(text)} characters; allowed are places in it, "
-                "each once, in order"
-            )
+            if places != sorted(set(places)) or not all(0 <= place <= len(text) for place in places):
+                raise UsersCodeError(
+                    f"task.steps {name} gave {places[:5]} for a text of {len(text)} characters; allowed are places in "
+                    "it, each once, in order"
+                )
         return [Gap(len(text[:place].rstrip()), place) for place in places]
 
     return StepRule(gaps)

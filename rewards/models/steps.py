@@ -6,7 +6,6 @@ other.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -18,6 +17,7 @@ from rewards.models.sentences import STOPS
 from rewards.models.step_rule import Gap, StepRule
 from rewards.models.token_text import INCOMPLETE, TokenText
 from rewards.records import Rollout, StepSpan
+from rewards.timed_expressions import find_all, match_start
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Markers:
     def find(self, text: str) -> tuple[str, int] | None:
         """The kind whose marker the text begins with, perception first, and where the marker ends."""
         for kind, marker in (("perception", self.perception), ("reasoning", self.reasoning)):
-            if marker is not None and (match := re.match(rf"\s*(?:{marker})", text)):
+            if marker is not None and (match := match_start(rf"\s*(?:{marker})", text)):
                 return kind, match.end()
         return None
 
@@ -77,7 +77,7 @@ def step_spans(
     (StepSpan(start=0, end=3, kind=''), StepSpan(start=3, end=5, kind=''))
     """
     bounds = [gap.end for gap in gaps(read.text, rule, answer)]
-    begins_answer = None if answer is None else re.compile(f"{DRESS if rule.before_answer else SPACE}(?:{answer})")
+    begins_answer = f"{DRESS if rule.before_answer else SPACE}(?:{answer})"
     spans: list[StepSpan] = []
     first_char, first_token, kind = 0, 0, ""
     for bound in [*bounds, len(read.text)]:
@@ -89,7 +89,7 @@ def step_spans(
             first_char = bound
             continue
         end_token = read.tokens_up_to(bound)
-        is_answer = begins_answer is not None and begins_answer.match(segment) is not None
+        is_answer = answer is not None and match_start(begins_answer, segment) is not None
         if not is_answer and end_token > first_token:
             spans.append(StepSpan(first_token, end_token, kind))
         first_char, first_token = bound, end_token
@@ -101,7 +101,7 @@ def gaps(text: str, rule: StepRule, answer: str | None = None) -> list[Gap]:
     found = list(rule.gaps(text))
     if rule.before_answer and answer is not None:
         before = rf"(?:(?P<line>\s*\n)|(?<=[{STOPS}])[^\S\n]*)(?=[^\S\n]*{DRESS}(?:{answer}))"
-        found += [Gap(m.start(), m.end("line") if m["line"] else m.start()) for m in re.finditer(before, text)]
+        found += [Gap(m.start(), m.end("line") if m["line"] else m.start()) for m in find_all(before, text)]
     return sorted(found, key=lambda gap: gap.end)
 
 

@@ -6,6 +6,7 @@ A rule is a function of `StepCounts` that gives one target a step in [0, 1], NaN
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def checked_rule(name: str, rule: LabelRule) -> LabelRule:
 
     def targets(counts: StepCounts) -> np.ndarray:
         with in_one_line(f"{name} failed"):
-            given = np.asarray(rule(counts), dtype=float)
+            given = np.asarray(rule(deepcopy(counts)), dtype=float)
         if given.shape != counts.sampled.shape:
             raise UsersCodeError(
                 f"{name} gave the shape {given.shape} for {len(counts.sampled)} steps; allowed is one a step"

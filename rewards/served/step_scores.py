@@ -144,8 +144,8 @@ class ServedPRM:
             raise self._error(f"wrong count: scores of shape {list(rows.shape)} have no column {self._settings.column}")
         scores = rows[:, self._settings.column]
         if not _are_shares(scores):
-            worst = scores[~((scores >= 0) & (scores <= 1))][0]
-            raise self._error(f"out of range: a score of {worst:g}; allowed is 0 to 1")
+            step = int(np.argmin((scores >= 0) & (scores <= 1)))
+            raise self._error(f"out of range: step {step + 1} has a score of {scores[step]:g}; allowed is 0 to 1")
         return scores
 
     def _error(self, problem: str) -> ServedModelError:

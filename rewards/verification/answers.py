@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from rewards.records import Prompt
+from rewards.timed_expressions import find_all
 from rewards.verification.extraction import final_answer
 from rewards.verification.reading import OTHERWISE, normal_form, read_answer
 from rewards.verification.verdict import Answer, verdict_of
@@ -87,7 +88,7 @@ def _candidates(
 
 
 def _behind(marker: str, completion: str) -> str:
-    *_, last = (None, *re.finditer(marker, completion))
+    *_, last = (None, *find_all(marker, completion))
     return completion[last.end() :].strip().partition("\n")[0] if last else ""
 
 

@@ -53,8 +53,8 @@ class CheckedVerifier:
 
     def _read(self, reader: Callable[[str], str | None], completion: str) -> str | None:
         name = f"{self.name}: answer_of"
-        with in_one_line(f"{name} failed"):
+        with in_one_line(f"{name} failed", let_through=(UsersCodeError,)):
             answer = reader(completion)
-        if answer is not None and not isinstance(answer, str):
+            if answer is None or isinstance(answer, str):
+                return answer
             raise UsersCodeError(f"{name} gave a {type(answer).__name__}; allowed is text, or None without an answer")
-        return answer

@@ -35,9 +35,10 @@ class Answer:
     @property
     def row(self) -> dict[str, Any]:
         """The prompt's row: all columns of its table, but for images that are no field of the prompt, and ``id``,
-        ``source``, ``question``, ``answer`` and ``images`` as the prompt has them."""
-        names = ("id", "source", "question", "answer", "images")
-        return {**deepcopy(dict(self.prompt.columns)), **{name: getattr(self.prompt, name) for name in names}}
+        ``source``, ``question``, ``answer`` and ``images`` as the prompt has them; a copy, to do anything with."""
+        names = ("id", "source", "question", "answer")
+        row = {**deepcopy(dict(self.prompt.columns)), **{name: getattr(self.prompt, name) for name in names}}
+        return row | {"images": tuple(image.copy() for image in self.prompt.images)}
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ def read_verdict(said: object, weights: Mapping[str, float] | None = None, bound
     if isinstance(said, Verdict):
         if not isinstance(said.correct, bool) or not (said.score is None or _may_be(said.score, bounded)):
             raise ValueError(f"allowed is a Verdict of true or false, with {NUMBER} or none")
-        return said
+        if not isinstance(said.parts, Mapping) or not all(_may_be(part, bounded=False) for part in said.parts.values()):
+            raise ValueError("allowed as parts of a Verdict are finite numbers by name")
+        score = None if said.score is None else float(_plain(said.score))
+        return Verdict(said.correct, score, {str(name): float(_plain(part)) for name, part in said.parts.items()})
     if not isinstance(said, Mapping):
         if weights or not _may_be(said, bounded):
             raise ValueError(f"allowed is {_allowed(bounded, bool(weights))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -77,6 +78,7 @@ class Progress:
                 shutil.rmtree(left)
             target.parent.mkdir(exist_ok=True)  # in the run's folder, unless somebody has moved that away
             partial.mkdir()
+            made = partial.stat()
             saving += [
                 parts.learner.start("save", (partial / "policy").absolute()),
                 parts.mprm.start("save", (partial / "mprm").absolute()),
@@ -88,6 +90,9 @@ class Progress:
             for answer in saving:
                 answer.result()
             list_files(partial)
+            if not os.path.samestat(made, partial.stat()):
+                # The run's folder was moved away meanwhile, and workers have made its old place anew.
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(partial))
             os.replace(partial, target)
         except LostWorkerError:
             raise
@@ -118,8 +123,8 @@ class Progress:
             parts.labeller.restore(state.pop("judge"))
             msgspec.convert(state, dict[str, float | dict[str, float]])
             progress = cls(folder, ledger, **state)
-            if newest.name != f"step-{progress.step}":
-                raise ValueError(f"it says that it is of policy step {progress.step}")
+            if newest.name != f"step-{progress.step}" or parts.stream.step != progress.step:
+                raise ValueError(f"it says that it is of policy step {progress.step}, its rollouts {parts.stream.step}")
         except ConfigError:  # of the task
             raise
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -136,11 +141,15 @@ class Progress:
 
 
 def _clear(partial: Path, saving: Sequence[Pending[None]]) -> None:
-    """Remove a checkpoint that cannot be finished, once nobody writes into it any more."""
+    """Remove a checkpoint that cannot be finished, once nobody writes into it any more, and the folders above it that
+    hold nothing else."""
     for answer in saving:
         with suppress(WorkerError):
             answer.result()
     shutil.rmtree(partial, ignore_errors=True)
+    with suppress(OSError):
+        partial.parent.rmdir()
+        partial.parent.parent.rmdir()
 
 
 def delete_oldest(folder: Path, keep: int) -> None:

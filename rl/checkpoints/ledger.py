@@ -22,8 +22,8 @@ LEDGER_FILE = "ledger.json"
 class Kept:
     """What stands in the file."""
 
-    furthest: Annotated[int, Meta(ge=0)]
-    recoveries: Annotated[int, Meta(ge=0)]
+    furthest: Annotated[int, Meta(ge=0, lt=2**53)]
+    recoveries: Annotated[int, Meta(ge=0, lt=2**53)]
     seconds: Annotated[float, Meta(ge=0, le=1e12)]
 
 

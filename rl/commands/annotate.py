@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from rl.commands.ending import one_line
-from rl.commands.options import check, one_of
+from rl.commands.options import MOST_PROMPTS, check, one_of
 from rl.errors import ConfigError
 from rl.files.quiet import quieten_libraries
 from rl.monitoring.terminal import typed_command
@@ -60,7 +60,7 @@ def _order(output: Path | None, prompts: int | None, split: str, first: int) -> 
         raise ConfigError("name the output with -o OUT.jsonl")
     if prompts is None:
         raise ConfigError("name the number of prompts with --prompts N")
-    check(prompts >= 1, f"--prompts {prompts}: allowed is 1 or more")
+    check(1 <= prompts <= MOST_PROMPTS, f"--prompts {prompts}: allowed is 1 to {MOST_PROMPTS:,}")
     check(first >= 0, f"--first {first}: allowed is 0 or more")
     check(output.suffix == ".jsonl", f"-o {output}: the name must end in .jsonl")
     check(output.parent.is_dir(), f"-o {output}: there is no folder {output.parent}")

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from json import dumps
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from rewards.files.held_folder import scratch_folder
 from rewards.files.whole_file import replacing
 from rl.commands.ending import MODEL_FAILURES, one_line
-from rl.commands.options import check, one_of
+from rl.commands.options import MOST_PROMPTS, MOST_SAMPLES, check, one_of
 from rl.errors import ConfigError
 from rl.files.quiet import quieten_libraries
 
@@ -94,11 +94,11 @@ def eval_policy(
     from rl.tasks.task import Split
 
     again = "what is written stays; the same command goes on" if output else "name a file with -o to go on"
-    with one_line(again, failed=MODEL_FAILURES), TemporaryDirectory() as folder:
+    with one_line(again, failed=MODEL_FAILURES), scratch_folder() as folder:
         resolved, newest = find_policy(config, overrides or [], run, policy)
         strategies, judges = find_judges(strategy or [], mprm or [], outcome_model or [], newest)
         number = resolved.evaluation.prompts if prompts is None else prompts
-        check(number >= 1, f"--prompts {number}: allowed is 1 or more")
+        check(1 <= number <= MOST_PROMPTS, f"--prompts {number}: allowed is 1 to {MOST_PROMPTS:,}")
         check(0 <= steps <= number, f"--steps {steps}: allowed is 0 to the number of prompts, {number}")
         for option, file, suffix in (("-o", output, ".jsonl"), ("--json", json, ".json"), ("--plot", plot, ".png")):
             if file is not None:
@@ -106,7 +106,7 @@ def eval_policy(
                 check(file.parent.is_dir(), f"{option} {file}: there is no folder {file.parent}")
                 check(not file.is_dir(), f"{option} {file}: is a folder")
         plan = Plan(strategies, _numbers(n), resolved.seed)
-        records = output or Path(folder) / "records.jsonl"
+        records = output or folder / "records.jsonl"
         order = EvaluationOrder(plan, judges, number, records, one_of("--split", split, get_args(Split)), steps)
         console = Console()
         evaluated = evaluate_policy(resolved, order, console)
@@ -210,7 +210,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise ConfigError(
             f"--n {text!r}: allowed is whole numbers with commas between them, for example 1,2,4,8"
         ) from None
-    check(numbers[0] >= 1, f"--n {text}: allowed is 1 or more, not {numbers[0]}")
+    check(numbers[0] >= 1 and numbers[-1] <= MOST_SAMPLES, f"--n {text}: allowed is 1 to {MOST_SAMPLES:,}")
     return tuple(numbers)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, get_args
 
 import typer
 
+from rewards.files.held_folder import scratch_folder
 from rl.commands.ending import MODEL_FAILURES, one_line
 from rl.commands.options import one_of
 from rl.files.quiet import quieten_libraries
@@ -65,14 +65,14 @@ def push(
     Example: `sieve push runs/quickstart-20261121-101500 me/grid-policy --part mprm`
     """
     quieten_libraries("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")  # an upload may take hours
-    with one_line("nothing was uploaded, or not all of it", failed=MODEL_FAILURES), TemporaryDirectory() as folder:
+    with one_line("nothing was uploaded, or not all of it", failed=MODEL_FAILURES), scratch_folder() as folder:
         from rl.publishing import pushing
 
         pushing.check_repository(repository)
         from rl.publishing import exporting
 
         source = exporting.find_source(run, one_of("--part", part, get_args(exporting.Part)), step)
-        exporting.export(source, Path(folder), license, repository)
+        exporting.export(source, folder, license, repository)
         message = f"{part} after {source.checkpoint.name.replace('-', ' ')}"
-        address = pushing.push(Path(folder), repository, message, public)
+        address = pushing.push(folder, repository, message, public)
         typer.echo(f"{source.folder} is at {address}")

@@ -10,6 +10,10 @@ from rl.errors import ConfigError
 Name = TypeVar("Name", bound=str)
 
 
+MOST_PROMPTS, MOST_SAMPLES = 10_000_000, 10_000
+"""Of one command, and of one of its prompts: so many are listed before the first is asked."""
+
+
 def check(fine: bool, message: str) -> None:
     """See that an option is fine.
 

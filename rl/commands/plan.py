@@ -31,7 +31,7 @@ COLUMNS = (
     "staleness",
     "GPU-hours",
 )
-MOST_GPUS, WIDTH = 100_000, 110
+MOST_GPUS, LONGEST_NUMBER, WIDTH = 100_000, 20, 110
 
 
 def plan(
@@ -94,10 +94,15 @@ def plan(
 
 def _gpu_numbers(text: str | None) -> list[int]:
     """From ``8,64,1024``."""
+    from rl.config.reading import shown
+
     numbers = []
     for part in text.split(",") if text is not None else []:
-        if not part.strip().isdecimal() or not 1 <= int(part) <= MOST_GPUS:
-            raise ConfigError(f"--gpus {text!r}: allowed are whole numbers up to {MOST_GPUS:,}, for example 8,64,1024")
+        digits = part.strip()
+        if not digits.isdecimal() or len(digits) > LONGEST_NUMBER or not 1 <= int(digits) <= MOST_GPUS:
+            raise ConfigError(
+                f"--gpus {shown(text)}: allowed are whole numbers up to {MOST_GPUS:,}, for example 8,64,1024"
+            )
         numbers.append(int(part))
     return numbers
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rl.commands.ending import FAILURE, one_line
-from rl.commands.options import check
+from rl.commands.options import MOST_PROMPTS, MOST_SAMPLES, check
 from rl.files.quiet import quieten_libraries
 
 
@@ -45,8 +45,9 @@ def try_out(
     from rl.monitoring.terminal import open_terminal, say, waiting
 
     with one_line(wrong=(PromptError, UsersCodeError)):
-        check(prompts >= 1, f"--prompts {prompts}: allowed is 1 or more")
-        check(samples >= 2, f"--samples {samples}: allowed is 2 or more, since answers are compared")
+        check(1 <= prompts <= MOST_PROMPTS, f"--prompts {prompts}: allowed is 1 to {MOST_PROMPTS:,}")
+        told = f"allowed is 2 to {MOST_SAMPLES:,}, since answers are compared"
+        check(2 <= samples <= MOST_SAMPLES, f"--samples {samples}: {told}")
         check(html is None or not html.is_dir(), f"--html {html} is a folder; allowed is the name of a file")
         resolved = load_config(config, overrides or [])
         tryout = Tryout(small(resolved, prompts, samples))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -130,9 +129,9 @@ class TaskConfig(Section):
     @classmethod
     def _is_expression(cls, value: str | None) -> str | None:
         try:
-            if value is not None and re.match(f"(?:{value})+", ""):
+            if value is not None and regex.match(f"(?:{value})+", ""):
                 raise ValueError("input should be a regular expression that does not match empty text")
-        except (re.error, OverflowError, RecursionError) as error:
+        except (regex.error, OverflowError, RecursionError) as error:
             raise ValueError(f"input should be a regular expression: {error}") from None
         return value
 

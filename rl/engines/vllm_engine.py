@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from rewards.files.held_folder import scratch_folder
 from rewards.models.encoding import Encoder
 from rewards.models.truncation import Truncation
 from rewards.records import Completion, Prompt, SamplingRequest
@@ -188,10 +187,10 @@ class VllmEngine:
 
         self._drop_adapters()
         self._adapters_loaded += 1
-        with tempfile.TemporaryDirectory() as folder:
-            write_adapters(adapters, Path(folder))
+        with scratch_folder() as folder:
+            write_adapters(adapters, folder)
             # vLLM knows adapters by this number: a used one would bring back the old ones.
-            request = LoRARequest(f"version-{version}", self._adapters_loaded, folder)
+            request = LoRARequest(f"version-{version}", self._adapters_loaded, str(folder))
             self._llm.llm_engine.add_lora(request)
         self._adapters = request
         return self._renewed(version)

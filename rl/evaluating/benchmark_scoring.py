@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from msgspec import Meta
 
+from rewards.files.held_folder import scratch_folder
 from rewards.files.images import UnreadableImageError, check_images
 from rewards.measuring.process_benchmark import Bench, BenchmarkError, Solution, benchmark_files, read_benchmark
 from rewards.measuring.process_report import split
@@ -84,8 +84,8 @@ def benchmark_scores(order: BenchmarkOrder) -> Iterator[list[ScoredSolution]]:
     solutions = _read_solutions(order)
     encoder = _open_encoder(order.model)
     identity = _identity(order, solutions)
-    with TemporaryDirectory() as folder:
-        path = _scores_path(order, identity, Path(folder))
+    with scratch_folder() as folder:
+        path = _scores_path(order, identity, folder)
         file = ChunkedFile(path, identity, ScoredChunk)
         finished = False
         try:

@@ -9,6 +9,8 @@ CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
 TENSORBOARD = "tensorboard"
+EVENTS = "events.out.tfevents.*"
+"""TensorBoard's own files there."""
 
 CHECKPOINTS = "checkpoints"
 CHECKPOINT = re.compile(r"step-(?:0|[1-9][0-9]{0,11})")

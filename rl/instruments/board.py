@@ -8,15 +8,15 @@ from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from itertools import cycle
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tensorboard import default, program
 from tensorboard.plugins.base_plugin import FrontendMetadata
 from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 
+from rewards.files.held_folder import scratch_folder
 from rl.errors import ConfigError
-from rl.files.run_files import TENSORBOARD
+from rl.files.run_files import EVENTS, TENSORBOARD
 
 TAB = "#custom_scalars&_smoothingWeight=0"
 """The dashboard, with every value where it is: a few evaluations make no smooth curve."""
@@ -35,15 +35,17 @@ def board(runs: Mapping[str, Path], port: int | None) -> Iterator[str]:
     Raises:
         ConfigError: The port is taken, or is none.
     """
+    if port is not None and not 0 <= port < 2**16:
+        raise ConfigError(f"--port {port}: allowed is 0 to {2**16 - 1}")
     others = [plugin for plugin in default.get_plugins() if plugin is not CustomScalarsPlugin]
-    with TemporaryDirectory(prefix="sieve-board-") as folder:
+    with scratch_folder() as folder:
         for name, path in runs.items():
-            link = Path(folder) / name
+            link = folder / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
         server = program.TensorBoard(plugins=[DashboardPlugin, *others])
         where = [] if port is None else ["--port", str(port)]
-        server.configure(argv=["", "--logdir", folder, "--host", "127.0.0.1", *where])
+        server.configure(argv=["", "--logdir", str(folder), "--host", "127.0.0.1", *where])
         try:
             with redirect_stderr(StringIO()):  # an advertisement
                 address = server.launch()
@@ -114,17 +116,23 @@ def find_runs(folders: Sequence[Path]) -> dict[str, Path]:
         for path in _served(folder):
             name = wanted = folder.name if path.parent == folder else str(path.parent.relative_to(folder))
             number = 1
-            while found.get(name, path) != path:
+            while found.get(name, path) != path or any(_one_in_the_other(name, other) for other in found):
                 number += 1
                 name = f"{wanted} ({number})"
             found[name] = path
     return found
 
 
+def _one_in_the_other(name: str, other: str) -> bool:
+    """Of links in one folder: what is put into a link is put where that leads, which is a run of the user's."""
+    return name != other and (Path(name).is_relative_to(other) or Path(other).is_relative_to(name))
+
+
 def _served(folder: Path) -> list[Path]:
     """A run folder's part for TensorBoard, or those of all run folders in a folder."""
     own = folder / TENSORBOARD
-    paths = [own] if own.is_dir() else sorted(folder.rglob(TENSORBOARD))
+    # A package is called so, too.
+    paths = [own] if own.is_dir() else [path for path in sorted(folder.rglob(TENSORBOARD)) if any(path.glob(EVENTS))]
     if not paths:
         what = "holds no run" if folder.is_dir() else "is no folder"
         raise ConfigError(

@@ -55,9 +55,9 @@ def metric_rows(run: Path) -> list[dict[str, float]]:
         except ValueError:
             if number == len(lines):
                 break
-            raise ConfigError(f"{path}:{number}: not JSON; allowed is an object of numbers") from None
+            raise ConfigError(f"{path}:{number}: not JSON; allowed is an object of numbers with a step") from None
         if not _holds_numbers(row):
-            raise ConfigError(f"{path}:{number}: allowed is an object of numbers")
+            raise ConfigError(f"{path}:{number}: allowed is an object of numbers with a step")
         rows.append(row)
     return rows
 
@@ -75,12 +75,12 @@ def policy_steps(run: Path) -> list[dict[str, float]]:
 
 
 def _holds_numbers(row: Any) -> bool:
-    """Whether it is an object of numbers that floating point can hold, with a step that is finite, if with one."""
+    """Whether it is an object of numbers that floating point can hold, with a step that is finite."""
     try:
         numbers = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
     except (AttributeError, OverflowError):
         return False
-    return len(numbers) == len(row) and math.isfinite(numbers.get("step", 0.0))
+    return len(numbers) == len(row) and math.isfinite(numbers.get("step", math.nan))
 
 
 def forget_after(path: Path, step: int, keep_evaluation: bool = True) -> None:

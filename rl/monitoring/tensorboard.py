@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from rl.config import Config
+from rl.files.run_files import EVENTS
 from rl.monitoring.dashboard import dashboard_layout, write_hyperparameters
 from rl.monitoring.writer import Writer
 
@@ -27,7 +29,9 @@ class TensorBoard(Writer):
     def __init__(self, folder: Path, config: Config, knows_steps: bool, known: int) -> None:
         # Before the run's own file is there: TensorBoard goes on reading the newest one alone.
         write_hyperparameters(folder, config)
+        earlier = sorted(folder.glob(EVENTS))
         self._summaries = SummaryWriter(str(folder), purge_step=known + 1)
+        _keep_order(earlier, folder)
         self._summaries.add_custom_scalars(dashboard_layout(config, knows_steps))
         threading.excepthook = _unless_kept
 
@@ -49,6 +53,14 @@ class TensorBoard(Writer):
 
     def close(self) -> None:
         self._summaries.close()
+
+
+def _keep_order(earlier: Sequence[Path], folder: Path) -> None:
+    """TensorBoard reads files in the order of the seconds in their names: where the clock was set back since, or is
+    another machine's, the earlier ones get the first seconds that there are."""
+    if sorted(folder.glob(EVENTS))[: len(earlier)] != earlier:
+        for place, file in enumerate(earlier):
+            file.rename(folder / re.sub(r"\d+", f"{place:010}", file.name, count=1))
 
 
 def _unless_kept(failure: threading.ExceptHookArgs) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rewards.models.steps import step_texts
@@ -82,9 +83,9 @@ class HackingWatch:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
-        self._first = {kind: list(state["first"][kind]) for kind in WHAT}
-        self._latest = {kind: list(state["latest"][kind]) for kind in WHAT}
-        self._beyond = set(state["beyond"])
+        first, latest = (msgspec.convert(state[name], dict[str, list[float]]) for name in ("first", "latest"))
+        self._first, self._latest = ({kind: kept[kind] for kind in WHAT} for kept in (first, latest))
+        self._beyond = msgspec.convert(state["beyond"], set[str])
 
     def _look(self, kind: str, value: float) -> str | None:
         """Take in a measure; the warning, if it has just crossed its threshold."""

@@ -11,6 +11,7 @@ import numpy as np
 from rewards.process_model.guard import HeldBack
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
+from rewards.users_code import UsersCodeError
 from rl.config import Config
 from rl.config.users_parts import resolve_made
 from rl.monitoring.report import Offer
@@ -61,6 +62,10 @@ class Lessons:
         name = self._config.selection.selector
         return name in NEED_STEP_SCORES or name not in SELECTORS
 
+    @property
+    def _selector_name(self) -> str:
+        return f"selection.selector {self._config.selection.selector}"
+
     def offer(
         self,
         step: int | Literal["corpus"],
@@ -81,7 +86,7 @@ class Lessons:
         """
         candidates, informative = self._judged(step, annotated, scores, entropy)
         others = self.held_back.split(annotated)
-        change = self.buffer.offer([annotated[place] for place in others], informative[others])
+        change = self._keep([annotated[place] for place in others], informative[others])
         buffer = self.buffer
         return Offer(
             candidates, informative, buffer.seen, buffer.kept(), buffer.kept_scores(), buffer.statistics() | change
@@ -104,7 +109,13 @@ class Lessons:
             UsersCodeError: A selector of the user's failed.
         """
         _, informative = self._judged(f"corpus {number}", annotated, scores, entropy)
-        self.buffer.offer(annotated, informative)
+        self._keep(annotated, informative)
+
+    def _keep(self, annotated: Sequence[Annotated], informative: np.ndarray) -> dict[str, float]:
+        try:
+            return self.buffer.offer(annotated, informative)
+        except ValueError as error:
+            raise UsersCodeError(f"{self._selector_name} failed: {error}") from None
 
     def _judged(
         self,
@@ -116,8 +127,7 @@ class Lessons:
         """What the selector sees, and how informative it finds each (A,)."""
         generator = np.random.default_rng(derive_seed(self._config.seed, "select", seed))
         candidates = gather_candidates(annotated, scores, entropy, generator)
-        name = f"selection.selector {self._config.selection.selector}"
-        return candidates, apply_selector(name, self.selector, candidates)
+        return candidates, apply_selector(self._selector_name, self.selector, candidates)
 
     def begin(self, mprm: Starts, step: int) -> Pending[dict[str, float]]:
         """Begin the lesson that is due after policy step ``step``, counted from 0; nothing, where none is."""

@@ -6,15 +6,17 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from rewards.files.images import image_digest
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rl.errors import ConfigError, MixedGroupError
 from rl.workers.pending import Pending, Ready
+from selection.rows import Whole
 
 
 @dataclass
@@ -121,15 +123,25 @@ class Group:
         Raises:
             ConfigError: There is another prompt in that place now.
         """
-        samples = msgspec.convert(state["samples"], list[list[Completion]])
-        index = state.get("index", state["number"])  # they were the same before prompts could be chosen
+        kept = msgspec.convert(state, _KeptGroup)
+        index = kept.number if kept.index is None else kept.index
         found = prompt(index)
-        if _digest(found) != state["prompt"]:
+        if _digest(found) != kept.prompt:
             raise ConfigError(
                 f"task: training prompt {index} ({found.id}) is not the one that rollouts of the checkpoint answer: "
                 "allowed with --resume are the same prompts in the same order, so a row is mended in its place"
             )
-        return cls(state["number"], found, index, samples)
+        return cls(kept.number, found, index, kept.samples)
+
+
+@dataclass(frozen=True)
+class _KeptGroup:
+    """A group's state; number and index were the same before prompts could be chosen."""
+
+    number: Whole
+    prompt: str
+    samples: list[Annotated[list[Completion], Meta(min_length=1)]]
+    index: Whole | None = None
 
 
 @dataclass(frozen=True)
@@ -173,10 +185,28 @@ class Round:
 
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Round:
-        """What `state` described."""
-        answers = msgspec.convert(state["answers"], list[list[Completion]])
-        groups = [Group.restore(entry, prompt) for entry in state["groups"]]
-        return cls(state["version"], groups, Ready(answers), state["is_fresh"])
+        """What `state` described.
+
+        Raises:
+            ConfigError: There is another prompt in a place now.
+            ValueError, IndexError: No round has such a state.
+        """
+        kept = msgspec.convert(state, _KeptRound)
+        groups = [Group.restore(entry, prompt) for entry in kept.groups]
+        asked = sum(max(1, len(group.open)) for group in groups)
+        if len(kept.answers) != asked or not all(kept.answers):
+            raise ValueError(f"a round has {len(kept.answers)} answers to {asked} requests; allowed is one to each")
+        return cls(kept.version, groups, Ready(kept.answers), kept.is_fresh)
+
+
+@dataclass(frozen=True)
+class _KeptRound:
+    """A round's state."""
+
+    version: Whole
+    groups: list[dict[str, Any]]
+    answers: list[list[Completion]]
+    is_fresh: bool
 
 
 def _digest(prompt: Prompt) -> str:

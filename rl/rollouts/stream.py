@@ -18,6 +18,7 @@ from rl.rollouts.making import check_readable
 from rl.rollouts.staleness import StalenessGate
 from rl.workers.pending import Pending
 from selection.prompts import InOrder
+from selection.rows import Whole
 
 
 class Engines(Protocol):
@@ -201,8 +202,8 @@ class RolloutStream:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.step, self.cursor = state["step"], state["cursor"]
-        self._asked, self._version = state["asked"], state["version"]
+        counted = {name: msgspec.convert(state[name], Whole) for name in ("step", "cursor", "asked", "version")}
+        self.step, self.cursor, self._asked, self._version = counted.values()
         self._tally = msgspec.convert(state["tally"], Tally)
         self._chooses.restore(state.get("prompts", {}), self.cursor)
         self._under_way = deque(Round.restore(entry, self._prompt) for entry in state["under_way"])

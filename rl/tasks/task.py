@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -13,8 +13,8 @@ from rewards.records import Prompt, PromptError
 from rewards.users_code import UsersCodeError, in_one_line
 
 Split = Literal["train", "heldout"]
-LET_THROUGH = (PromptError,)
-"""The user's data are to blame, and not the task."""
+LET_THROUGH = (PromptError, UsersCodeError)
+"""The user's data are to blame, and not the task; or it is said already."""
 TEXTS = ("id", "source", "question", "answer")
 
 
@@ -81,16 +81,31 @@ class CheckedTask:
     def prompt(self, split: Split, index: int) -> Prompt:
         asked = f"{self.name}: prompt({split!r}, {index})"
         with in_one_line(f"{asked} failed", let_through=LET_THROUGH):
-            prompt = self.task.prompt(split, index)
-        if not isinstance(prompt, Prompt):
-            raise UsersCodeError(f"{asked} gave a {type(prompt).__name__}; allowed is a rewards.records.Prompt")
-        for text in TEXTS:
-            if not isinstance(value := getattr(prompt, text), str):
-                raise UsersCodeError(f"{asked} gave {text} as a {type(value).__name__}; allowed is text")
-        images = prompt.images
-        if not isinstance(images, tuple | list) or not all(isinstance(image, PIL.Image.Image) for image in images):
-            raise UsersCodeError(f"{asked} gave images as {reprlib.repr(images)}; allowed is a tuple of PIL's images")
-        return prompt
+            return _checked_prompt(asked, self.task.prompt(split, index))
+
+
+def _checked_prompt(asked: str, prompt: Prompt) -> Prompt:
+    if not isinstance(prompt, Prompt):
+        raise UsersCodeError(f"{asked} gave a {type(prompt).__name__}; allowed is a rewards.records.Prompt")
+    for text in TEXTS:
+        if not isinstance(value := getattr(prompt, text), str):
+            raise UsersCodeError(f"{asked} gave {text} as a {type(value).__name__}; allowed is text")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            told = f"{asked} gave {text} with half of a character; allowed is text that UTF-8 can hold"
+            raise UsersCodeError(told) from None
+    if not isinstance(prompt.columns, Mapping):
+        raise UsersCodeError(f"{asked} gave columns as a {type(prompt.columns).__name__}; allowed is a mapping")
+    images = prompt.images
+    if not isinstance(images, tuple | list) or not all(isinstance(image, PIL.Image.Image) for image in images):
+        raise UsersCodeError(f"{asked} gave images as {reprlib.repr(images)}; allowed is a tuple of PIL's images")
+    for image in images:
+        with in_one_line(f"{asked} gave an image that cannot be read"):
+            image.load()
+    if not all(min(image.size) for image in images):
+        raise UsersCodeError(f"{asked} gave an image without a pixel; allowed is one or more")
+    return prompt
 
 
 @dataclass(frozen=True)
@@ -103,9 +118,16 @@ class CheckedKnowing(CheckedTask):
         asked = f"{self.name}: step_truth of {prompt.id}"
         with in_one_line(f"{asked} failed", let_through=LET_THROUGH):
             truths = list(self.task.step_truth(prompt, steps))
-        if len(truths) != len(steps) or not all(isinstance(truth, StepTruth) for truth in truths):
-            raise UsersCodeError(f"{asked} gave no list of {len(steps)} rl.tasks.task.StepTruth, one a step")
-        return truths
+            if len(truths) != len(steps) or not all(map(_is_truth, truths)):
+                raise UsersCodeError(
+                    f"{asked} gave no list of {len(steps)} rl.tasks.task.StepTruth, one a step, of text and two times "
+                    "true or false"
+                )
+            return truths
+
+
+def _is_truth(truth: object) -> bool:
+    return isinstance(truth, StepTruth) and [*map(type, vars(truth).values())] == [str, bool, bool]
 
 
 def checked_task(name: str, task: Task) -> CheckedTask:

@@ -17,10 +17,11 @@ import ray
 from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+from rewards.files.held_folder import remove_left_behind
 from rl.config import Config
 from rl.errors import ConfigError, LostWorkerError
 from rl.workers.address_space import too_few_addresses
-from rl.workers.ray_folder import LONGEST, RAYS_OWN, TOKEN, RayFolder, place_of_ray, remove_left_behind
+from rl.workers.ray_folder import LONGEST, RAYS_OWN, TOKEN, RayFolder, place_of_ray
 from rl.workers.worker import worker_environment
 
 LONGEST_SOCKET_PATH = 107

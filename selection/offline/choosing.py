@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from rewards.files.held_folder import scratch_folder
 from rewards.files.plain_text import UnreadableTextError, plain_lines
 from rewards.files.whole_file import replacing
 from selection.offline.corpus import REMEMBERED, split
@@ -79,7 +79,7 @@ def select(selection: Selection) -> Report:
     score = partial(score_part, selection.scoring, selection.plot is not None)
     convert = partial(convert_chosen, output.convert, output.pack)
     report = Report()
-    with TemporaryDirectory(prefix="sieve-") as plain, replacing(selection.output) as temporary:
+    with scratch_folder() as plain, replacing(selection.output) as temporary:
         contents = [_content(file, Path(plain, str(place))) for place, file in enumerate(selection.files)]
         parts = [part for place, content in enumerate(contents) for part in split(content, place)]
         processes = min(selection.workers, len(parts))

@@ -127,3 +127,12 @@ def test_a_users_selector_that_fails_is_told_in_one_line() -> None:
         apply_selector("mine", misshapen, batch)
     with pytest.raises(UsersCodeError, match=r"^mine failed: ValueError"):
         apply_selector("mine", lambda batch: ["high"], batch)  # type: ignore[arg-type, return-value]
+
+
+def test_what_a_users_selector_does_to_its_batch_changes_nothing() -> None:
+    def changes(batch: Candidates) -> np.ndarray:
+        batch.sampled[:] = 0
+        return batch.correct
+
+    batch = candidates([[(1, 8, 0.5)]])
+    assert apply_selector("mine", changes, batch).tolist() == [1] and batch.sampled.tolist() == [8]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
+from rewards.files.held_folder import left_behind
 from rl.instruments.doctor.examine import Finding
 from rl.monitoring.terminal import typed_command
 from rl.workers.address_space import too_few_addresses
-from rl.workers.ray_folder import left_behind, place_of_ray
+from rl.workers.ray_folder import place_of_ray
 
 GIB, MB = 2**30, 10**6
 CGROUPS = Path("/sys/fs/cgroup")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,12 @@ import msgspec
 from rewards.files.json_text import read_json_file
 from rl.config import Config, load_config
 from rl.errors import ConfigError
-from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from rl.files.run_files import CONFIG_FILE, SUMMARY_FILE
 from rl.monitoring.metrics_file import metric_rows
 
 DIGITS = 6
+LARGEST = 1e30
+"""Of what a run measures: sums of such numbers are numbers, too."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Run:
         name: What the report calls it: the end of its path, as much of it as tells the runs apart.
         folder: The run folder.
         config: Its settings.
-        rows: Its finite measurements in order, each with its policy ``step``; see
+        rows: Its measurements in order, those that are numbers, each with its policy ``step``; see
             `rl.monitoring.metrics_file.metric_rows`.
         peak_memory: The most memory it took, GiB; None until it is finished.
     """
@@ -71,11 +72,12 @@ def _read_run(folder: Path, name: str) -> Run:
     if not (folder / CONFIG_FILE).is_file():
         raise ConfigError(f"run {folder} is not a run folder: it has no {CONFIG_FILE}")
     config = load_config(folder / CONFIG_FILE)
-    rows = [{name: value for name, value in row.items() if math.isfinite(value)} for row in metric_rows(folder)]
+    rows = [
+        {name: value for name, value in row.items() if name == "step" or abs(value) <= LARGEST}
+        for row in metric_rows(folder)
+    ]
     if not rows:
         raise ConfigError(f"run {folder} has measured nothing yet")
-    if not all("step" in row for row in rows):
-        raise ConfigError(f"{folder / METRICS_FILE}: there is a line without a step")
     return Run(name, folder, config, rows, _peak_memory(folder / SUMMARY_FILE))
 
 

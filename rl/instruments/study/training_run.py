@@ -9,7 +9,7 @@ from pathlib import Path
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
-from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, SUMMARY_FILE, checkpoints
+from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, SUMMARY_FILE, checkpoints
 from rl.instruments.replay.measuring import CellResult, area_under_curve
 from rl.instruments.study.arms import recipe_of
 from rl.instruments.study.running import SECONDS_TO_STOP, run_to_its_end
@@ -62,6 +62,10 @@ def training_result(run: Path, config: Config) -> CellResult:
     ``tokens`` sampled (rollouts and continuations), and ``seconds`` of policy steps, evaluations left out. The final
     numbers are those of the last held-out evaluation, as ``area/…`` the area under the curve over policy steps of each,
     and what was spent in all.
+
+    Raises:
+        TrainingFailedError: Nothing was evaluated.
+        ConfigError: A line is broken.
     """
     lines = metric_rows(run)
     rows: dict[int, dict[str, float]] = {}
@@ -75,6 +79,8 @@ def training_result(run: Path, config: Config) -> CellResult:
         spent["seconds"] += seconds
         row.update(spent)
     evaluations = [line for line in lines if ACCURACY in line]
+    if not evaluations:
+        raise TrainingFailedError(f"{run / METRICS_FILE} has no evaluation: no line with {ACCURACY}")
     steps = [line["step"] for line in evaluations]
     final = {name: value for name, value in evaluations[-1].items() if name != "step"}
     throughout = [name for name in final if all(name in line for line in evaluations)]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from textwrap import shorten
 
 import numpy as np
 
 from rewards.annotation.annotator import Annotation
+from rewards.files.held_folder import scratch_folder
 from rewards.records import Prompt, PromptError, Rollout, StepCounts, StepScores
 from rewards.users_code import UsersCodeError
 from rewards.verification.answers import answer_reader
@@ -109,11 +108,12 @@ class Tryout:
             ("new weights", self._send, True),
             ("answers after", self._compare_after, True),
         ]
-        for name, stage, is_wanted in stages:
-            if not is_wanted or self.trial.failure:
-                continue
-            with waiting(name), self._in_words(name), self._timed(name), quiet_stderr(is_told=True):
-                stage()
+        with scratch_folder() as self._scratch:  # for a served one's cache
+            for name, stage, is_wanted in stages:
+                if not is_wanted or self.trial.failure:
+                    continue
+                with waiting(name), self._in_words(name), self._timed(name), quiet_stderr(is_told=True):
+                    stage()
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -176,8 +176,7 @@ class Tryout:
         ]
 
     def _start_mprm(self) -> None:
-        self._folder = TemporaryDirectory(prefix="sieve-try-")  # of a served one's cache
-        served = make_served(self.config, self._encoder.decode, Path(self._folder.name))
+        served = make_served(self.config, self._encoder.decode, self._scratch)
         self._mprm: Starts = served or Here(build_mprm(self.config))
 
     def _score(self) -> None:

@@ -122,6 +122,14 @@ def test_a_bad_reply_costs_one_rollout_and_its_tokens() -> None:
     assert judgement.cost == pytest.approx(21e-6)
 
 
+@pytest.mark.parametrize("said", [10**400, -5, 1e400, "7", None, True])
+def test_what_cannot_be_a_number_of_tokens_costs_nothing(said: Any) -> None:
+    body = json.loads(verdict(0)[1]) | {"usage": {"prompt_tokens": said, "completion_tokens": 7}}
+    with chat_server(lambda number, request: (200, json.dumps(body))) as server:
+        judgement = judged(fast(endpoint=server.endpoint, price_input=1.0))
+    assert (judgement.judged, judgement.prompt_tokens, judgement.completion_tokens, judgement.cost) == (1, 0, 7, 0)
+
+
 def test_a_server_that_hangs_and_a_batch_that_takes_too_long() -> None:
     over = threading.Event()
 

@@ -166,6 +166,17 @@ def test_what_a_rule_may_not_do_is_said_in_one_line(rule, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_rule_does_to_its_batch_changes_nothing() -> None:
+    def changes(batch: ScoredBatch) -> list[np.ndarray]:
+        lengths = [len(rollout.token_ids) for rollout in batch.rollouts]
+        batch.scores[0][:] = 7
+        batch.rollouts.clear()  # type: ignore[attr-defined]
+        return [np.zeros(length) for length in lengths]
+
+    apply_rule("mine", changes, BATCH)
+    assert len(BATCH.rollouts) == 2 and BATCH.scores[0].tolist() == [0.5]
+
+
 def test_rollouts_without_tokens_are_fine_everywhere() -> None:
     batch = replace(BATCH, rollouts=[a_rollout([], tail=0)] * 2, scores=[np.zeros(0)] * 2)
     for name, rule in {**CREDIT_RULES, **TOKEN_REWARDS}.items():

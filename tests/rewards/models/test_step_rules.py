@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rewards import timed_expressions
 from rewards.models.named_rules import RULES
 from rewards.models.step_rule import StepRule, rule_of_expression, rule_of_function
 from rewards.models.steps import Markers, gaps, separator_tokens, step_spans
@@ -214,6 +215,7 @@ def test_steps_of_a_users_function() -> None:
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
+        (lambda text: [10**5000], "mine:cut failed: ValueError: Exceeds the limit"),
         (lambda text: [5, 3], r"mine:cut gave \[5, 3\] for a text of 6 characters; allowed are places in it"),
         (lambda text: [3, 3], "each once, in order"),
         (lambda text: [99], r"gave \[99\]"),
@@ -226,6 +228,26 @@ def test_steps_of_a_users_function() -> None:
 def test_a_users_function_that_fails_is_named(function: object, reason: str) -> None:
     with pytest.raises(UsersCodeError, match=reason):
         steps("abc\ndf", rule_of_function("mine:cut", function))  # type: ignore[arg-type]
+
+
+FOR_EVER = "(?:x|xx)+[yz]"
+
+
+@pytest.mark.parametrize(
+    ("rule", "answer", "markers"),
+    [
+        (rule_of_expression(FOR_EVER), None, Markers()),
+        (RULES["line"], FOR_EVER, Markers()),
+        (RULES["line"], None, Markers(reasoning=FOR_EVER)),
+    ],
+)
+def test_an_expression_that_tries_too_many_ways_is_named(
+    rule: StepRule, answer: str | None, markers: Markers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed_expressions, "SECONDS", 0.1)
+    told = r"^the regular expression '.*x\|xx.*' takes more than 0.1 s on a text of 60 characters; allowed is"
+    with pytest.raises(UsersCodeError, match=told):
+        step_spans(of_characters("x" * 60), rule, answer, markers)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,15 @@ def test_whatever_ones_own_rule_raises_is_one_line(error: BaseException) -> None
         checked_rule("mine", failing)(some_counts([1], [4]))
 
 
+def test_what_ones_own_rule_does_to_the_counts_changes_nothing() -> None:
+    def changes(counts: StepCounts) -> np.ndarray:
+        counts.sampled[:] = 0
+        return counts.sampled
+
+    counts = some_counts([1, 0], [4, 4])
+    assert checked_rule("mine", changes)(counts).tolist() == [0, 0] and counts.sampled.tolist() == [4, 4]
+
+
 def test_label_rules_are_found_by_their_names() -> None:
     assert {"hard": hard, "soft": soft} == LABEL_RULES
 

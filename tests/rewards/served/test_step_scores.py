@@ -184,8 +184,12 @@ def test_it_is_tried_again_before_it_fails() -> None:
         (*pooled([[0.1, 0.9]] * 40), "wrong count: 40 scores for 3 steps"),
         (*pooled([[]] * 3), "wrong count: scores of shape [3, 0] have no column -1"),
         (*pooled([[[0.5]]] * 3), "wrong count: scores of shape [3, 1, 1] have no column -1"),
-        (*pooled([[0.1], [1.5], [0.2]]), "out of range: a score of 1.5; allowed is 0 to 1"),
-        (200, pooled([[0.1], [None], [0.2]])[1].replace("null", "NaN"), "out of range: a score of nan"),
+        (*pooled([[0.1], [1.5], [0.2]]), "out of range: step 2 has a score of 1.5; allowed is 0 to 1"),
+        (200, pooled([[0.1], [None], [0.2]])[1].replace("null", "NaN"), "step 2 has a score of nan; allowed"),
+        (*pooled([float("inf"), 0.5, 0.5]), "out of range: step 1 has a score of inf; allowed is 0 to 1"),
+        (*pooled([0.5, 0.5, -0.01]), "out of range: step 3 has a score of -0.01; allowed is 0 to 1"),
+        (*pooled(["\0", 0.5, 0.5]), "malformed: "),
+        (500, "\0oops\0", "server_error: HTTP 500: "),
     ],
 )
 def test_what_is_no_scores_is_said_in_one_line(status: int, body: str | bytes, expected: str) -> None:

@@ -15,6 +15,9 @@ from rewards.verification.checked import CheckedVerifier
 from rewards.verification.verdict import Answer, Verdict
 from rl.config import Config
 from rl.tasks.making import make_verifier
+from tests.fixtures.builders import an_image
+
+ANSWER = Answer("4", Prompt("p", "sums", "?", (), "4"))
 
 
 class Shouting:
@@ -53,7 +56,16 @@ def test_an_error_that_stops_loops_or_cannot_say_its_words_is_one_line_too() -> 
         def __str__(self) -> str:
             raise ValueError
 
-    for error, told in (StopIteration("none"), "StopIteration: none"), (SpeechlessError(), "SpeechlessError: it does"):
+    class LeavingError(Exception):
+        def __str__(self) -> str:
+            raise SystemExit(0)
+
+    for error, told in (
+        (StopIteration("none"), "StopIteration: none"),
+        (SpeechlessError(), "SpeechlessError: it does"),
+        (LeavingError(), "LeavingError: it does"),
+        (ValueError("x" * 10**6), f"ValueError: {'x' * 500}$"),
+    ):
 
         def failing(completion: str, reference: str, error: BaseException = error) -> bool:
             raise error
@@ -116,6 +128,8 @@ def _raises_its_own_kind(*_: object) -> bool:
         *((lambda *_, said=said: said, "allowed is") for said in (10**400, -(10**400), -0.5, float("nan"), None)),
         *((lambda *_, said=said: said, "allowed is") for said in ({"a": 10**400}, np.array([1, 0]))),
         (lambda *_: Verdict(True, float("nan")), "allowed is a Verdict"),
+        *((lambda *_, parts=parts: Verdict(True, 0.5, parts), "allowed as parts") for parts in (None, {"a": None})),
+        (lambda *_: Verdict(True, 0.5, {"a": float("nan")}), "allowed as parts"),
     ],
 )
 def test_whatever_it_does_there_is_a_line(verify: Callable[..., object], told: str) -> None:
@@ -134,8 +148,14 @@ def test_ctrl_c_is_not_the_users_failure() -> None:
 def test_what_it_does_to_its_row_changes_no_prompt() -> None:
     def changes(completion: str, reference: str, row: dict[str, Any]) -> bool:
         row["boxes"].append(3)
+        row["images"][0].thumbnail((8, 8))
         return True
 
-    prompt = Prompt("p", "sums", "?", (), "4", columns={"boxes": [1, 2]})
+    prompt = Prompt("p", "sums", "?", (an_image(size=(56, 56)),), "4", columns={"boxes": [1, 2]})
     assert CheckedVerifier("task.verifier mine", changes).verdict(Answer("4", prompt)).correct
-    assert prompt.columns == {"boxes": [1, 2]}
+    assert prompt.columns == {"boxes": [1, 2]} and prompt.images[0].size == (56, 56)
+
+
+def test_numbers_of_arrays_in_a_verdict_become_plain_ones() -> None:
+    verdict = CheckedVerifier("mine", lambda *_: Verdict(True, np.array([0.5]), {"a": np.float32(1)})).verdict(ANSWER)
+    assert verdict == Verdict(True, 0.5, {"a": 1.0}) and type(verdict.score) is type(verdict.parts["a"]) is float

@@ -253,7 +253,7 @@ def test_a_triage_writes_the_rollouts_that_it_chose(tmp_path: Path) -> None:
         (["config.yaml", "learner.lr=1", "-o", "a.jsonl", "--prompts", "1"], ["learner.lr", "no such key"]),
         (["config.yaml", "-o", "a.jsonl"], ["--prompts N"]),
         (["config.yaml", "--prompts", "1"], ["-o OUT.jsonl"]),
-        (["config.yaml", "-o", "a.jsonl", "--prompts", "0"], ["--prompts 0", "1 or more"]),
+        (["config.yaml", "-o", "a.jsonl", "--prompts", "0"], ["--prompts 0", "1 to 10,000,000"]),
         (["config.yaml", "-o", "a.jsonl", "--prompts", "1", "--first", "-1"], ["--first -1", "0 or more"]),
         (["config.yaml", "-o", "a.jsonl", "--prompts", "1", "--split", "test"], ["'test'", "train, heldout"]),
         (["config.yaml", "-o", "a.txt", "--prompts", "1"], ["a.txt", ".jsonl"]),

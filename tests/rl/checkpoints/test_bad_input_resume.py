@@ -209,7 +209,13 @@ def test_old_checkpoints_go_and_what_a_link_leads_to_stays(tmp_path: Path) -> No
     assert (tmp_path / "elsewhere" / "policy").is_dir() and not first.is_symlink()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"furthest": "x", "recoveries": 0, "seconds": 1}', "\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{}", "\xff", '{"furthest": "x", "recoveries": 0, "seconds": 1}'),
+        f'{{"furthest": 0, "recoveries": 1{"0" * 400}, "seconds": 1}}',
+    ],
+)
 def test_a_damaged_ledger_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / LEDGER_FILE).write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=f"{LEDGER_FILE} is damaged: allowed is"):

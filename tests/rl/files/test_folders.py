@@ -84,7 +84,35 @@ def test_metrics_are_never_written_through_a_link(other: Path, tmp_path: Path) -
 def test_a_file_that_is_replaced_is_not_written_through_a_link(other: Path, tmp_path: Path) -> None:
     target = tmp_path / "summary.json"
     target.symlink_to(other)
-    (tmp_path / f".summary.json.{os.getpid()}.partial").symlink_to(other)
+    for name in (".summary.json.partial", f".summary.json.{os.getpid()}.partial"):
+        (tmp_path / name).symlink_to(other)
     with replacing(target) as partial:
         partial.write_text("{}")
     assert other.read_text() == "dear to somebody" and target.read_text() == "{}" and not target.is_symlink()
+
+
+def test_what_one_that_was_killed_has_left_of_a_file_goes_with_the_next(tmp_path: Path) -> None:
+    (left := tmp_path / ".chosen.jsonl.partial").write_text("half of it, and longer than what follows")
+    for text in ("first", "second"):
+        with replacing(tmp_path / "chosen.jsonl") as partial:
+            assert partial == left
+            partial.write_text(text)
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"chosen.jsonl": text}
+
+
+def test_two_at_once_do_not_write_into_each_others_file(tmp_path: Path) -> None:
+    target = tmp_path / "chosen.jsonl"
+    with replacing(target) as first:
+        first.write_text("half of")
+        with replacing(target) as second:
+            second.write_text("second")
+        assert target.read_text() == "second"
+        first.write_text("first")
+    assert target.read_text() == "first" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_hard_link_at_the_temporary_name_is_not_emptied(other: Path, tmp_path: Path) -> None:
+    os.link(other, tmp_path / ".summary.json.partial")
+    with replacing(tmp_path / "summary.json") as partial:
+        partial.write_text("{}")
+    assert other.read_text() == "dear to somebody" and (tmp_path / "summary.json").read_text() == "{}"

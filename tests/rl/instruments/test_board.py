@@ -77,6 +77,20 @@ def test_runs_are_found_in_folders_and_keep_their_names_apart(tmp_path: Path) ->
     assert find_runs([first, second, first]) == {"run": first / TENSORBOARD, "run (2)": second / TENSORBOARD}
 
 
+def test_a_run_in_a_run_is_linked_beside_it_and_a_package_is_no_run(tmp_path: Path) -> None:
+    outer, inner = a_run(tmp_path / "runs" / "a"), a_run(tmp_path / "runs" / "a" / "b")
+    (tmp_path / "runs" / "lib" / TENSORBOARD).mkdir(parents=True)
+    (tmp_path / "runs" / "lib" / TENSORBOARD / "__init__.py").touch()
+    before = sorted(tmp_path.rglob("*"))
+    found = find_runs([tmp_path / "runs"])
+    assert found == {"a/b": inner / TENSORBOARD, "a (2)": outer / TENSORBOARD}
+    with board(found, port=0) as address:
+        for _ in range(50):  # it reads the runs while it answers
+            if (shown := asked(address.removesuffix(TAB), "runs")) == ["a (2)", "a/b"]:
+                break
+    assert shown == ["a (2)", "a/b"] and sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -123,4 +137,4 @@ def test_the_command_says_where_and_ends_when_it_is_told(number: signal.Signals,
     process.send_signal(number)
     assert process.wait(timeout=60) == 0
     process.stdout.close()
-    assert not list(tmp_path.glob("sieve-board-*"))
+    assert not list(tmp_path.glob("sieve-*"))

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from rewards.files.held_folder import LOCK
 from rl.commands.doctor import as_lines, as_table
 from rl.instruments.doctor.checks import all_checks
 from rl.instruments.doctor.examine import Check, Finding, examine
@@ -38,7 +39,6 @@ from rl.instruments.doctor.machine import (
     shared_memory,
 )
 from rl.instruments.doctor.packages import packages, python, system
-from rl.workers.ray_folder import LOCK
 from tests.fixtures.runs import sieve
 
 NAMES = [check.name for check in all_checks()]

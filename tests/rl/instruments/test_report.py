@@ -18,7 +18,7 @@ from rl.cli import app
 from rl.files.run_files import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.instruments.report.comparison import final_numbers, settings_table, stages
 from rl.instruments.report.curves import MOST_POINTS, answer_questions, thinned
-from rl.instruments.report.page import embedded_json
+from rl.instruments.report.page import embedded_json, report_page
 from rl.instruments.report.questions import QUESTIONS
 from rl.instruments.report.rollouts import LONGEST_TEXT, choose, disagreement, fair_shares, sample_rollouts, shortened
 from rl.instruments.report.runs import read_runs
@@ -205,7 +205,7 @@ def test_what_a_run_says_cannot_leave_the_data() -> None:
         (None, ["RUN", "-o", "RUN"], "is a folder"),
         ((CONFIG_FILE, b"steps: many"), ["RUN"], "steps: 'many' is not allowed"),
         ((METRICS_FILE, b'{"step": 1}\nnonsense\n{"step": 2}\n'), ["RUN"], "metrics.jsonl:2: not JSON"),
-        ((METRICS_FILE, b'{"a": 1}\n'), ["RUN"], "without a step"),
+        ((METRICS_FILE, b'{"a": 1}\n'), ["RUN"], "allowed is an object of numbers with a step"),
         ((METRICS_FILE, b'{"step": 1, "a": 1' + b"0" * 400 + b'}\n{"step": 2}\n'), ["RUN"], "an object of numbers"),
         ((METRICS_FILE, b'{"step": NaN}\n{"step": 2}\n'), ["RUN"], "an object of numbers"),
         ((METRICS_FILE, b"[" * 100_000 + b'\n{"step": 2}\n'), ["RUN"], "metrics.jsonl:1: not JSON"),
@@ -239,6 +239,15 @@ def test_a_missing_image_is_named(runs: Path, tmp_path: Path) -> None:
     code, printed = report(run)
     assert (code, printed.count("\n")) == (2, 1)
     assert ".png cannot be read: No such file" in printed
+
+
+def test_numbers_whose_sum_is_none_are_left_out(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "bis", tmp_path / "odd")
+    rows = [json.loads(line) for line in (tmp_path / "odd" / METRICS_FILE).read_text().splitlines()]
+    changed = [row | {"perf/step_seconds": 1e308} for row in rows] + [{"step": 1e308, "policy/accuracy": 0.5}]
+    (tmp_path / "odd" / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in changed))
+    found = read_runs([tmp_path / "odd", runs / "bare"])
+    assert report_page(found, sample_rollouts(found, 0)) and stages(found[0]) == []
 
 
 def test_a_torn_last_line_does_not_count(runs: Path, tmp_path: Path) -> None:

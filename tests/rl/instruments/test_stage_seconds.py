@@ -85,7 +85,8 @@ def rows(config: Config, truth: StageSeconds, number: int = 8) -> list[dict[str,
 def a_run(folder: Path, config: Config, truth: StageSeconds) -> None:
     """A run folder, as far as a plan reads it."""
     save_config(config, folder / "config.yaml")
-    lines = [json.dumps(row) for row in rows(config, truth)] + [json.dumps({"policy/accuracy": 0.5})]
+    taken = rows(config, truth)
+    lines = [json.dumps({"step": step} | row) for step, row in enumerate([*taken, {"policy/accuracy": 0.5}], 1)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -122,7 +123,7 @@ def test_what_a_killed_run_tore_does_not_count_and_other_broken_lines_are_named(
     for torn in (b'{"step": 9, "perf/st', b'{"step": 9, "perf/st\n', b"{", b'{"a": "\xc3'):
         (tmp_path / "metrics.jsonl").write_bytes(whole + torn)
         assert measured_seconds(tmp_path) == expected
-    for broken in (b'{"step": 9, "perf/st', b"[1]", b'{"perf/step_seconds": "5"}', b"null"):
+    for broken in (b'{"step": 9, "perf/st', b"[1]", b'{"step": 9, "perf/step_seconds": "5"}', b"{}", b"null"):
         (tmp_path / "metrics.jsonl").write_bytes(whole + broken + b"\n" + whole)
         with pytest.raises(ConfigError, match=f"metrics.jsonl:{len(whole.splitlines()) + 1}: .*allowed is an object"):
             measured_seconds(tmp_path)

@@ -19,7 +19,7 @@ from rl.errors import ConfigError
 from rl.files.folders import only_one
 from rl.files.run_files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from rl.instruments.study.running import run_to_its_end
-from rl.instruments.study.training_run import RUN, train_cell, training_result
+from rl.instruments.study.training_run import RUN, TrainingFailedError, train_cell, training_result
 
 PARENT = """
 import signal, sys
@@ -89,6 +89,12 @@ def test_a_run_that_is_still_at_work_is_left_alone_and_waited_for(
         (tmp_path / RUN / SUMMARY_FILE).write_text("{}")
         at_work.close()
         assert cell.result(DEADLINE).final["policy/accuracy"] == 0.25, "what it had to say is the result"
+
+
+def test_a_run_that_was_never_evaluated_is_named(tmp_path: Path) -> None:
+    (tmp_path / METRICS_FILE).write_text('{"step": 1, "perf/step_seconds": 2.0}\n')
+    with pytest.raises(TrainingFailedError, match=r"metrics\.jsonl has no evaluation: no line with policy/accuracy"):
+        training_result(tmp_path, Config())
 
 
 def test_a_training_run_becomes_curves_and_totals(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rewards.models.encoding import Encoder
 from rewards.records import StepScores
@@ -114,6 +116,22 @@ def test_the_metrics_file_has_a_line_each_time_and_forgets_what_came_after(tmp_p
     assert json.loads(lines[2]) == {"step": 2, "perf/step_seconds": 0.5, "mprm/loss": 2.0} and len(lines) == 4
     MetricsFile(tmp_path, known=1, keep_evaluation=False).scalars(1, {"policy/accuracy": 0.75})
     assert [row.get("policy/accuracy") for row in metric_rows(tmp_path)] == [None, 0.75]
+
+
+def test_a_clock_that_was_set_back_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last start counts, and shows last, whatever the clock said at each."""
+    for start, now in enumerate((1_700_003_600, 1_700_000_000, 1_699_999_000, 1_800_000_000)):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        writer = TensorBoard(tmp_path, Config(), knows_steps=False, known=start)
+        file = MetricsFile(tmp_path, known=start, keep_evaluation=True)
+        for step in (start + 1, start + 2):
+            writer.scalars(step, {"policy/loss": float(start)})
+            file.scalars(step, {"policy/loss": float(start)})
+        writer.close()
+    expected = [(1, 0.0), (2, 1.0), (3, 2.0), (4, 3.0), (5, 3.0)]
+    shown = EventAccumulator(str(tmp_path)).Reload().Scalars("policy/loss")
+    assert [(event.step, event.value) for event in shown] == expected
+    assert [(row["step"], row["policy/loss"]) for row in metric_rows(tmp_path)] == expected
 
 
 def test_a_folder_that_is_gone_is_told_once(

@@ -66,6 +66,17 @@ def test_an_offer_tells_how_the_buffer_stands() -> None:
     assert set(lessons.buffer.statistics()) < set(offer.buffer)
 
 
+@pytest.mark.parametrize("score", [-1.0, np.inf])
+def test_a_score_that_cannot_be_kept_is_the_selectors_failure(score: float) -> None:
+    lessons = some_lessons()
+    lessons.selector = lambda candidates: np.full(len(candidates), score)
+    told = r"^selection\.selector random failed: rollout 0 .* allowed is a number"
+    with pytest.raises(UsersCodeError, match=told):
+        lessons.offer(0, a_batch(), None, None)
+    with pytest.raises(UsersCodeError, match=told):
+        lessons.keep_corpus(0, a_batch(), None, None)
+
+
 def test_held_back_groups_are_scored_and_never_learned_from() -> None:
     lessons = some_lessons(guard_share=0.4, guard_capacity=100)
     offer = lessons.offer(0, a_batch(60), None, None)

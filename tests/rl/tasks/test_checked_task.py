@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from rewards.records import Prompt, PromptError
@@ -19,9 +21,11 @@ from rl.tasks.grid import GridTask
 from rl.tasks.making import make_task
 from rl.tasks.task import KnowsSteps, Split, StepTruth, checked_task
 from tests.fixtures.builders import a_prompt, an_image
+from tests.fixtures.wrong_files import encoded
 
 HERE = "tests.rl.tasks.test_checked_task"
 TRUTH = StepTruth("total/1:add", True, True)
+TORN = BytesIO(encoded(an_image(size=(90, 90)), "PNG")[:60])
 
 
 class Own:
@@ -83,6 +87,15 @@ def test_a_good_task_is_as_it_was() -> None:
         (None, "gave a NoneType; allowed is a rewards.records.Prompt"),
         (replace(a_prompt(), answer=4), "gave answer as a int; allowed is text"),  # type: ignore[arg-type]
         (replace(a_prompt(), id=None), "gave id as a NoneType; allowed is text"),  # type: ignore[arg-type]
+        (
+            replace(a_prompt(), question="\ud83d"),
+            "gave question with half of a character; .*",
+        ),
+        (
+            replace(a_prompt(), images=(Image.new("RGB", (0, 3)),)),
+            "gave an image without a pixel; .*",
+        ),
+        (replace(a_prompt(), images=(Image.open(TORN),)), "gave an image that cannot be read: OSError: .*"),
     ],
 )
 def test_what_is_no_prompt_is_one_line(given: Any, told: str) -> None:
@@ -102,6 +115,8 @@ def test_what_it_says_of_the_users_data_stays() -> None:
         (None, "failed: TypeError: "),
         ([TRUTH], "gave no list of 2 rl.tasks.task.StepTruth, one a step"),
         ([True, False], "gave no list of 2 rl.tasks.task.StepTruth, one a step"),
+        ([TRUTH, replace(TRUTH, own=None)], "gave no list of 2 .* of text and two times true or false"),  # type: ignore[arg-type]
+        ([TRUTH, replace(TRUTH, kind=7)], "gave no list of 2 .* of text and two times true or false"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_no_truth_is_one_line(given: Any, told: str) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import ray
 
+from rewards.files.held_folder import LOCK, left_behind, remove_left_behind
 from rl.errors import ConfigError, LostWorkerError
 from rl.workers.ray_cluster import TOKEN_PATH, join_ray, leave_ray
-from rl.workers.ray_folder import LOCK, TOKEN, RayFolder, left_behind, remove_left_behind
+from rl.workers.ray_folder import TOKEN, RayFolder
 
 
 @pytest.fixture(autouse=True)
