@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl.commands.options import check
 from rl.errors import ConfigError
+from rl.files.quiet import quieten_libraries
 from rl.monitoring.terminal import printable
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
         check(0 < gpu_gb < math.inf, f"--gpu-gb {gpu_gb:g}: allowed is a finite number above 0")
     check(gpus_per_node >= 1, f"--gpus-per-node {gpus_per_node}: allowed is 1 or more")
     _find_own_parts(config)
+    quieten_libraries()
     gpu_gb = gpu_gb or _visible_gpu_gb()
     opening = _Opening(config)
     lines = list(plan_lines(config, gpu_gb, gpus_per_node))
@@ -85,6 +89,7 @@ class _Opening:
             yield f"an answer ends with {' or '.join(answer_ends(self._encoder))}"
             if system := self._config.task.system:
                 yield f"every prompt begins: {self._encoder.chat.opening([('system', system), ('user', '')])!r}"
+            _check_weights(self._config, self._encoder)
             check_mprm(self._config)
             check_outcome_model(self._config)
         yield from asked_elsewhere(self._config)
@@ -96,6 +101,22 @@ class _Opening:
         if self._encoder is None:
             raise ConfigError(self._closed)
         return self._encoder
+
+
+def _check_weights(config: Config, encoder: Encoder) -> None:
+    """Whether the weights in the policy's folder are those of the model that its configuration describes, which has an
+    embedding for each token that matters to it. They are not read for that.
+
+    Raises:
+        ConfigError: They are not; or there is no such model.
+    """
+    from rewards.models.backbone import check_vocabulary, read_model
+    from rl.files.named_checkpoint import in_one_line, policy_checkpoint
+
+    if Path(folder := policy_checkpoint(config)).is_dir():
+        with in_one_line("policy.checkpoint", config.policy.checkpoint), redirect_stderr(StringIO()):  # a bar
+            model = read_model(folder, trust_remote_code=config.policy.trust_remote_code, onto="meta")
+            check_vocabulary(model, encoder.control_tokens)
 
 
 def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:

@@ -71,7 +71,7 @@ class PolicyLearner:
         self._trainer = make_trainer(checkpoint, encoder, config)
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
-        check_vocabulary(self._model, {*encoder.end_tokens, *encoder.placeholders, encoder.pad_token})
+        check_vocabulary(self._model, encoder.control_tokens)
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         whole = settings.sharding != "deepspeed"  # which may have cut the weights up by now
