@@ -136,6 +136,27 @@ def class_of(config: Any, trust_remote_code: bool = False) -> Any:
     return found[0]
 
 
+def check_longest_row(config: Any, tokens: int) -> None:
+    """Whether positions mean the same in all rows of up to so many tokens. Where they are stretched by need (Phi-3's
+    LongRoPE, arXiv 2402.13753; dynamic RoPE), a row beyond a bound changes those of its whole batch, and an answer that
+    passes it in an engine goes on with others than it began with.
+
+    Raises:
+        ValueError: It is beyond the bound.
+    """
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    for part in (rope, *rope.values()):  # some have one for each type of layer
+        kind = part.get("rope_type") if isinstance(part, dict) else None
+        if kind in ("longrope", "dynamic"):
+            bound = part.get("original_max_position_embeddings") or text.max_position_embeddings
+            if tokens > bound:
+                raise ValueError(
+                    f"its positions ({kind}) are others in a batch with more than {bound:,} tokens in a row; "
+                    f"allowed is engine.max_model_len up to {bound:,}"
+                )
+
+
 def vision_tower(model: Any) -> torch.nn.Module | None:
     """The part of a model that looks at pictures, as the model itself says (Transformers' ``get_encoder``); None of a
     language model, or where it does not say."""

@@ -105,11 +105,12 @@ class _Opening:
 
 def _check_weights(config: Config, encoder: Encoder) -> None:
     """Whether the weights in the policy's folder are those of the model that its configuration describes, which has an
-    embedding for each token that matters to it. They are not read for that.
+    embedding for each token that matters to it, and room for the longest row. They are not read for that.
 
     Raises:
-        ConfigError: They are not; or there is no such model.
+        ConfigError: They are not; or there is no such model, or token, or room.
     """
+    from rewards.models.architecture import check_longest_row
     from rewards.models.backbone import check_vocabulary, read_model
     from rl.files.named_checkpoint import in_one_line, policy_checkpoint
 
@@ -117,6 +118,7 @@ def _check_weights(config: Config, encoder: Encoder) -> None:
         with in_one_line("policy.checkpoint", config.policy.checkpoint), redirect_stderr(StringIO()):  # a bar
             model = read_model(folder, trust_remote_code=config.policy.trust_remote_code, onto="meta")
             check_vocabulary(model, encoder.control_tokens)
+            check_longest_row(model.config, config.engine.max_model_len)
 
 
 def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
