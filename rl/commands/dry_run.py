@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rl.commands.options import check
 from rl.errors import ConfigError
-from rl.files.quiet import quieten_libraries
+from rl.files.quiet import quiet_stderr
 from rl.monitoring.terminal import printable
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def show(config: Config, gpu_gb: float | None, gpus_per_node: int) -> None:
         check(0 < gpu_gb < math.inf, f"--gpu-gb {gpu_gb:g}: allowed is a finite number above 0")
     check(gpus_per_node >= 1, f"--gpus-per-node {gpus_per_node}: allowed is 1 or more")
     _find_own_parts(config)
-    quieten_libraries()
     gpu_gb = gpu_gb or _visible_gpu_gb()
     opening = _Opening(config)
     lines = list(plan_lines(config, gpu_gb, gpus_per_node))
@@ -115,7 +114,9 @@ def _check_weights(config: Config, encoder: Encoder) -> None:
     from rl.files.named_checkpoint import in_one_line, policy_checkpoint
 
     if Path(folder := policy_checkpoint(config)).is_dir():
-        with in_one_line("policy.checkpoint", config.policy.checkpoint), redirect_stderr(StringIO()):  # a bar
+        # Transformers has a report for the terminal, and a bar.
+        named = config.policy.checkpoint
+        with in_one_line("policy.checkpoint", named), quiet_stderr(is_told=True), redirect_stderr(StringIO()):
             model = read_model(folder, trust_remote_code=config.policy.trust_remote_code, onto="meta")
             check_vocabulary(model, encoder.control_tokens)
             check_longest_row(model.config, config.engine.max_model_len)
