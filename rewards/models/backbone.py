@@ -13,7 +13,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from transformers import AutoTokenizer
 from transformers.core_model_loading import Transpose
 
-from rewards.models.architecture import model_class, vision_tower
+from rewards.models.architecture import empty_model, model_class, read_config, vision_tower
 from rewards.models.shared_images import see_equal_images_once
 
 LORA_SCALE = 2
@@ -41,7 +41,9 @@ def load_model(
     return model if has_part else model.to(device())
 
 
-def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
+def read_model(
+    checkpoint: str | Path, dtype: str = "float32", trust_remote_code: bool = False, onto: str | None = None
+) -> Any:
     """A Transformers image-text-to-text model, or a language model, with all its weights from a checkpoint. They are
     safetensors: other kinds would be unpickled.
 
@@ -49,19 +51,26 @@ def read_model(checkpoint: str | Path, dtype: str = "float32", trust_remote_code
         checkpoint: Folder or hub name.
         dtype: Name of a torch number format, for example ``float32`` or ``bfloat16``.
         trust_remote_code: Whether code shipped with the checkpoint may run.
+        onto: A device; ``meta`` for a model without memory, to see whether the weights are its own.
 
     Raises:
-        ValueError: See `rewards.models.architecture.model_class`; or weights are missing, which would be random, or
-            of other shapes, or are none of the model's.
+        ValueError: See `rewards.models.architecture`'s `model_class` and `empty_model`; or weights are missing, which
+            would be random, or of other shapes, or are none of the model's.
     """
-    model, found = model_class(checkpoint, trust_remote_code).from_pretrained(
-        checkpoint,
-        dtype=getattr(torch, dtype),
-        trust_remote_code=trust_remote_code,
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are refused below, by name
-    )
+    kind = model_class(checkpoint, trust_remote_code)
+    try:
+        model, found = kind.from_pretrained(
+            checkpoint,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            device_map=onto,
+        )
+    except Exception:
+        empty_model(read_config(checkpoint, trust_remote_code))  # which says so where it is the configuration's fault
+        raise
     shapes = [f"{name} {list(there)} for {list(wanted)}" for name, there, wanted in sorted(found["mismatched_keys"])]
     wrong = {"missing": sorted(found["missing_keys"]), "of another shape": shapes}
     wrong["none of its own"] = sorted(found["unexpected_keys"])
@@ -94,8 +103,8 @@ def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
     rows, most = model.get_input_embeddings().num_embeddings, max(tokens)
     if most >= rows:
         raise ValueError(
-            f"the checkpoint's tokenizer has token {most}, and its model embeddings of {rows:,}: tokens were added to "
-            "the tokenizer alone; Transformers' resize_token_embeddings makes room for them"
+            f"its tokenizer or generation_config.json has token {most}, and its model embeddings of {rows:,}: "
+            "tokens were added to the tokenizer alone; Transformers' resize_token_embeddings makes room for them"
         )
 
 

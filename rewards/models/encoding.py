@@ -75,6 +75,8 @@ class Encoder:
         end_token: What ends an answer in the chat template.
         end_tokens: All that end one: this, the tokenizer's end of sequence, and what the checkpoint's generation
             configuration names. Both engines stop at each of them.
+        fill_token: What stands where a row of a batch has nothing, and no model looks: the tokenizer's padding, unless
+            `rewards.models.reading_check` finds that the model reads it as zeros.
         answer_type: Of an answer's tokens, where the processor tells types of tokens; `rewards.models.reading_check`
             asks the model.
     """
@@ -98,6 +100,7 @@ class Encoder:
         self.end_token = self._end_of_turn(of_sequences)
         self.end_tokens = frozenset({self.end_token, *of_sequences})
         self.pad_token: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_token
+        self.fill_token = self.pad_token
         # A completion with one of these would be read as having one more of its kind: it is no answer, and is dropped.
         self.placeholders = self._placeholders(checkpoint, trust_remote_code)
         added = self.tokenizer.added_tokens_decoder.items()
@@ -114,6 +117,11 @@ class Encoder:
         )
         self._rows: OrderedDict[tuple[str, str | None], dict[str, torch.Tensor]] = OrderedDict()
         self._remembered = 0
+
+    @property
+    def control_tokens(self) -> set[int]:
+        """Those that mean something to a model's machinery: what ends an answer, stands for pictures, or fills up."""
+        return {*self.end_tokens, *self.placeholders, self.pad_token}
 
     def chat_text(self, prompt: Prompt) -> str:
         """The prompt in the checkpoint's chat template, up to the answer, with one placeholder an image.
@@ -227,11 +235,11 @@ class Encoder:
             name: _pad([row[name][0] if name in row else none[i] for i, row in enumerate(fields)], 0, left=True)
             for name in types
         }
-        prompt_ids = _pad(ids, self.pad_token, left=True)
+        prompt_ids = _pad(ids, self.fill_token, left=True)
         prompt_mask = _pad([torch.ones_like(row) for row in ids], 0, left=True)
         tokens = {name: tensor * prompt_mask for name, tensor in tokens.items()}
         answers = [torch.tensor(list(completion), dtype=torch.long) for completion in completions]
-        completion_ids = _pad(answers, self.pad_token, left=False)
+        completion_ids = _pad(answers, self.fill_token, left=False)
         return Batch(
             prompt_ids=prompt_ids,
             prompt_mask=prompt_mask,
@@ -319,12 +327,20 @@ class Encoder:
 
     def _ends_of_sequence(self, checkpoint: str) -> list[int]:
         """What ends an answer by the tokenizer's and the checkpoint's files, which often name another token than the
-        chat template does."""
+        chat template does.
+
+        Raises:
+            ValueError: The generation configuration names none by its number.
+        """
         try:
             named = GenerationConfig.from_pretrained(checkpoint).eos_token_id
         except OSError:  # it has no such file
             named = None
         listed = named if isinstance(named, list) else [named]
+        if wrong := [token for token in listed if token is not None and (type(token) is not int or token < 0)]:
+            raise ValueError(
+                f"its generation_config.json has eos_token_id {wrong[0]!r}; allowed is the number of a token, or a list"
+            )
         return [token for token in (self.tokenizer.eos_token_id, *listed) if token is not None]
 
 

@@ -26,7 +26,7 @@ def check_reading(model: Any, encoder: Encoder) -> None:
 
     Args:
         model: Whole, and where it can compute.
-        encoder: Its processor; told the type.
+        encoder: Its processor; told the type, and what to fill up rows with.
 
     Raises:
         ValueError: A row is read otherwise than alone, or ahead, or not at all.
@@ -39,6 +39,8 @@ def check_reading(model: Any, encoder: Encoder) -> None:
         )
     prompts = _prompts(encoder)
     one, two = two_words(encoder)
+    if not model.get_input_embeddings().weight[encoder.pad_token : encoder.pad_token + 1].any():
+        encoder.fill_token = one  # the magnitude of zeros has no gradient, and Gemma 3n takes it of every state
     answers = [(one, two, one, one, two, two), (two, one, two), (one, one, two, two)][: len(prompts)]
     for encoder.answer_type in (0, 1):
         batch = encoder.batch(prompts, answers)
@@ -54,8 +56,7 @@ def check_reading(model: Any, encoder: Encoder) -> None:
 
 def two_words(encoder: Encoder) -> tuple[int, int]:
     """Two tokens that mean nothing to a model's machinery."""
-    known = {*encoder.placeholders, *encoder.end_tokens, encoder.pad_token}
-    one, two, *_ = (token for token in range(len(encoder.tokenizer)) if token not in known)
+    one, two, *_ = (token for token in range(len(encoder.tokenizer)) if token not in encoder.control_tokens)
     return one, two
 
 

@@ -235,7 +235,7 @@ def pack_batch(
         rows=batch,
         tree=_tree(found, batch),
         prompt_ids=batch.prompt_ids[[row for row, _ in found], -1:],
-        completion_ids=_padded(ids, encoder.pad_token),
+        completion_ids=_padded(ids, encoder.fill_token),
         completion_mask=_padded([torch.ones_like(row) for row in ids], 0),
     )
 

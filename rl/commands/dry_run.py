@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl.commands.options import check
 from rl.errors import ConfigError
+from rl.files.quiet import quiet_stderr
 from rl.monitoring.terminal import printable
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class _Opening:
             yield f"an answer ends with {' or '.join(answer_ends(self._encoder))}"
             if system := self._config.task.system:
                 yield f"every prompt begins: {self._encoder.chat.opening([('system', system), ('user', '')])!r}"
+            _check_weights(self._config, self._encoder)
             check_mprm(self._config)
             check_outcome_model(self._config)
         yield from asked_elsewhere(self._config)
@@ -96,6 +100,26 @@ class _Opening:
         if self._encoder is None:
             raise ConfigError(self._closed)
         return self._encoder
+
+
+def _check_weights(config: Config, encoder: Encoder) -> None:
+    """Whether the weights in the policy's folder are those of the model that its configuration describes, which has an
+    embedding for each token that matters to it, and room for the longest row. They are not read for that.
+
+    Raises:
+        ConfigError: They are not; or there is no such model, or token, or room.
+    """
+    from rewards.models.architecture import check_longest_row
+    from rewards.models.backbone import check_vocabulary, read_model
+    from rl.files.named_checkpoint import in_one_line, policy_checkpoint
+
+    if Path(folder := policy_checkpoint(config)).is_dir():
+        # Transformers has a report for the terminal, and a bar.
+        named = config.policy.checkpoint
+        with in_one_line("policy.checkpoint", named), quiet_stderr(is_told=True), redirect_stderr(StringIO()):
+            model = read_model(folder, trust_remote_code=config.policy.trust_remote_code, onto="meta")
+            check_vocabulary(model, encoder.control_tokens)
+            check_longest_row(model.config, config.engine.max_model_len)
 
 
 def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:

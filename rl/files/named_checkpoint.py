@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b, file_digest
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 from huggingface_hub import snapshot_download
@@ -27,6 +29,10 @@ Kind = Literal["policy", "mprm", "outcome"]
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SHIPPED = {name: Path(__file__).parents[1] / "tiny_policy" / name for name in ("grid_policy", "beliefs_policy")}
 SHIPPED_POLICY = SHIPPED["grid_policy"]
+OBJECTS = ("config.json", "*_config.json", "tokenizer.json", "*_map.json", "chat_template.json")
+"""Files of a checkpoint that hold an object of JSON, if they are there."""
+LONGEST_REASON = 600
+"""Characters of what a library says."""
 
 
 def named_checkpoint(option: str, named: str, kind: Kind) -> str:
@@ -100,6 +106,8 @@ def refuse_damaged(option: str, folder: Path) -> None:
             content = read_json(content_of(file))
         except (ValueError, OSError) as error:
             raise ConfigError(f"{option}: {file} is damaged: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict) and any(map(file.match, OBJECTS)):
+            raise ConfigError(f"{option}: {file} is damaged: allowed is an object, {{…}}")
         if file.name.endswith(".safetensors.index.json"):
             _refuse_missing_parts(option, file, content)
 
@@ -151,6 +159,24 @@ def policy_checkpoint(config: Config) -> str:
     return str(SHIPPED.get(config.policy.checkpoint, config.policy.checkpoint))
 
 
+@contextmanager
+def in_one_line(key: str, named: str) -> Iterator[None]:
+    """Opening a checkpoint, or a part of it.
+
+    Raises:
+        ConfigError: It fails; one line that says why.
+    """
+    try:
+        yield
+    except ImportError as error:  # which says how to install it
+        reason = shorten(str(error), LONGEST_REASON)
+        raise ConfigError(f"{key}: the processor of {named!r} lacks a package: {reason}") from None
+    except Exception as error:  # a broken checkpoint can fail in any way
+        said = shorten(str(error), LONGEST_REASON)
+        reason = said if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {said}"
+        raise ConfigError(f"{key}: {named!r} cannot be used: {reason}") from None
+
+
 def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm.checkpoint") -> Encoder:
     """The processor of a checkpoint (the policy's, unless ``key`` names another), cutting steps as the task says.
 
@@ -170,7 +196,7 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
         except ValueError as error:
             raise ConfigError(f"{key}: {named!r} cannot be fetched: {error}") from None
     opened = checkpoint or policy_checkpoint(config)
-    try:
+    with in_one_line(key, named):
         # A saved MPRM's adapters have no configuration beside them.
         if checkpoint is None or not Path(opened).is_dir() or (Path(opened) / "config.json").is_file():
             model_class(opened, config.policy.trust_remote_code)
@@ -182,13 +208,6 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
             Markers(config.task.perception_marker, config.task.reasoning_marker),
             config.task.system,
         )
-    except ImportError as error:  # which says how to install it
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{key}: the processor of {named!r} lacks a package: {reason}") from None
-    except Exception as error:  # a broken checkpoint can fail in any way
-        said = (str(error).splitlines() or [""])[0]
-        reason = said if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {said}"
-        raise ConfigError(f"{key}: {named!r} cannot be used: {reason}") from None
     reads_own = key == "mprm.checkpoint" and config.mprm.input_format != "rollout"
     if config.task.system and not reads_own:
         try:

@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from rewards.models.architecture import check_longest_row
 from rewards.models.backbone import BlankPicture, check_vocabulary, merge_lora, release_memory
 from rewards.models.encoding import Encoder
 from rewards.models.reading_check import check_reading
@@ -62,7 +63,8 @@ class PolicyLearner:
 
     Raises:
         ValueError: See `rl.learning.trainer.make_trainer`, `rl.learning.critic.Critic`,
-            `rewards.models.backbone.check_vocabulary` and `rewards.models.reading_check.check_reading`.
+            `rewards.models.backbone.check_vocabulary`, `rewards.models.architecture.check_longest_row` and
+            `rewards.models.reading_check.check_reading`.
     """
 
     def __init__(self, checkpoint: str, encoder: Encoder, config: Config = Config()) -> None:
@@ -71,7 +73,8 @@ class PolicyLearner:
         self._trainer = make_trainer(checkpoint, encoder, config)
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         self._accelerator, self._model = self._trainer.accelerator, self._trainer.model
-        check_vocabulary(self._model, {*encoder.end_tokens, *encoder.placeholders, encoder.pad_token})
+        check_vocabulary(self._model, encoder.control_tokens)
+        check_longest_row(self._model.config, config.engine.max_model_len)
         self._trainer.accelerator = OneRank(self._accelerator)
         self._ranks, self._size = self._accelerator.num_processes, ModelSize.of(self._model)
         whole = settings.sharding != "deepspeed"  # which may have cut the weights up by now

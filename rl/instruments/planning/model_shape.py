@@ -102,12 +102,9 @@ def shape_of(config: Any) -> ModelShape:
     Raises:
         AttributeError, ValueError: It is no language model, with or without a vision tower.
     """
-    import torch
+    from rewards.models.architecture import empty_model, layers_of, vision_tower
 
-    from rewards.models.architecture import class_of, layers_of, vision_tower
-
-    with torch.device("meta"):
-        model = class_of(config).from_config(config)
+    model = empty_model(config)
     tower, text = vision_tower(model), config.get_text_config()
     vision = sum(weight.numel() for weight in tower.parameters()) if tower is not None else 0
     language = sum(weight.numel() for weight in model.parameters()) - vision

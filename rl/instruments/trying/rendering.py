@@ -23,7 +23,9 @@ def render(encoder: Encoder, prompt: Prompt) -> RenderedPrompt:
 
 def answer_ends(encoder: Encoder) -> tuple[str, ...]:
     """What ends an answer, as it is spelled."""
-    return tuple(encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.end_tokens)))
+    ends = sorted(encoder.end_tokens)
+    spelled = encoder.tokenizer.convert_ids_to_tokens(ends)
+    return tuple(word or f"token {end}" for word, end in zip(spelled, ends, strict=True))
 
 
 def _tokens(encoder: Encoder, prompt: Prompt) -> list[int]:

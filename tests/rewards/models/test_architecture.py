@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Gemma3TextConfig, Phi3Config
 
-from rewards.models.architecture import layers_of, model_class, vision_tower
+from rewards.models.architecture import check_longest_row, layers_of, model_class, vision_tower
 from rewards.models.backbone import freeze_vision_tower, read_model
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.tiny_families import write_tiny_checkpoint
@@ -55,6 +55,17 @@ def test_adapters_alone_are_no_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"holds no model but adapters .*allowed is a whole checkpoint"):
         model_class(tmp_path)
+
+
+def test_positions_that_change_with_the_longest_row_are_refused_beyond_their_bound() -> None:
+    """Phi-3's: engine and learner were 3 nats apart there, without a word."""
+    sizes: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 2, "pad_token_id": 0}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
+    config = Phi3Config(**sizes, rope_parameters=rope, original_max_position_embeddings=64)
+    check_longest_row(config, 64)
+    with pytest.raises(ValueError, match=r"\(longrope\) are others .* engine.max_model_len up to 64$"):
+        check_longest_row(config, 65)
+    check_longest_row(Gemma3TextConfig(), 10**6)
 
 
 def test_a_model_says_where_it_sees(tmp_path: Path) -> None:

@@ -59,6 +59,22 @@ def test_a_model_that_fails_is_refused_in_one_line(encoder: Encoder) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_padding_that_is_read_as_zeros_is_not_what_rows_are_filled_up_with(tmp_path: Path) -> None:
+    """Of zeros Gemma 3n takes a magnitude, whose gradient there is none, and no step of a reward model was finite."""
+    checkpoint = write_tiny_checkpoint("gemma3n_text", tmp_path)
+    encoder, model = Encoder(checkpoint), load_model(checkpoint)
+    prompts, answers = [a_prompt(name, images=()) for name in ("one", "another one")], [(40, 41), (42,)]
+
+    def gradients_are_finite() -> bool:
+        model.zero_grad()
+        model(**encoder.batch(prompts, answers).model_inputs()).logits[:, -2].sum().backward()
+        return all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+
+    assert not gradients_are_finite()
+    check_reading(model, encoder)
+    assert encoder.fill_token != encoder.pad_token and gradients_are_finite()
+
+
 @torch.no_grad()
 def test_an_answer_to_a_prompt_that_is_read_both_ways_is_read_one_way(tmp_path: Path) -> None:
     checkpoint = write_tiny_checkpoint("paligemma", tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -86,12 +85,3 @@ def test_a_model_of_text_alone_is_for_tasks_without_pictures(folder: Path) -> No
         (folder / f"{split}.csv").write_text(f"question,answer\n{split} = ?,1\n")
     code, said, refused = dry_run(*FILES, "policy.checkpoint=text")
     assert (code, refused) == (0, "") and "0 of them of 0 picture(s)" in said
-
-
-def test_a_checkpoint_without_a_shape_is_refused(folder: Path) -> None:
-    shutil.copytree(SHIPPED_POLICY, folder / "odd")
-    config = json.loads((folder / "odd" / "config.json").read_text())
-    config["text_config"]["num_attention_heads"] = 0
-    (folder / "odd" / "config.json").write_text(json.dumps(config))
-    code, _, refused = dry_run("policy.checkpoint=odd")
-    assert code == 2 and "odd: its shape is unknown" in refused
