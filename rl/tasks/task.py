@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import PIL.Image
 
 from rewards.records import Prompt, PromptError
@@ -127,7 +128,9 @@ class CheckedKnowing(CheckedTask):
 
 
 def _is_truth(truth: object) -> bool:
-    return isinstance(truth, StepTruth) and [*map(type, vars(truth).values())] == [str, bool, bool]
+    if not isinstance(truth, StepTruth):
+        return False
+    return isinstance(truth.kind, str) and all(isinstance(said, bool | np.bool_) for said in (truth.own, truth.so_far))
 
 
 def checked_task(name: str, task: Task) -> CheckedTask:
