@@ -6,7 +6,8 @@ continuations there are, and whoever learns from them:
 A teacher's steps are scored by its exact chance to end with the right answer, by 8 and 32 draws of it, and by the hard
 label of 8. No network takes part: one that learned such labels without any error would score a step by that chance.
 The table has the area under the ROC curve against whether a step is right so far, within kinds weighted by their
-errors, with its standard error over prompts: of all questions, and of each source.
+errors, with its standard error over prompts: of all questions of the task, and of each source. Beside the task's own
+sources it has the grid's comparisons, which the task leaves out for what stands there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from rewards.measuring.discrimination import step_discrimination
 from rl.tasks.beliefs import BeliefsTask
+from rl.tasks.grid import GridTask
 from rl.tasks.grid_steps import Combine, check_steps
 from rl.tasks.teacher import chance_of_success, teach
 from rl.tasks.worlds import WORLDS, World
@@ -38,8 +40,9 @@ class ReasoningStep:
 
 
 def reasoning_steps(world: World, prompts: int, seed: int = 0) -> list[ReasoningStep]:
-    """Those of one drawn solution of each of the first held-out prompts."""
+    """Those of one drawn solution of each of the first held-out prompts, comparisons among them."""
     task, rng = BeliefsTask(), np.random.default_rng(seed)
+    task.sources = GridTask.sources
     found = []
     for index in range(prompts):
         puzzle = task.puzzle("heldout", index)
@@ -71,9 +74,9 @@ def table(steps: list[ReasoningStep]) -> str:
     sources = sorted({step.source for step in steps})
     lines = [f"| label | all | {' | '.join(sources)} |", "|---" * (2 + len(sources)) + "|"]
     for name, scores in scores_of(steps).items():
-        cells = [area(steps, scores)]
-        for source in sources:
-            here = [place for place, step in enumerate(steps) if step.source == source]
+        cells = []
+        for asked in (BeliefsTask.sources, *([source] for source in sources)):
+            here = [place for place, step in enumerate(steps) if step.source in asked]
             cells.append(area([steps[place] for place in here], scores[here]))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -74,7 +74,7 @@ def test_credit_rules_are_compared_on_the_seeds_that_both_have() -> None:
     assert difference(rule, {}) == "-"
 
 
-def test_monte_carlo_labels_have_a_limit_that_comparisons_lower() -> None:
+def test_monte_carlo_labels_have_a_limit_and_say_next_to_nothing_of_comparisons() -> None:
     """The exact chance of success is what no number of continuations goes beyond."""
     rows = [line.split(" | ") for line in label_limit.table(label_limit.reasoning_steps(World("C"), 400)).split("\n")]
     areas = {
@@ -82,7 +82,7 @@ def test_monte_carlo_labels_have_a_limit_that_comparisons_lower() -> None:
         for row in rows
         if len(row) > 1 and "±" in row[1]
     }
-    everywhere, chain, compare, *_ = areas["exact chance"]
-    assert compare + 0.15 < everywhere < chain and everywhere < 0.9
+    everywhere, chain, compare, modulo, total = areas["exact chance"]
+    assert compare + 0.2 < min(chain, modulo, total) <= everywhere <= max(chain, modulo, total) < 1
     assert areas["share of 8"][1] < areas["share of 32"][1] + 0.02
     assert areas["share of 32"][0] == pytest.approx(everywhere, abs=0.02)

@@ -198,6 +198,12 @@ TRIALS: dict[str, Trial] = {
     "--checkpoint rl/tiny_policy/grid_policy": options,
     "python benchmarks/engine.py": options,
     ".venv/bin/python benchmarks/label_limit.py": options,
+    ".venv/bin/sieve annotate configs/beliefs.yaml engine.kind=hf workers=inline annotation.budget=fixed "
+    "learner.samples=2 --prompts 4000 -o runs/warm.jsonl": parsed,
+    ".venv/bin/python benchmarks/warm_reward_model.py runs/warm.jsonl": options,
+    ".venv/bin/sieve train configs/beliefs.yaml engine.kind=hf workers=inline max_staleness=0 steps=1 "
+    "annotation.share=0 mprm.warm_start=[runs/warm.jsonl] mprm.warm_start_epochs=3 "
+    "mprm.warm_start_learning_rate=1e-3 output_dir=runs/warm": parsed,
     "python -m benchmarks.flatness --out runs/flatness": options,
     "python benchmarks/annotation.py --mprm runs/quickstart/checkpoints/step-40/mprm": options,
     "python benchmarks/offline_selection.py --repetitions 5": options,

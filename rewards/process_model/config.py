@@ -81,6 +81,8 @@ class MPRMConfig(Section):
     """The folder that their image paths are relative to, and must not lead out of; null for each file's own folder."""
     warm_start_epochs: Count = 1
     """Passes over them."""
+    warm_start_learning_rate: Positive | None = None
+    """Where their learning rate begins, to fall in a straight line to `learning_rate`; null for that from the start."""
     warm_start_kept: bool = False
     """Whether they enter the buffer as well, as a source of their own: later updates then do not forget them."""
     learning_rate: Positive = 1e-4

@@ -153,10 +153,14 @@ class MPRM:
                 entropy[prompt.id] = feature_entropy(self.scorer.image_features(images)) if prompt.images else 0.0
         return np.array([entropy[prompt.id] for prompt in prompts])
 
-    def train(self, samples: Sequence[Annotated]) -> dict[str, float]:
+    def train(self, samples: Sequence[Annotated], learning_rate: float | None = None) -> dict[str, float]:
         """One update: a pass over the samples, an optimizer step for every `batch_size` of them.
 
         An optimizer step whose loss or gradient is not finite is left out.
+
+        Args:
+            samples: Labelled rollouts.
+            learning_rate: Of this update; None for the section's.
 
         Returns:
             Means over the optimizer steps: ``loss`` in nats a step, ``grad_norm``, and the share of ``positive``
@@ -164,6 +168,9 @@ class MPRM:
             likelihood of a step, ``likelihood_step``, and of the text so far, ``likelihood_so_far``.
         """
         self._wrapped.train()
+        rates = self._rates(learning_rate or self.settings.learning_rate)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate
         losses, norms, positives, skipped = [], [], [], 0
         for start in range(0, len(samples), self.settings.batch_size):
             lesson = samples[start : start + self.settings.batch_size]
@@ -327,15 +334,17 @@ class MPRM:
         return StepScores(scores, self.version, concentration)
 
     def _parameter_groups(self) -> list[dict[str, object]]:
-        """The likelihood's weights move faster, and are not drawn to 0."""
-        decay = self.settings.weight_decay
-        groups: list[dict[str, object]] = [{"params": [], "weight_decay": decay}]
+        """The model's weights, and the likelihood's, which are not drawn to 0."""
         plain = [p for n, p in self.scorer.named_parameters() if p.requires_grad and n != "likelihood_weights"]
-        groups[0]["params"] = plain
+        groups: list[dict[str, object]] = [{"params": plain, "weight_decay": self.settings.weight_decay}]
         if self.settings.likelihood:
-            rate = min(LIKELIHOOD_RATE * self.settings.learning_rate, FARTHEST_LIKELIHOOD_STEP)
-            groups.append({"params": [self.scorer.likelihood_weights], "lr": rate, "weight_decay": 0.0})
+            groups.append({"params": [self.scorer.likelihood_weights], "weight_decay": 0.0})
         return groups
+
+    @staticmethod
+    def _rates(learning_rate: float) -> tuple[float, float]:
+        """Of the model's own weights, and of the likelihood's, which move faster."""
+        return learning_rate, min(LIKELIHOOD_RATE * learning_rate, FARTHEST_LIKELIHOOD_STEP)
 
     @staticmethod
     def _full(tensor: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,9 @@ the outcome model from preference pairs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,15 +43,48 @@ def find_records(config: Config) -> Corpus | None:
     return index_corpus("mprm.warm_start", config.mprm.warm_start, images)
 
 
-def warm_start(config: Config, corpus: Corpus, encoder: Encoder, start: Start, console: Console) -> None:
+def warm_start(
+    config: Config,
+    corpus: Corpus,
+    encoder: Encoder,
+    start: Callable[[Sequence[Annotated], float], Pending[dict[str, float]]],
+    console: Console,
+) -> None:
     """Let the MPRM learn from the corpus, in ``mprm.warm_start_epochs`` passes of shuffled batches.
+
+    Args:
+        config: The section ``mprm`` counts.
+        corpus: What to learn from.
+        encoder: The policy's.
+        start: Begins an update on a batch, at a learning rate.
+        console: Shows how far it is.
 
     Raises:
         ConfigError: A file turned out to have no usable record.
         WorkerError: The MPRM's worker failed.
     """
+    mprm = config.mprm
+    rates = falling_rates(config, len(corpus))
     lessons = batches(config, corpus, encoder)
-    _learn(corpus, lessons, config.mprm.warm_start_epochs, start, console, name="warm start", model="MPRM")
+    _learn(
+        corpus,
+        lessons,
+        mprm.warm_start_epochs,
+        lambda batch: start(batch, next(rates)),
+        console,
+        name="warm start",
+        model="MPRM",
+    )
+
+
+def falling_rates(config: Config, records: int) -> Iterator[float]:
+    """The learning rate of each update on so many records, from ``mprm.warm_start_learning_rate`` to
+    ``mprm.learning_rate``, and of all that come after."""
+    mprm = config.mprm
+    updates = mprm.warm_start_epochs * math.ceil(records / mprm.batch_size)
+    first = mprm.warm_start_learning_rate or mprm.learning_rate
+    for number in count():
+        yield first + (mprm.learning_rate - first) * min(1.0, number / max(1, updates - 1))
 
 
 def keep_in_buffer(config: Config, corpus: Corpus, encoder: Encoder, lessons: Lessons, mprm: Starts) -> None:

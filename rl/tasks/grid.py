@@ -41,7 +41,7 @@ class GridTask:
     """
 
     name = "grid"
-    sources = ("total", "chain", "compare", "modulo")
+    sources: tuple[str, ...] = ("total", "chain", "compare", "modulo")
 
     def __init__(self, difficulty: int = 2, seed: int = 0) -> None:
         if difficulty not in LOOKS:

@@ -187,7 +187,8 @@ def test_a_perfect_reward_model_teaches_more_than_outcomes(beliefs: Beliefs) -> 
         results = run_twin(config, settings, range(4))
         found[credit] = np.array([result.final["exact_accuracy"] for result in results])
         assert all(r.final["exact_accuracy"] > r.curve[0]["exact_accuracy"] + 0.05 for r in results)
-    assert (found["progress"] > found["outcome"]).all()
+    more = found["progress"] - found["outcome"]
+    assert more.mean() > 2 * more.std(ddof=1) / np.sqrt(len(more))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rewards.models.encoding import Encoder
 from rewards.process_model.config import MPRMConfig
 from rewards.process_model.labels import hard
-from rewards.process_model.mprm import MPRM
+from rewards.process_model.mprm import LIKELIHOOD_RATE, MPRM
 from rewards.records import Annotated
 from rl.annotating.corpus import AnnotationOrder, annotate
 from rl.config import Config
@@ -99,13 +100,15 @@ class Learned:
 
 
 def test_the_mprm_learns_the_records(corpus: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
-    config = warm(corpus, batch_size=32, warm_start_epochs=8)
-    model = MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=True, batch_size=32, learning_rate=1e-3))
+    config = warm(corpus, batch_size=32, warm_start_epochs=8, warm_start_learning_rate=1e-3)
+    model = MPRM(CHECKPOINT, encoder, hard, MPRMConfig(likelihood=True, batch_size=32, learning_rate=1e-4))
     losses: list[float] = []
+    rates: list[list[float]] = []
 
-    def start(batch: Sequence[Annotated]) -> Learned:
-        answer = Learned(model.train(batch))
+    def start(batch: Sequence[Annotated], rate: float) -> Learned:
+        answer = Learned(model.train(batch, rate))
         losses.append(answer.metrics["loss"])
+        rates.append([group["lr"] for group in model.optimizer.param_groups])
         return answer
 
     records = find_records(config)
@@ -114,6 +117,11 @@ def test_the_mprm_learns_the_records(corpus: Path, encoder: Encoder, capsys: pyt
     assert len(losses) == 8 and losses[-1] < losses[0] - 0.05
     told = f"32 records, 8 updates, MPRM loss {losses[0]:.3f} -> {losses[-1]:.3f}"
     assert told in capsys.readouterr().out
+    own, likelihood = np.array(rates).T
+    assert own == pytest.approx(np.linspace(1e-3, 1e-4, 8))
+    assert likelihood == pytest.approx(np.minimum(LIKELIHOOD_RATE * own, 0.3))
+    model.train([])
+    assert model.optimizer.param_groups[0]["lr"] == 1e-4, "what comes after learns as the section says"
 
 
 @pytest.mark.parametrize("selector", ["bis", "uncertain", "bis_visual"])
@@ -171,7 +179,7 @@ def test_records_of_no_use_are_left_out_counted_and_named(
     assert records is not None and len(records) == 32 - 5
     taught: list[str] = []
 
-    def start(batch: Sequence[Annotated]) -> Learned:
+    def start(batch: Sequence[Annotated], rate: float) -> Learned:
         taught.extend(entry.prompt.id for entry in batch)
         return Learned({"loss": 0.5})
 
