@@ -28,8 +28,6 @@ def convert(source: Path, folder: Path) -> int:
         OSError: Something cannot be read or written.
     """
     original = read_json(content_of(source / "config.json"))
-    if not isinstance(original, dict):
-        raise ValueError(f"config.json holds a {type(original).__name__}; allowed is an object")
     refuse_what_differs(original)
     processor = native_processor(source, original)
     config = native_config(original, processor.image_token_id)

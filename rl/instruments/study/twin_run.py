@@ -78,7 +78,8 @@ def check_twin(config: Config, varied: Mapping[str, Any] | None = None) -> None:
             raise ConfigError(f"{key} is {value!r}: the twin knows {', '.join(allowed)}")
     for name, value in (varied or {}).items():
         for key in [f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else [name]:
-            if key not in READ and not key.startswith(TWIN):
+            is_without = not config.mprm.enabled and key.startswith("mprm.")
+            if key not in READ and not key.startswith(TWIN) and not is_without:
                 raise ConfigError(f"{key} is varied: it changes nothing in the twin; allowed are {', '.join(READ)}")
 
 

@@ -190,7 +190,7 @@ def _weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path
             _weights(lambda state: state.update({"extra.weight": torch.ones(2)})),
             "extra.weight is [2]; config.json wants",
         ),
-        (lambda folder: (folder / "config.json").write_text("[1]"), "config.json holds a list"),
+        (lambda folder: (folder / "config.json").write_text("[1]"), "config.json is damaged: allowed is an object"),
         (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
         (lambda folder: (folder / "tokenizer.model").write_bytes(b"no model"), "tokenizer.model is damaged"),
         (lambda folder: (folder / "tokenizer_config.json").unlink(), "no token '<|im_end|>', which the layout writes"),
