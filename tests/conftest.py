@@ -1,9 +1,11 @@
-"""The order of the tests, how many examples hypothesis tries, and Ctrl-C."""
+"""The order of the tests, how many examples hypothesis tries, Ctrl-C, and what a file leaves behind."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +25,14 @@ def pytest_configure(config: pytest.Config) -> None:
     many, slow = max(1, round(100 * EXAMPLES)), [HealthCheck.too_slow]
     settings.register_profile("sieve", max_examples=many, deadline=None, suppress_health_check=slow)
     settings.load_profile("sieve")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def number_format_of_its_own() -> Iterator[None]:
+    """Accelerate's is the whole process's, and that of the learner made last: the next file begins without one."""
+    yield
+    if (accelerate := sys.modules.get("accelerate.state")) is not None:
+        accelerate.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
