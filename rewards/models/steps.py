@@ -77,7 +77,7 @@ def step_spans(
     (StepSpan(start=0, end=3, kind=''), StepSpan(start=3, end=5, kind=''))
     """
     bounds = [gap.end for gap in gaps(read.text, rule, answer)]
-    begins_answer = f"{DRESS if rule.before_answer else SPACE}(?:{answer})"
+    begins_answer = None if answer is None else f"{DRESS if rule.before_answer else SPACE}(?:{answer})"
     spans: list[StepSpan] = []
     first_char, first_token, kind = 0, 0, ""
     for bound in [*bounds, len(read.text)]:
@@ -89,7 +89,7 @@ def step_spans(
             first_char = bound
             continue
         end_token = read.tokens_up_to(bound)
-        is_answer = answer is not None and match_start(begins_answer, segment) is not None
+        is_answer = begins_answer is not None and match_start(begins_answer, segment) is not None
         if not is_answer and end_token > first_token:
             spans.append(StepSpan(first_token, end_token, kind))
         first_char, first_token = bound, end_token

@@ -111,12 +111,12 @@ def _check_weights(config: Config, encoder: Encoder) -> None:
     """
     from rewards.models.architecture import check_longest_row
     from rewards.models.backbone import check_vocabulary, read_model
-    from rl.files.named_checkpoint import in_one_line, policy_checkpoint
+    from rl.files.named_checkpoint import opening, policy_checkpoint
 
     if Path(folder := policy_checkpoint(config)).is_dir():
         # Transformers has a report for the terminal, and a bar.
         named = config.policy.checkpoint
-        with in_one_line("policy.checkpoint", named), quiet_stderr(is_told=True), redirect_stderr(StringIO()):
+        with opening("policy.checkpoint", named), quiet_stderr(is_told=True), redirect_stderr(StringIO()):
             model = read_model(folder, trust_remote_code=config.policy.trust_remote_code, onto="meta")
             check_vocabulary(model, encoder.control_tokens)
             check_longest_row(model.config, config.engine.max_model_len)

@@ -160,7 +160,7 @@ def policy_checkpoint(config: Config) -> str:
 
 
 @contextmanager
-def in_one_line(key: str, named: str) -> Iterator[None]:
+def opening(key: str, named: str) -> Iterator[None]:
     """Opening a checkpoint, or a part of it.
 
     Raises:
@@ -196,7 +196,7 @@ def make_encoder(config: Config, checkpoint: str | None = None, key: str = "mprm
         except ValueError as error:
             raise ConfigError(f"{key}: {named!r} cannot be fetched: {error}") from None
     opened = checkpoint or policy_checkpoint(config)
-    with in_one_line(key, named):
+    with opening(key, named):
         # A saved MPRM's adapters have no configuration beside them.
         if checkpoint is None or not Path(opened).is_dir() or (Path(opened) / "config.json").is_file():
             model_class(opened, config.policy.trust_remote_code)
