@@ -56,7 +56,7 @@ def study(
 
     again = "finished cells stay; the same command goes on"
     with one_line(again):
-        plan = make_plan(path, overrides or [], out)
+        plan = make_plan(path, overrides or [], out, runs=not (report or power))
         terminal = open_terminal()
         say(terminal, _overview(plan))
         if power:
@@ -92,10 +92,15 @@ def _progress(what: str, jobs: Sequence[Job]) -> str:
 
 
 def _listed(plan: StudyPlan) -> list[str]:
-    """Every cell with what it changes."""
+    """What all recordings and all cells change, and every cell with what it changes beside that."""
+    fixed = plan.study.set
     jobs = [*plan.needed_recordings(), *(job for _, job in plan.cells)]
     width = max(len(job.name) for job in jobs)
-    return ["", *(f"{'finished' if job.finished() else 'to do':9}{job.name:{width}}  {job.changes}" for job in jobs)]
+    lines = [f"{what} {changes}" for what, changes in (("record", plan.study.record), ("set", fixed)) if changes]
+    for job in jobs:
+        own = {key: value for key, value in job.changes.items() if key not in fixed or fixed[key] != value}
+        lines.append(f"{'finished' if job.finished() else 'to do':9}{job.name:{width}}  {own or ''}".rstrip())
+    return ["", *lines]
 
 
 def _command(path: Path, overrides: Sequence[str], out: Path | None) -> str:

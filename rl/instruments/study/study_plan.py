@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from rl.instruments.study.study_file import Study, load_study
 from rl.instruments.study.training_run import RUN, train_cell
 from rl.instruments.study.twin_cells import run_twins, twin_cell
 from rl.instruments.study.twin_run import check_twin
+from rl.reward_models.mprm import check_mprm
+from rl.reward_models.outcome import check_outcome_model
 
 CELLS, STREAMS = "cells", "streams"
 
@@ -66,7 +68,7 @@ class StudyPlan:
         )
 
 
-def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPlan:
+def make_plan(path: Path, overrides: Sequence[str], out: Path | None, runs: bool = True) -> StudyPlan:
     """Read a study's file and check every experiment in it, before anything runs.
 
     Args:
@@ -74,6 +76,7 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
         overrides: Changes of its keys, as ``key=value``.
         out: The study's folder; ``runs/studies/NAME`` if None. Recorded runs lie in ``streams`` beside it, so that
             studies that record alike share them.
+        runs: Whether it is to be run: the reward models that its experiments name must be there then.
 
     Raises:
         ConfigError: The file, or an experiment that it asks for, is wrong.
@@ -91,8 +94,29 @@ def make_plan(path: Path, overrides: Sequence[str], out: Path | None) -> StudyPl
             check_varied(cell.arm.settings, cell.config)
         except ConfigError as error:
             raise ConfigError(f"{path}: {cell.arm.name}: {error}") from None
+    if runs and study.kind != "twin":
+        experiments = {cell.arm.name: cell.config for cell in cells[: len(arms)]}
+        _check_models(path, ({"record": recorded[study.seeds[0]]} if recorded else {}) | experiments)
     recordings = {seed: _recording(folder.parent / STREAMS, config) for seed, config in recorded.items()}
     return StudyPlan(study, folder, arms, recordings, [(cell, _job(study, cell, folder, recordings)) for cell in cells])
+
+
+def _check_models(path: Path, experiments: Mapping[str, Config]) -> None:
+    """Whether the reward models of experiments, by name, can be opened; each that several have once.
+
+    Raises:
+        ConfigError: One cannot.
+    """
+    seen = []
+    for name, config in experiments.items():
+        if (read := (config.policy, config.task, config.mprm, config.outcome_model)) in seen:
+            continue
+        seen.append(read)
+        try:
+            check_mprm(config)
+            check_outcome_model(config)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {name}: {error}") from None
 
 
 def run_missing(plan: StudyPlan) -> dict[str, str]:
