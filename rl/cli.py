@@ -28,6 +28,9 @@ from rl.commands.train_outcome import train_outcome
 from rl.commands.try_out import try_out
 from rl.workers.address_space import too_few_addresses
 
+INTERRUPTED = 130
+"""What Typer makes of Ctrl-C where no `one_line` sees it, as while a command still imports."""
+
 app = typer.Typer(
     name="sieve",
     no_args_is_help=True,
@@ -72,7 +75,10 @@ def main() -> None:
 def _run() -> int | None:
     """Run the command that the arguments name; its exit code."""
     try:
-        return app(standalone_mode=False)
+        code: int | None = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return code
     except typer.TyperException as error:
         # Without a message it is the help, which has been shown.
         if message := " ".join(error.format_message().split()):
@@ -83,6 +89,6 @@ def _run() -> int | None:
             raise
         typer.echo(f"sieve: {error or 'no memory'}: {too_few}", err=True)
         return USER_ERROR
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("sieve: stopped", err=True)
         return FAILURE

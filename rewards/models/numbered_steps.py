@@ -16,15 +16,17 @@ from rewards.models.step_rule import Gap
 
 NUMBER = r"(?:\d{1,3}(?:\.\d{1,3})*|[一二三四五六七八九十]{1,3})"
 NAME = (
-    r"(?:(?:step|schritt|[ée]tape|paso|passo|шаг|крок|krok|stap|steg|trin|vaihe|adım|bước|langkah|βήμα|步骤|步驟|"
+    r"(?:(?:step|schritt|(?:é|e\u0301?)tape|paso|passo|шаг|крок|krok|stap|steg|trin|vaihe|adım|bước|langkah|βήμα|步骤|步驟|"
     rf"ステップ|手順|단계|الخطوة|خطوة|चरण|कदम|ধাপ|ขั้นตอนที่)\s*[-#№]?\s*(?:{NUMBER}|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
     rf"|第\s*{NUMBER}\s*[步歩]|{NUMBER}\s*단계)"
 )
 ITEM = rf"(?:{NUMBER}(?:[.):](?!\d)|[、．：）])|[(（]{NUMBER}[)）]|[①-⑳❶-❿]|\d\ufe0f?\u20e3|\#{{1,6}}[^\S\n])"
-OPENING = r"*_【\[（(«"
+UNSEEN = "\u200b\u200e\u200f\u202b\u2067\ufeff"
+"""What may stand where a line is written from right to left, or was put together."""
+OPENING = rf"*_【\[（(«{UNSEEN}"
 AT_LINE = re.compile(
     rf"""\s*\n(?=[^\S\n]{{0,2}}(?:
-        [*_]*{ITEM}[*_]*[^\S\n]*\S
+        [*_{UNSEEN}]*{ITEM}[*_]*[^\S\n]*\S
         | (?:[-•*+>][^\S\n]+)?[{OPENING}]*{NAME}[*_]*(?:\W|\Z)
     ))""",
     re.IGNORECASE | re.VERBOSE,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from rewards.models.numbered_steps import NAME, NUMBER
 from rewards.models.step_rule import Gap
 
-CLOSING = r"""["'”’»)\]}）】」』》*_`]*"""
+CLOSING = r"""["'”’»)\]}）】」』》*_`\u200e\u200f\u202c\u2069]*"""
 SPACED, UNSPACED = ".!?…", "。！？｡۔؟।॥։።"
 STOPS = SPACED + UNSPACED
 """What ends a sentence: where white space follows, and anywhere."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from rewards.records import Prompt
 from rewards.timed_expressions import find_all
-from rewards.verification.extraction import final_answer
+from rewards.verification.extraction import after_thought, final_answer
 from rewards.verification.reading import OTHERWISE, normal_form, read_answer
 from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import Verifier
@@ -62,7 +62,10 @@ def answer_of(completion: str, marker: str | None = "Answer:") -> str | None:
     >>> answer_of("1: 2 + 2 = 4\nAnswer: 4"), answer_of(r"so \boxed{\frac{1}{2}}."), answer_of("1: 2 + 2 = 4")
     ('4', '0.5', None)
     """
-    answer = final_answer(completion, partial(_behind, marker) if marker else _last_statement)
+    as_written = after_thought(completion)  # where a marker's own characters are
+    answer = final_answer(
+        completion, (lambda text: _behind(marker, text) or _behind(marker, as_written)) if marker else _last_statement
+    )
     return None if answer is None else normal_form("latex", answer)
 
 

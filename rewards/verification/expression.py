@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from unicodedata import normalize
 
+from rewards.verification.number_words import MAKES_ANOTHER, scaled_in_digits
 from rewards.verification.quantity import repeating_as_fraction
 
 LONGEST = 1000
@@ -63,15 +64,17 @@ _KNOWN_UNITS = (
     r"(?:[kcdmµμn]m|[mk]?g|kg|lbs?|ft|in|yd|mi|hrs?|min|sec|ms|rad|deg|mol|mph|kph"
     r"|[kMG]?(?:Hz|Pa|W|J|N|V|A)|m[lL]|(?:sq|cu)\.?\s+\w+|units?)"
 )
+_UNSPACED = "[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+"
 _WRITTEN = r"\\(?:text(?:rm|normal)?|math(?:rm|sf)|mbox|operatorname|rm)\s*\{(?!\s*[eid]\s*\})[\s~]*([^{}\\]*)\}"
 _POWER = r"(?:\s*(?:\^\s*\{?\s*-?\d\s*\}?|[²³]))?"
 _ONE = rf"(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}"
 _FURTHER = rf"(?:[\s·]+(?:{_ONE}|[hsmgdKC]\s*\^\s*\{{?\s*-\d\s*\}}?)|\s*/\s*(?:{_ONE}|[hsmgd]{_POWER}))*"
 _UNITS = re.compile(
-    rf"(?<=[\d.)\]}}a-z\s])(?<![-+*/=^(,<>]\s)\s*({_ONE}{_FURTHER}"
+    rf"(?<=[\d.)\]}}a-z\s])(?<![-+*/=^(,<>]\s)\s*({_ONE}{_FURTHER}|(?<=\d){_UNSPACED}"
     r"|\\?%|percent|(?:\^\s*\{?\s*)?(?:\\circ|°)(?:\s*\})?(?:\s*[CF])?"
     rf"|(?<=\s)(?:[a-z]+[/\s]\s*)*[a-z]{{4,}}{_POWER}|(?<=\d\s)[mgshLlNJWVACFK]{_POWER}{_FURTHER})\s*$"
 )
+_OTHERWISE = re.compile(rf"(?:.*\b(?:and|or|not|if|is)\b|\s*{MAKES_ANOTHER})", re.IGNORECASE | re.DOTALL)
 _DEGREES = r"\s*(\d+(?:\.\d+)?)\s*(?:°|\^\s*\\circ|\^\s*\{\s*\\circ\s*\})\s*"
 _OF_DEGREES = re.compile(
     rf"\\?(sin|cos|tan|cot|sec|csc)\s*(?:\({_DEGREES}\)|\\left\({_DEGREES}\\right\)|\{{{_DEGREES}\}}|{_DEGREES})"
@@ -106,6 +109,7 @@ def parse_expression(text: str) -> Expression | None:
         return None
     for pattern, space in _BEFORE_UNITS:
         text = pattern.sub(space, text)
+    text = scaled_in_digits(text)
     latex, unit = _without_unit(_OF_DEGREES.sub(_in_radians, text))
     latex = repeating_as_fraction(latex).translate(_SIGNS)
     for pattern, replacement in _SPELLINGS:
@@ -124,7 +128,7 @@ def _in_radians(found: re.Match[str]) -> str:
 
 def _without_unit(text: str) -> tuple[str, str]:
     found = _UNITS.search(text)
-    if found is None or re.search(r"\b(?:and|or|not|if|is)\b", found[1]):
+    if found is None or _OTHERWISE.match(found[1]):
         return text, ""
     before = text[: found.start()].strip()
     variable = len(found[1]) == 1 and found[1].isalpha() and not re.fullmatch(r"[-\d.,]+", before)

@@ -20,16 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rewards.verification.characters import plain_characters
 from rewards.verification.decoration import LONGEST, undecorated
 
-_FULL_WIDTH = (
-    {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-    | {0x3000: 0x20}
-    | {0x066B: ".", 0x066C: ","}  # the Arabic separators
-    | {0x24B6 + place: 0x41 + place for place in range(26)}  # a letter in a circle
-    | {0x249C + place: f"({chr(0x61 + place)})" for place in range(26)}  # a letter in brackets
-    | {0x2103: "°C", 0x2109: "°F"}
-)
 _QUOTED = re.compile(r"^[ \t]*(?:>[ \t]+)+", re.MULTILINE)
 _THINK = re.compile(r"<(/?)think(?:ing)?>|◁(/?)think▷", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>|<\|(?:begin|(end))_of_box\|>", re.IGNORECASE)
@@ -89,10 +82,10 @@ def final_answer(completion: str, otherwise: Callable[[str], str | None] | None 
     >>> final_answer("4"), final_answer("4", lambda text: text), final_answer(r"Answer: \boxed{4")
     (None, FinalAnswer(text='4', prose=True), None)
     """
-    text = _after_thought(_QUOTED.sub("", "\n".join(completion.translate(_FULL_WIDTH).splitlines())))
+    text = after_thought(_QUOTED.sub("", "\n".join(plain_characters(completion).splitlines())))
     found = _stated(text)
     if found is None and otherwise is not None:
-        found = FinalAnswer(otherwise(text) or "", prose=True)
+        found = FinalAnswer(plain_characters(otherwise(text) or ""), prose=True)
     return None if found is None or not found.text else FinalAnswer(undecorated(found.text), found.prose)
 
 
@@ -103,7 +96,7 @@ def reference_answer(reference: str) -> str:
     ['12', '12', 'B']
     """
     found = final_answer(reference)
-    return undecorated(reference.translate(_FULL_WIDTH)) if found is None else found.text
+    return undecorated(plain_characters(reference)) if found is None else found.text
 
 
 def boxed_text(text: str) -> str | None:
@@ -124,11 +117,12 @@ def boxed_text(text: str) -> str | None:
     return None
 
 
-def _after_thought(text: str) -> str:
+def after_thought(text: str) -> str:
+    """What stands behind the last thought; an answer that cannot be read, where that does not end."""
     *_, last = (None, *_THINK.finditer(text))
     if last is None:
         return text
-    return text[last.end() :] if last[1] or last[2] else r"\boxed"  # an answer that is begun and cannot be read
+    return text[last.end() :] if last[1] or last[2] else r"\boxed"
 
 
 def _stated(text: str, depth: int = 0) -> FinalAnswer | None:

@@ -9,19 +9,21 @@ from functools import partial
 from math import factorial, isfinite
 from unicodedata import normalize
 
+from rewards.verification.number_words import MAKES_ANOTHER, scaled_in_digits
+
 _PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NFKC = partial(normalize, "NFKC")
-_SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _NUMBER = re.compile(
     rf"(?<![\w.^-])(?P<sign>[-+]?)(?:(?P<whole>\d+)\s+(?P<part>\d+)\s*/\s*(?P<parts>\d+)"
     rf"|(?P<top>{_PLAIN})\s*/\s*(?P<bottom>{_PLAIN})|(?P<factorial>\d+)!(?!!)"
-    rf"|(?P<plain>{_PLAIN})(?P<power>[eE][-+]?\d+)?(?:\s*(?P<scale>{'|'.join(_SCALES)})\b)?)"
+    rf"|(?P<plain>{_PLAIN})(?P<power>[eE][-+]?\d+)?)"
 )
 # Words that leave the number behind them as it is, and none that make another one of it.
 _LEAD = re.compile(r"(?:(?>[^\W\d_]\w*)(?!\()|[$€£¥₹\s:,.'\"()\[\]~])*")
 _CHANGES_IT = re.compile(
     r"\b(?:not|half|third|quarter|twice|double|thrice|times|plus|less|fewer|more|greater|least|most|under|over|above|below"
-    r"|between|either|except|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)(?![^\W_])"
+    r"|between|either|except|не|больше|меньше|более|менее|menos|más|pas|moins|nicht|kein|mindestens|höchstens|mehr"
+    r"|weniger|meno|più|não|mais|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)(?![^\W_])"
     r"|[<>≠!]=?\s*$|\\(?:neq?|l|g|le|ge)q?\s*$"
     r"|n't\b",
     re.IGNORECASE,
@@ -31,8 +33,7 @@ _UNIT = re.compile(r"(?:[^\W\d_]|[\s°%€£¢₹₽₩./·*²³()\[\]'\"-]|(?<=
 _GOES_ON = re.compile(
     r"\s*[²³*·]|\s*[xyznkpqruvwijeabπθβλφ](?![^\W\d_]|\.\w|\s+[^\W\d_])"
     r"|\s*[-/]\s*(?![hsmgld]\b)(?:[^\W\d_](?![^\W\d_])|\()|\s*\(\s*[^\W\d_]\s*\)"
-    r"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|squared|cubed|factorial|or|and\s+an?"
-    r"|doubled|tripled|halved|dozen|score|gross)\b",
+    rf"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|or|and\s+an?)\b|\s*{MAKES_ANOTHER}",
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,30})\s*\}?")
@@ -62,6 +63,7 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\([%$])", r"\1"),
     (r"(?<!\\)\\[()\[\];: ]|[{}$~]|\*\*", " "),
     (r"\b(?:minus|negative)\s+(?=[.\d])", "-"),
+    (r"(?<!\S)%\s?(\d[\d.,]*)(?!\S)", r"\1%"),
 ]
 _IN_ONE_SPELLING = [(re.compile(pattern), replacement) for pattern, replacement in _SPELLINGS]
 _APART = re.compile(r"(?<![\w.])([-+])\s+(?=[.\d])")
@@ -89,6 +91,7 @@ _SYMBOLS = [
         ),
         (r"\b(?:degrees?|deg)\b", "°"),
         (r"\s+per\s+", "/"),
+        (r"\b([a-z]+)([23])\b", r"\1^\2"),
         (r"[\s·]+([a-z]+)\^-1\b", r"/\1"),
         (r"[\s·]+([a-z]+)\^-(\d)", r"/\1^\2"),
     ]
@@ -150,10 +153,11 @@ def in_one_spelling(text: str) -> str:
     >>> in_one_spelling(r"1\frac{1}{2}"), in_one_spelling(r"3 \cdot 10^8"), in_one_spelling("1.234,5")
     ('1 1/2', '3e8', '1234.5')
     """
-    text = _VULGAR.sub(lambda sign: f" {_NFKC(sign[0]).replace(chr(0x2044), '/')}", repeating_as_fraction(text))
+    text = repeating_as_fraction(scaled_in_digits(text))  # while there are dollars
+    text = _VULGAR.sub(lambda sign: f" {_NFKC(sign[0]).replace(chr(0x2044), '/')}", text)
     for pattern, replacement in _IN_ONE_SPELLING:
         text = pattern.sub(replacement, text)
-    return text
+    return scaled_in_digits(text)
 
 
 def repeating_as_fraction(text: str) -> str:
@@ -218,7 +222,7 @@ def _value(match: re.Match[str]) -> float | None:
             number = int(part["factorial"][:4])
             value = float(factorial(number)) if number <= _LARGEST_FACTORIAL else float("inf")
         else:
-            value = float(part["plain"] + part["power"]) * _SCALES.get(part["scale"], 1.0)
+            value = float(part["plain"] + part["power"])
     except ZeroDivisionError:
         return None
     return (-value if part["sign"] == "-" else value) if isfinite(value) else None

@@ -22,7 +22,7 @@ def choose_run_folder(config: Config) -> Path:
         ConfigError: It holds a run already, or cannot be made.
     """
     named = f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = Path(config.output_dir) if config.output_dir else Path("runs") / named
+    folder = Path(os.path.expanduser(config.output_dir)) if config.output_dir else Path("runs") / named
     try:
         _refuse_run(folder)
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar
@@ -133,7 +134,10 @@ def _first_problem(error: ValidationError, kind: type[BaseModel], values: Mappin
     key = key if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]}..."
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        return f"{key}: no such key; allowed here: {', '.join(_keys(kind, first['loc'][:-1]))}{more}"
+        allowed = _keys(kind, first["loc"][:-1])
+        meant = get_close_matches(str(first["loc"][-1]).strip().lower().replace("-", "_"), allowed, n=1, cutoff=0.75)
+        asked = f"did you mean {meant[0]}? " if meant else ""
+        return f"{key}: no such key; {asked}allowed here: {', '.join(allowed)}{more}"
     if first["type"] == "missing":
         return f"{'.'.join(map(str, first['loc']))}: is missing{more}"
     message = str(first.get("ctx", {}).get("error", first["msg"]))

@@ -214,7 +214,7 @@ class Sections(Section):
     max_staleness: Annotated[int, Field(ge=0)] = 1
     """Policy steps that sampling may run ahead of the learner; 0 is strictly on-policy."""
     output_dir: str | None = None
-    """The run folder; null for `runs/NAME-TIME`."""
+    """The run folder, where `~` is yours; null for `runs/NAME-TIME`."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
     """Policy steps between checkpoints; 0 for the beginning and the end only."""
     keep_checkpoints: Count = 2

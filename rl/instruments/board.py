@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -22,6 +23,8 @@ TAB = "#custom_scalars&_smoothingWeight=0"
 """The dashboard, with every value where it is: a few evaluations make no smooth curve."""
 MARKS = "◼◆▲★✚"
 """What TensorBoard marks the lines of a chart with, in the order in which it is given them."""
+MOST_FOLDERS = 100_000
+"""That are looked into for runs: those of a whole disk take minutes."""
 
 
 @contextmanager
@@ -109,7 +112,7 @@ def find_runs(folders: Sequence[Path]) -> dict[str, Path]:
         folders: Run folders, or folders that hold such at any depth.
 
     Raises:
-        ConfigError: One of them is neither.
+        ConfigError: One of them is neither, or holds too many folders to look through.
     """
     found: dict[str, Path] = {}
     for folder in (given.resolve() for given in folders):
@@ -132,10 +135,18 @@ def _served(folder: Path) -> list[Path]:
     """A run folder's part for TensorBoard, or those of all run folders in a folder."""
     own = folder / TENSORBOARD
     # A package is called so, too.
-    paths = [own] if own.is_dir() else [path for path in sorted(folder.rglob(TENSORBOARD)) if any(path.glob(EVENTS))]
+    paths = [own] if own.is_dir() else [path for path in sorted(_named_so(folder)) if any(path.glob(EVENTS))]
     if not paths:
         what = "holds no run" if folder.is_dir() else "is no folder"
         raise ConfigError(
             f"{folder} {what}; allowed is a run folder, which has a {TENSORBOARD} folder, or one of those"
         )
     return paths
+
+
+def _named_so(folder: Path) -> Iterator[Path]:
+    for number, (place, inside, _) in enumerate(os.walk(folder)):
+        if number == MOST_FOLDERS:
+            raise ConfigError(f"{folder} holds more than {MOST_FOLDERS:,} folders; name one nearer to the runs")
+        if TENSORBOARD in inside:
+            yield Path(place, TENSORBOARD)

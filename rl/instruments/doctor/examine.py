@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+
+from rewards.files.held_folder import scratch_folder
 
 SECONDS_TO_LEAVE = 5.0
 LONGEST = 400
@@ -25,8 +26,8 @@ def examine(check: Check) -> Finding:
     # Not a fork of this process, which may have threads: that of a spinner, or of a test's libraries.
     context = get_context("forkserver")
     answers, answer = context.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory(prefix="sieve-doctor-") as folder, answers:
-        said = Path(folder) / "output"
+    with scratch_folder() as folder, answers:
+        said = folder / "output"
         process = context.Process(target=_look, args=(check, answer, said))
         process.start()
         answer.close()

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from rewards.files.held_folder import scratch_folder
 from rl.config import Config
 from rl.instruments.doctor.examine import Finding
 from rl.instruments.doctor.packages import OURS
@@ -85,10 +86,10 @@ def dashboard() -> Finding:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from torch.utils.tensorboard import SummaryWriter
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         with SummaryWriter(folder) as writer:
             writer.add_scalar("policy/accuracy", 0.5, 1)
-        events = EventAccumulator(folder)
+        events = EventAccumulator(str(folder))
         events.Reload()
         (event,) = events.Scalars("policy/accuracy")
     if event.value != 0.5:

@@ -66,6 +66,10 @@ NUMBERED = [
     ("चरण 1: देखें।\nचरण २: गिनें।", ["चरण 1: देखें।", "चरण २: गिनें।"]),
     ("الخطوة ١: انظر. الخطوة ٢: عد.", ["الخطوة ١: انظر.", "الخطوة ٢: عد."]),
     ("Étape 1 : voir\nÉtape 2 : compter", ["Étape 1 : voir", "Étape 2 : compter"]),
+    ("E\u0301tape 1 : voir\nE\u0301tape 2 : compter", ["E\u0301tape 1 : voir", "E\u0301tape 2 : compter"]),
+    ("\u200fالخطوة 1: انظر\n\u200fالخطوة 2: عد", ["\u200fالخطوة 1: انظر", "\u200fالخطوة 2: عد"]),
+    ("\u200f١. انظر\n\u200f٢. عد\n\u200fAnswer: ٤", ["\u200f١. انظر", "\u200f٢. عد"]),
+    ("\ufeffStep 1: a\n\u200bStep 2: b", ["\ufeffStep 1: a", "\u200bStep 2: b"]),
     ("1. a\n2. b\nAnswer: 4", ["1. a", "2. b"]),
     ("Step 1: a. Step 2: b. Answer: 4", ["Step 1: a.", "Step 2: b."]),
     ("1. a\n**Answer:** 4", ["1. a"]),
@@ -90,6 +94,7 @@ def test_numbered(text: str, expected: list[str]) -> None:
 
 
 SENTENCES = [
+    ("هذا صحيح.\u200f نعم.", ["هذا صحيح.\u200f", "نعم."]),
     ("I see it. It is red! Is it? Yes.", ["I see it.", "It is red!", "Is it?", "Yes."]),
     ("One.\n\nTwo.\nThree", ["One.", "Two.", "Three"]),
     ("No stop\nbut a line", ["No stop", "but a line"]),

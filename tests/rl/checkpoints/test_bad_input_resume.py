@@ -15,7 +15,7 @@ from rl.checkpoints.ledger import LEDGER_FILE, Ledger
 from rl.checkpoints.manifest import LIST_FILE, list_files
 from rl.checkpoints.run_folder import choose_run_folder, open_run_folder
 from rl.cli import main
-from rl.config import load_config, save_config
+from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
 from rl.files.named_checkpoint import SHIPPED_POLICY
@@ -230,3 +230,8 @@ def test_a_damaged_line_of_metrics_is_named_and_nothing_is_lost(line: bytes, tmp
     with pytest.raises(ConfigError, match=r"metrics.jsonl:2: allowed is an object of numbers"):
         forget_after(path, 1)
     assert path.read_bytes() == content
+
+
+def test_a_home_is_the_users_and_no_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert choose_run_folder(Config(output_dir="~/runs/a")) == tmp_path / "runs" / "a"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
 import typer
 
+from rl.cli import main
 from rl.commands.ending import MODEL_FAILURES, fail, one_line
 from rl.errors import ConfigError, WorkerError
 
@@ -40,6 +42,22 @@ def test_an_error_is_one_line_and_an_exit_code(
 def test_errors_of_the_program_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error)), one_line("it goes on"):
         raise error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_a_command_still_imports_is_a_line(
+    number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr("rl.commands.try_out.quieten_libraries", lambda: signal.raise_signal(number))
+    monkeypatch.setattr(sys, "argv", ["sieve", "try", "x.yaml"])
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert (caught.value.code, capfd.readouterr().err) == (1, "sieve: stopped\n")
 
 
 def test_a_model_fails_in_more_ways(capsys: pytest.CaptureFixture[str]) -> None:

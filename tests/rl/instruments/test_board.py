@@ -77,6 +77,15 @@ def test_runs_are_found_in_folders_and_keep_their_names_apart(tmp_path: Path) ->
     assert find_runs([first, second, first]) == {"run": first / TENSORBOARD, "run (2)": second / TENSORBOARD}
 
 
+def test_a_folder_with_too_much_in_it_is_not_walked_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rl.instruments.board.MOST_FOLDERS", 3)
+    a_run(tmp_path / "run")
+    assert find_runs([tmp_path]) == {"run": tmp_path / "run" / TENSORBOARD}
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ConfigError, match=f"{tmp_path} holds more than 3 folders; name one nearer to the runs"):
+        find_runs([tmp_path])
+
+
 def test_a_run_in_a_run_is_linked_beside_it_and_a_package_is_no_run(tmp_path: Path) -> None:
     outer, inner = a_run(tmp_path / "runs" / "a"), a_run(tmp_path / "runs" / "a" / "b")
     (tmp_path / "runs" / "lib" / TENSORBOARD).mkdir(parents=True)

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from rewards.files.held_folder import LOCK
+from rewards.files.held_folder import LOCK, hold_new_folder
 from rl.commands.doctor import as_lines, as_table
 from rl.instruments.doctor.checks import all_checks
 from rl.instruments.doctor.examine import Check, Finding, examine
@@ -39,7 +40,7 @@ from rl.instruments.doctor.machine import (
     shared_memory,
 )
 from rl.instruments.doctor.packages import packages, python, system
-from tests.fixtures.runs import sieve
+from tests.fixtures.runs import PATIENCE, sieve
 
 NAMES = [check.name for check in all_checks()]
 H200 = Gpus(("NVIDIA H200 140 GiB",), "580.95.05", "13.0", usable=1, hidden=False, engine=True)
@@ -75,6 +76,10 @@ def ends(process: int) -> bool:
 
 
 @pytest.mark.slow
+def names(folder: Path) -> Finding:
+    return Finding("ok", " ".join(path.name[:6] for path in folder.iterdir()))
+
+
 def test_a_run_can_start_here() -> None:
     """Ray and vLLM included: the machine that runs these tests has what they need."""
     done = sieve("doctor", "--json")
@@ -109,6 +114,14 @@ def test_a_check_that_raises_dies_or_hangs_is_its_own_finding(tmp_path: Path) ->
     assert late == Finding("missing", "no answer within 30 s (deadline)", "make")
     assert ends(int((tmp_path / "child").read_text()))
     assert examine(Check("works", partial(open_files, 1))).state == "ok"
+
+
+def test_what_a_killed_doctor_left_goes_with_the_next_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, lock = hold_new_folder(tmp_path)
+    os.close(lock)
+    assert examine(Check("sees", partial(names, tmp_path), deadline=PATIENCE, mend="make")).found == "sieve-"
+    assert not left.exists() and not list(tmp_path.iterdir())
 
 
 def test_packages_are_compared_with_what_is_asked_for() -> None:
