@@ -21,7 +21,7 @@ from rl.errors import RewardHackingError
 from rl.evaluating.schedule import Evaluations
 from rl.monitoring.metrics import StageClock
 from rl.monitoring.monitor import Monitor
-from rl.monitoring.report import Pace, Said, StepReport
+from rl.monitoring.report import Labels, Offer, Pace, Said, StepReport
 from rl.parts import Parts
 from rl.rollouts.staleness import check_one_version, check_versions_sent
 from rl.workers.pending import Pending
@@ -63,27 +63,26 @@ def run(
             scores: list[StepScores] = scoring.result()
             check_one_version(scores)
 
-        # 3. The engines begin to continue some rollouts from each of their steps.
-        labelling = parts.labeller.begin(step, prompts, rollouts, scores)
+        # 3. The engines begin to continue some rollouts from each step, behind the next rollouts if counts may be late.
+        if config.annotation.delay:
+            stream.prefetch()
+        labelling = parts.labeller.begin(step, batch, scores)
 
         # 4. Scores and outcome rewards become one advantage a token, and the policy takes its step …
         update = update or learn(scores, labelling if waits_for == "counts" else None)
 
-        # 5. … while the engines sample what comes next, and the counts label the steps.
+        # 5. … while the engines sample what comes next, and the counts label steps, maybe of an earlier policy step.
         stream.prefetch()
         with clock("annotate"):
-            labelling.finish()
-        with clock("judge"):
-            labels = labelling.labels(clock.seconds("annotate"), monitor.say)
+            due = parts.labeller.due(step)
 
         # 6. The buffer keeps the informative rollouts, and every few steps the MPRM trains on them.
-        with clock("select"):
-            offer = parts.lessons.offer(step, labels.annotated, labelling.scores, labelling.entropy())
+        labels, offer = _offer(parts, due, step, clock, monitor)
         with clock("teach"):
             lesson = parts.lessons.begin(parts.mprm, step)
             answer_lesson = parts.answers.teach(step, prompts, rollouts)
-        if parts.recording:
-            parts.recording.step(step + 1, prompts, rollouts, scores, labels, offer)
+        if parts.recording and labels.batch.rollouts:
+            parts.recording.step(step + 1, labels, offer)
 
         # 7. The new weights go back to the engines, behind whatever they are sampling.
         with clock("rollout"):
@@ -105,6 +104,7 @@ def run(
         # 9. Now and then the policy is evaluated, and the run saved; a warning of the watch may end it.
         _conclude(config, parts, progress, evaluations, monitor, warning)
     check_versions_sent(sent, progress.step)
+    _label_the_rest(config, parts, progress, monitor)
 
 
 def _learn(
@@ -141,6 +141,25 @@ def _send_weights(config: Config, parts: Parts, version: int) -> Sequence[Pendin
     sent = parts.transfer.send(version)
     parts.stream.weights_sent(version)
     return sent
+
+
+def _offer(parts: Parts, labelling: Labelling, step: int, clock: StageClock, monitor: Monitor) -> tuple[Labels, Offer]:
+    """Wait in policy step ``step`` for what a labelling says, and show the buffer."""
+    with clock("annotate"):
+        labelling.finish()
+    with clock("judge"):
+        labels = labelling.labels(step, clock.seconds("annotate"), monitor.say)
+    with clock("select"):
+        return labels, parts.lessons.offer(labels.step, labels.annotated, labelling.scores, labelling.entropy())
+
+
+def _label_the_rest(config: Config, parts: Parts, progress: Progress, monitor: Monitor) -> None:
+    """After the last policy step, keep and count the labels that no further step is going to get."""
+    for labelling in parts.labeller.rest() if progress.step == config.steps else ():
+        labels, offer = _offer(parts, labelling, progress.step, StageClock(), monitor)
+        progress.count(labels.cost)
+        if parts.recording:
+            parts.recording.step(progress.step, labels, offer)
 
 
 def _everywhere(parts: Parts, method: str) -> None:

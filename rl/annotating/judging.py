@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from rewards.annotation.hybrid_labels import HybridRule, hybrid_labels
 from rewards.annotation.judge import Judge, Judgement
@@ -60,3 +64,24 @@ def join_verdicts(
     kinds = [[span.kind for span in rollout.steps] for rollout in rollouts]
     joined, agreement = hybrid_labels(counts, judged.verdicts, kinds, rule)
     return joined, judge_metrics(judged, agreement)
+
+
+def judgement_state(judgement: Future[Judgement] | None) -> dict[str, Any] | None:
+    """What the judge says, once it has said it, as plain JSON; None where there is no judge, or it comes to no end."""
+    if judgement is None:
+        return None
+    try:
+        said = judgement.result(timeout=GRACE)
+    except TimeoutError:
+        return None
+    return vars(said) | {"verdicts": [verdicts.tolist() for verdicts in said.verdicts]}
+
+
+def judgement_again(state: dict[str, Any] | None) -> Future[Judgement] | None:
+    """What `judgement_state` gave, as if the judge had just said it."""
+    if state is None:
+        return None
+    verdicts = [np.array(entry, dtype=float) for entry in state["verdicts"]]
+    answer: Future[Judgement] = Future()
+    answer.set_result(Judgement(**(state | {"verdicts": verdicts, "failures": Counter(state["failures"])})))
+    return answer

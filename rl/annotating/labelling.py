@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rewards.annotation.annotator import Annotation, Continued
 from rewards.annotation.budgets import Budget, make_budget
-from rewards.annotation.judge import Judge
+from rewards.annotation.judge import Judge, Judgement
 from rewards.annotation.predicted_bis import predicted_balanced_information
-from rewards.records import Annotated, Prompt, Rollout, StepCounts, StepScores
+from rewards.records import Annotated, Completion, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
-from rl.annotating.judging import join_verdicts
+from rl.annotating.judging import join_verdicts, judgement_again, judgement_state
 from rl.config import Config
-from rl.monitoring.report import Labels
+from rl.monitoring.report import Delivery, Labels
 from rl.rollouts.stream import Engines
-from rl.workers.pending import Starts
+from rl.workers.pending import Pending, Ready, Starts
+from selection.rows import Whole
+
+Answers = list[list[Completion]]
+"""To one round of requests."""
 
 
 @dataclass(frozen=True)
 class Labeller:
     """Labels the steps of a random share of each policy step's rollouts.
+
+    With `annotation.delay` N the labels of a policy step are there N steps later. Until then its continuations take one
+    round a step, each asked of the weights of that step: a round never outlives a weight update, and every continuation
+    says which weights sampled it. A checkpoint holds the rounds so far, and a resumed run goes through them again and
+    on from there: nothing is finished early for it, so that a run is the same however often it is saved.
 
     Attributes:
         config: The experiment.
@@ -37,6 +49,7 @@ class Labeller:
         mprm: Tells the entropy of images.
         looks_at_images: Whether whoever selects among the labelled rollouts wants to know that.
         tell: Is told of the rollouts that were labelled, with what was counted: whoever chooses prompts learns from it.
+        under_way: The labellings that are not due yet, oldest first.
     """
 
     config: Config
@@ -48,53 +61,91 @@ class Labeller:
     mprm: Starts
     looks_at_images: bool
     tell: Callable[[Sequence[Annotated]], None]
+    under_way: deque[Labelling] = field(default_factory=deque)
 
-    def begin(
-        self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], scores: Sequence[StepScores]
-    ) -> Labelling:
-        """Begin to label rollouts of policy step ``step``, counted from 0: all of its rollouts, the prompt of each, and
-        the MPRM's scores of each."""
-        return Labelling(self, step, prompts, rollouts, scores)
+    def begin(self, step: int, batch: Delivery, scores: Sequence[StepScores]) -> Labelling:
+        """Begin to label rollouts of policy step ``step``, counted from 0: what it trains on, and the MPRM's scores of
+        each of its rollouts."""
+        chosen = _choose(self.config, step, batch.rollouts)
+        prompts, rollouts = [batch.prompts[place] for place in chosen], [batch.rollouts[place] for place in chosen]
+        verdicts = self.judge.start(prompts, rollouts) if self.judge else None
+        entropy = self.mprm.start("image_entropy", prompts) if self.looks_at_images else None
+        self.under_way.append(Labelling(self, step, batch, scores, chosen, verdicts, entropy))
+        return self.under_way[-1]
+
+    def due(self, step: int) -> Labelling:
+        """The labelling of the policy step `annotation.delay` before ``step``, after which nobody asks for it again; of
+        no rollouts, where there was no such step. The others go on with their next round."""
+        for labelling in list(self.under_way)[:-1]:
+            labelling.advance()
+        if len(self.under_way) > self.config.annotation.delay:
+            return self.under_way.popleft()
+        return Labelling(self, step, Delivery([], [], {}, 0), [], [], None, Ready(np.zeros(0)))
+
+    def rest(self) -> Iterator[Labelling]:
+        """At the end of a run, the labellings that would have been due later, oldest first."""
+        while self.under_way:
+            yield self.under_way.popleft()
 
     def state(self) -> dict[str, Any] | None:
         """What `restore` needs of the judge, plain JSON; None without one."""
         return self.judge.state() if self.judge is not None else None
 
-    def restore(self, state: dict[str, Any] | None) -> None:
-        """Go on from a `state`, as far as there was a judge then and is one now."""
+    def restore(
+        self,
+        state: dict[str, Any] | None,
+        labellings: Sequence[dict[str, Any]],
+        again: Callable[[Sequence[dict[str, Any]]], Delivery],
+    ) -> None:
+        """Go on from a `state`, as far as there was a judge then and is one now, and with labellings under way.
+
+        Args:
+            state: Of the judge.
+            labellings: `Labelling.state` of each.
+            again: See `rl.rollouts.stream.RolloutStream.again`.
+        """
         if state is not None and self.judge is not None:
             self.judge.restore(state)
+        self.under_way.extend(Labelling.restore(self, entry, again) for entry in labellings)
 
 
 class Labelling:
     """Continues some rollouts from each of their steps, and gives what that says of the steps.
 
-    Making one asks the engines for the first round of continuations, the judge for its verdicts, and the MPRM for the
-    entropy of images, where the configuration has them; `finish` waits.
+    Making one asks the engines for the first round of continuations; `advance` and `finish` wait.
 
     Args:
         labeller: With what.
-        step, prompts, rollouts, scores: See `Labeller.begin`.
+        step, batch, scores: See `Labeller.begin`.
+        chosen: The places of the rollouts that are labelled.
+        verdicts: What the judge will say of them, where there is one.
+        entropy: Of their images, where somebody wants to know.
+        answered: The engines' answers to the first rounds, where they are known already.
+
+    Raises:
+        ValueError: They are answers to other requests than its own.
 
     Attributes:
-        scores: The MPRM's scores of the chosen rollouts: a random share of those that have steps, in order.
+        scores: The MPRM's scores of the chosen rollouts, in order.
     """
 
     def __init__(
         self,
         labeller: Labeller,
         step: int,
-        prompts: Sequence[Prompt],
-        rollouts: Sequence[Rollout],
+        batch: Delivery,
         scores: Sequence[StepScores],
+        chosen: Sequence[int],
+        verdicts: Future[Judgement] | None,
+        entropy: Pending[np.ndarray] | None,
+        answered: Sequence[Answers] = (),
     ) -> None:
-        self._labeller, self._all = labeller, len(rollouts)
-        config, judge, mprm = labeller.config, labeller.judge, labeller.mprm
-        self._chosen = _choose(config, step, rollouts)
-        self._rollouts = [rollouts[place] for place in self._chosen]
-        self.scores = [scores[place] for place in self._chosen]
-        self._prompts = [prompts[place] for place in self._chosen]
-        chosen = set(self._chosen)
+        self._labeller, self._step, self._batch, self._all_scores, self._chosen = labeller, step, batch, scores, chosen
+        self._rollouts = [batch.rollouts[place] for place in chosen]
+        self._prompts = [batch.prompts[place] for place in chosen]
+        self.scores = [scores[place] for place in chosen]
+        self._verdicts, self._entropy = verdicts, entropy
+        config, others = labeller.config, set(range(len(batch.rollouts))) - set(chosen)
         by_mprm = config.annotation.budget == "triage" and config.annotation.triage_by == "mprm"
         self._annotation = Annotation(
             self._rollouts,
@@ -105,26 +156,80 @@ class Labelling:
             config.seed,
             scores=self.scores if by_mprm else None,
             # The others of their groups are evidence by their outcomes.
-            siblings=[rollout for place, rollout in enumerate(rollouts) if place not in chosen],
+            siblings=[batch.rollouts[place] for place in sorted(others)],
         )
-        self._continuations = labeller.engines.sample(self._annotation.requests())
-        self._verdicts = judge.start(self._prompts, self._rollouts) if judge else None
-        self._entropy = mprm.start("image_entropy", self._prompts) if labeller.looks_at_images else None
-        self._counts: list[StepCounts] | None = None
+        self._known, self._rounds = deque(answered), list[Pending[Answers]]()
+        self._ask()
+        while self._known:
+            self.advance()
 
-    def finish(self) -> list[StepCounts]:
-        """Wait for all rounds of continuations; what was counted, one entry for each chosen rollout."""
-        if self._counts is None:
-            self._annotation.receive(self._continuations.result())
-            while requests := self._annotation.requests():
-                self._annotation.receive(self._labeller.engines.sample(requests).result())
-            self._counts = self._annotation.counts()
-        return self._counts
+    def advance(self) -> bool:
+        """Wait for the round that is under way, and ask for the next; gives False where all have been received."""
+        if self._is_finished:
+            return False
+        self._annotation.receive(self._rounds[-1].result())
+        self._ask()
+        return True
+
+    def finish(self) -> None:
+        """Wait for all rounds of continuations."""
+        while self.advance():
+            pass
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON for a checkpoint; waits for the continuations under way, since no later weights could sample them
+        again, and for judge and entropy."""
+        entropy = self.entropy()
+        return {
+            "step": self._step,
+            "groups": [group.state() for group in self._batch.groups],
+            "scores": [
+                [None if array is None else array.tolist() for array in (entry.scores, entry.concentration)]
+                for entry in self._all_scores
+            ],
+            "mprm_version": self._all_scores[0].mprm_version,
+            "chosen": list(self._chosen),
+            "answers": [[[asdict(c) for c in answer] for answer in round.result()] for round in self._rounds],
+            "verdicts": judgement_state(self._verdicts),
+            "entropy": None if entropy is None else entropy.tolist(),
+        }
+
+    @classmethod
+    def restore(
+        cls, labeller: Labeller, state: dict[str, Any], again: Callable[[Sequence[dict[str, Any]]], Delivery]
+    ) -> Labelling:
+        """What `state` described; see `Labeller.restore`.
+
+        Raises:
+            ConfigError: There is another prompt in a place now.
+            ValueError, LookupError, TypeError, AttributeError: No labelling has such a state.
+        """
+        kept = msgspec.convert(state, _Kept)
+        scores = [
+            StepScores(np.array(said), kept.mprm_version, None if sure is None else np.array(sure))
+            for said, sure in kept.scores
+        ]
+        entropy = None if kept.entropy is None else Ready(np.array(kept.entropy))
+        verdicts = judgement_again(kept.verdicts)
+        return cls(
+            labeller, kept.step, again(kept.groups), scores, kept.chosen, verdicts, entropy, answered=kept.answers
+        )
+
+    def _ask(self) -> None:
+        requests = self._annotation.requests()
+        self._is_finished = not requests
+        known = self._known
+        if known and (not requests or [len(answer) for answer in known[0]] != [request.n for request in requests]):
+            raise ValueError("a labelling has answers to other requests than its own")
+        if requests:
+            self._rounds.append(Ready(known.popleft()) if known else self._labeller.engines.sample(requests))
 
     def by_rollout(self) -> list[StepCounts | None]:
-        """What `finish` counted, one entry for each rollout of the step: None for those that were not chosen."""
-        counted: list[StepCounts | None] = [None] * self._all
-        for place, counts in zip(self._chosen, self.finish(), strict=True):
+        """What was counted, one entry for each rollout of the step, None for those that were not chosen; waits for all
+        rounds."""
+        counted: list[StepCounts | None] = [None] * len(self._batch.rollouts)
+        self.finish()
+        for place, counts in zip(self._chosen, self._annotation.counts(), strict=True):
             counted[place] = counts
         return counted
 
@@ -133,23 +238,37 @@ class Labelling:
         self.finish()
         return [replace(entry, rollout=self._chosen[entry.rollout]) for entry in self._annotation.continued()]
 
-    def labels(self, seconds: float, say: Callable[[str], None]) -> Labels:
+    def labels(self, now: int, seconds: float, say: Callable[[str], None]) -> Labels:
         """What is known of the chosen rollouts in the end, with the judge's verdicts where there are any.
 
         Args:
+            now: The policy step that gets the labels, counted from 0.
             seconds: How long the loop waited for the continuations.
             say: Is told of a judge that says nothing.
         """
+        self.finish()
+        counted = self._annotation.counts()
         # What a judge says of a step is not how often answers come out right.
-        self._labeller.tell(self._annotated(self.finish()))
-        counts, judge = join_verdicts(self._labeller.config, self._rollouts, self.finish(), self._verdicts, say)
+        self._labeller.tell(self._annotated(counted))
+        counts, judge = join_verdicts(self._labeller.config, self._rollouts, counted, self._verdicts, say)
         return Labels(
+            step=self._step,
+            batch=self._batch,
+            scores=self._all_scores,
             places=self._chosen,
             annotated=self._annotated(counts),
             continuations=self._annotation.continuations(),
             cost=self._annotation.cost(seconds),
-            judge=judge,
+            metrics=judge | (self._lateness(now) if self._labeller.config.annotation.delay else {}),
         )
+
+    def _lateness(self, now: int) -> dict[str, float]:
+        """Metrics of labels that may come late, by their full names; none without a label."""
+        versions = [c.policy_version for entry in self._annotation.continued() for c in entry.continuations]
+        if not versions:
+            return {}
+        newer = np.mean(np.array(versions) > min(versions))
+        return {"annotation/age": float(now - self._step), "annotation/newer_weights": float(newer)}
 
     def _annotated(self, counts: Sequence[StepCounts]) -> list[Annotated]:
         return [Annotated(*entry) for entry in zip(self._prompts, self._rollouts, counts, strict=True)]
@@ -157,6 +276,20 @@ class Labelling:
     def entropy(self) -> np.ndarray | None:
         """Of the images of each chosen rollout, in [0, 1], where somebody wants to know; waits."""
         return self._entropy.result() if self._entropy else None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A labelling's state."""
+
+    step: Whole
+    groups: list[dict[str, Any]]
+    scores: list[tuple[list[float], list[float] | None]]
+    mprm_version: Whole
+    chosen: list[Whole]
+    answers: list[Answers]
+    verdicts: dict[str, Any] | None
+    entropy: list[float] | None
 
 
 def _choose(config: Config, step: int, rollouts: Sequence[Rollout]) -> list[int]:

@@ -53,15 +53,20 @@ class Progress:
     def advance(self, cost: LabelCost) -> dict[str, float]:
         """A policy step is finished, and its labels took so much; gives the ledger's metrics."""
         self.step += 1
+        self.count(cost)
+        return self.ledger.finished(self.step)
+
+    def count(self, cost: LabelCost) -> None:
+        """Labels took so much."""
         self.continuations += cost.continuations
         self.tokens += cost.tokens
         self.fixed_tokens += cost.fixed_tokens
-        return self.ledger.finished(self.step)
 
     def save(self, config: Config, parts: Parts) -> Path:
         """Write ``checkpoints/step-N`` under a temporary name, rename it, and delete the oldest ones beyond the limit.
 
-        Waits for the rollouts under way: they belong to the checkpoint, since no later weights could sample them again.
+        Waits for the rollouts and continuations under way: they belong to the checkpoint, since no later weights could
+        sample them again.
         One that is there already is what the run went on from, and stays.
 
         Raises:
@@ -120,7 +125,7 @@ class Progress:
             state = read_json_file(newest / PROGRESS_FILE)
             parts.stream.restore(state.pop("stream"))
             parts.watch.restore(state.pop("watch"))
-            parts.labeller.restore(state.pop("judge"))
+            parts.labeller.restore(state.pop("judge"), state.pop("labellings", ()), parts.stream.again)
             msgspec.convert(state, dict[str, float | dict[str, float]])
             progress = cls(folder, ledger, **state)
             if newest.name != f"step-{progress.step}" or parts.stream.step != progress.step:
@@ -168,5 +173,6 @@ def _controller_state(parts: Parts) -> dict[str, object]:
     return {
         "stream": parts.stream.state(),
         "watch": parts.watch.state(),
+        "labellings": [labelling.state() for labelling in parts.labeller.under_way],
         "judge": parts.labeller.state(),
     }

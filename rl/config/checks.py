@@ -44,6 +44,7 @@ def check_fit(config: Sections) -> None:
             f"outcome_model.reward is {outcome.reward!r}: an outcome model that has learned nothing says 0.5 of "
             "everything; name outcome_model.checkpoint or outcome_model.pairs, or set outcome_model.harvest"
         )
+    _check_delay(config)
     _check_inline(config)
     _check_gpus(config)
     _check_engine(config)
@@ -53,6 +54,16 @@ def check_fit(config: Sections) -> None:
     _check_served(config)
     _check_without_mprm(config)
     _check_evaluation(config.evaluation)
+
+
+def _check_delay(config: Sections) -> None:
+    """Nothing waits for labels that come late; of credit rules, `rl.reward_models.credit` knows that."""
+    for key, waits in (
+        ("learner.reuse_continuations", config.learner.reuse_continuations),
+        ("engine.sleep", config.engine.sleep),
+    ):
+        if waits and config.annotation.delay:
+            raise ValueError(f"annotation.delay is {config.annotation.delay}: allowed with {key} is 0")
 
 
 def _check_inline(config: Sections) -> None:

@@ -219,6 +219,12 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "annotation/positive_reasoning": ("labelled reasoning steps that are positive", "0.3 to 0.9", "nothing"),
     "annotation/labelled_perception": ("labelled perception steps", "steady", "look at `task.perception_marker`"),
     "annotation/labelled_reasoning": ("labelled reasoning steps", "steady", "look at `task.reasoning_marker`"),
+    "annotation/age": ("policy steps that the labels came late", "`annotation.delay`", "nothing"),
+    "annotation/newer_weights": (
+        "with `annotation.delay`: continuations that newer weights sampled than the oldest of their step's",
+        "0 where there is one round",
+        "a lower `annotation.delay`, or a budget with fewer rounds",
+    ),
     "annotation/judged": ("annotated rollouts with a judge's verdict", "`judge.share`", "see `judge_failures`"),
     "annotation/judge_agreement": (
         "labelled and judged steps on which counts and judge agree",
@@ -265,7 +271,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "selection/size": ("rollouts that an update of the MPRM may draw", "grows to `selection.capacity`", "nothing"),
     "selection/held": ("the same, and those in reserve", "at most `selection.capacity`", "nothing"),
     "selection/threshold": ("lowest kept score, decayed, averaged over sources", "settles", "nothing"),
-    "selection/age": ("policy steps since the kept rollouts were written, mean", "settles", "a `selection.half_life`"),
+    "selection/age": (
+        "policy steps from the kept rollouts to the newest ones that were offered, mean; see `annotation/age`",
+        "settles",
+        "a `selection.half_life`",
+    ),
     "selection/kept_all_negative": (
         "kept rollouts with no positive step",
         "below `selection.max_all_negative`",

@@ -56,11 +56,11 @@ def step_metrics(report: StepReport) -> dict[str, float]:
         pace.stages
         | pace_metrics(pace.stages["perf/step_seconds"], said.policy, pace.busy_seconds, pace.engines, tokens)
         | batch.metrics
-        | reward_metrics(batch.rollouts, report.scores, counts, labels.places)
+        | reward_metrics(batch.rollouts, report.scores, counts, [labels.scores[place] for place in labels.places])
         | group("reward", said.answers)
         | group("reward", {f"model_{name}": value for name, value in said.outcome_model.items()})
         | said.hacking
-        | labels.judge
+        | labels.metrics
         | annotation_metrics(labels.cost, counts, labelled)
         | policy_metrics(said.policy)
         | selection_metrics(report.offer)
@@ -106,9 +106,13 @@ def pace_metrics(
 
 
 def reward_metrics(
-    rollouts: Sequence[Rollout], scores: Sequence[StepScores], counts: Sequence[StepCounts], annotated: Sequence[int]
+    rollouts: Sequence[Rollout],
+    scores: Sequence[StepScores],
+    counts: Sequence[StepCounts],
+    scores_of_counted: Sequence[StepScores],
 ) -> dict[str, float]:
-    """What a step's rollouts were worth; ``counts[i]`` belongs to ``rollouts[annotated[i]]``."""
+    """What a step's rollouts were worth, by the verifier and by the MPRM's ``scores`` of each; and, of labelled ones,
+    maybe of an earlier step, how far what the MPRM said of them is from the counts."""
     by_group: dict[int, set[float]] = defaultdict(set)
     for rollout in rollouts:
         by_group[rollout.group].add(rollout.outcome)
@@ -119,7 +123,7 @@ def reward_metrics(
         "reward/tokens": _mean([len(rollout.token_ids) for rollout in rollouts]),
         "reward/truncated": _mean([rollout.finish_reason == "length" for rollout in rollouts]),
         **_said_of_answers(rollouts),
-    } | _score_metrics(rollouts, scores, counts, annotated)
+    } | _score_metrics(rollouts, scores, counts, scores_of_counted)
 
 
 def _said_of_answers(rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -132,7 +136,10 @@ def _said_of_answers(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 
 def _score_metrics(
-    rollouts: Sequence[Rollout], scores: Sequence[StepScores], counts: Sequence[StepCounts], annotated: Sequence[int]
+    rollouts: Sequence[Rollout],
+    scores: Sequence[StepScores],
+    counts: Sequence[StepCounts],
+    scores_of_counted: Sequence[StepScores],
 ) -> dict[str, float]:
     """What the MPRM says of them; nothing where it says nothing of any step, as in a run without one."""
     said = np.concatenate([entry.scores for entry in scores])
@@ -143,8 +150,8 @@ def _score_metrics(
         for outcome in (0.0, 1.0)
     }
     errors = [
-        np.abs(scores[place].scores - (entry.correct > 0))[entry.sampled > 0]
-        for place, entry in zip(annotated, counts, strict=True)
+        np.abs(scored.scores - (entry.correct > 0))[entry.sampled > 0]
+        for scored, entry in zip(scores_of_counted, counts, strict=True)
     ]
     return {
         "reward/mprm": _mean(said),

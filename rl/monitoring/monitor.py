@@ -62,11 +62,11 @@ class Monitor:
             of_these = [entry.scores for rollout, entry in scored if rollout.outcome == outcome]
             self._distribution(step, f"mprm/scores_of_{told}_rollouts", np.concatenate([np.zeros(0), *of_these]))
         if step == 1 or is_due(SHOWN_EVERY, step):
-            for slot, shown in enumerate(choose_shown(report, self._encoder.decode)):
+            for slot, shown in enumerate(choose_shown(report.labels, report.offer, self._encoder.decode)):
                 picture = np.asarray(draw_rollout(shown))
                 for writer in self._writers:
                     writer.image(step, f"rollouts/{slot}", picture)
-            finding = monte_carlo_labels(report.scores, report.labels)
+            finding = monte_carlo_labels(report.labels)
             self._finding_wrong_steps(step, "mprm/finding_wrong_steps_by_monte_carlo", finding)
 
     def say(self, text: str) -> None:

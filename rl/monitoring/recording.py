@@ -70,21 +70,15 @@ class Recording:
     def __init__(self, folder: Path, task: Task, decode: Callable[[Sequence[int]], str]) -> None:
         self._folder, self._task, self._decode = folder, task, decode
 
-    def step(
-        self,
-        step: int,
-        prompts: Sequence[Prompt],
-        rollouts: Sequence[Rollout],
-        scores: Sequence[StepScores],
-        labels: Labels,
-        offer: Offer,
-    ) -> None:
-        """Write all rollouts of a policy step, counted from 1, and what was made of those that were labelled.
+    def step(self, now: int, labels: Labels, offer: Offer) -> None:
+        """Write all rollouts of the policy step that has its labels, and what was made of those that were labelled, in
+        policy step ``now``, counted from 1.
 
         Raises:
             OSError: They cannot be written.
         """
-        rows = self._rows(step, prompts, rollouts, scores)
+        step, batch = labels.step + 1, labels.batch
+        rows = self._rows(step, batch.prompts, batch.rollouts, labels.scores)
         kept = {identity(entry) for entry in offer.kept}
         for place, entry, continuations, informative in zip(
             labels.places, labels.annotated, labels.continuations, offer.informative.tolist(), strict=True
@@ -96,7 +90,7 @@ class Recording:
                 "informative": None if np.isnan(informative) else informative,
                 "kept": identity(entry) in kept,
             }
-        self._write(STEP, step, rows)
+        self._write(STEP, step, now, rows)
 
     def heldout(
         self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], scores: Sequence[StepScores]
@@ -106,7 +100,7 @@ class Recording:
         Raises:
             OSError: They cannot be written.
         """
-        self._write(HELDOUT, step, self._rows(step, prompts, rollouts, scores))
+        self._write(HELDOUT, step, step, self._rows(step, prompts, rollouts, scores))
 
     def _rows(
         self, step: int, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], scores: Sequence[StepScores]
@@ -147,10 +141,10 @@ class Recording:
                 image.save(partial, format="PNG")
         return name
 
-    def _write(self, kind: str, step: int, rows: Sequence[dict[str, Any]]) -> None:
+    def _write(self, kind: str, step: int, now: int, rows: Sequence[dict[str, Any]]) -> None:
         for (number, other), path in stream_files(self._folder).items():
-            # A step's evaluation follows it.
-            if number > step or (number == step and other == HELDOUT):
+            # The evaluation after policy step ``now`` follows whatever is written in it.
+            if number > step if other == STEP else number >= now:
                 path.unlink()
         self._make_folders()
         write_table(pa.Table.from_pylist(list(rows), STREAM_SCHEMA), self._folder / file_name(kind, step))

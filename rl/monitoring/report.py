@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from rewards.annotation.annotator import Continuation, LabelCost
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 from selection.candidates import Candidates
+
+
+class Remembered(Protocol):
+    """What a checkpoint can hold."""
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,7 @@ class Delivery:
         metrics: What there is to say about them, under full names.
         tokens: Tokens that the engines wrote since the last delivery.
         distributions: What histograms are to show, under full names.
+        groups: The rollouts' groups; `rl.rollouts.stream.RolloutStream.again` makes a delivery of their states.
     """
 
     prompts: list[Prompt]
@@ -29,6 +39,7 @@ class Delivery:
     metrics: dict[str, float]
     tokens: int
     distributions: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: Sequence[Remembered] = ()
 
 
 @dataclass(frozen=True)
@@ -36,18 +47,24 @@ class Labels:
     """What continuations, and the judge, if there is one, say of a policy step's rollouts.
 
     Attributes:
-        places: Where the A labelled rollouts stand among the step's.
+        step: That policy step, counted from 0.
+        batch: What it trained on.
+        scores: The MPRM's of each of these rollouts.
+        places: Where the A labelled rollouts stand among them.
         annotated: They (A).
         continuations: Of each of them (A): `rewards.annotation.annotator.Annotation.continuations`.
         cost: What it took.
-        judge: Metrics of the judge by their full names; empty without one.
+        metrics: Of the judge, and of labels that may come late, by their full names; empty without either.
     """
 
+    step: int
+    batch: Delivery
+    scores: Sequence[StepScores]
     places: Sequence[int]
     annotated: Sequence[Annotated]
     continuations: Sequence[Sequence[Sequence[Continuation]]]
     cost: LabelCost
-    judge: dict[str, float]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -115,8 +132,8 @@ class StepReport:
         pace: How long it took.
         batch: What it trained on.
         scores: The MPRM's of each of these rollouts.
-        labels: What was found out about some of them.
-        offer: Which of these the buffer keeps.
+        labels: What was found out about some of them, or, with `annotation.delay`, about some of an earlier step's.
+        offer: Which of the labelled ones the buffer keeps.
         said: What the models have to say.
     """
 

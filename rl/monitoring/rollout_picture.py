@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rewards.models.steps import step_texts
 from rewards.process_model.labels import hard
-from rewards.records import Prompt, Rollout, StepCounts, StepScores
-from rl.monitoring.report import Labels, StepReport
+from rewards.records import Prompt, Rollout, StepCounts
+from rl.monitoring.report import Labels, Offer
 from selection.rows import identity
 
 WIDTH = 350
@@ -192,21 +192,21 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", LETTERS)
 
 
-def choose_shown(report: StepReport, decode: Callable[[Sequence[int]], str]) -> list[ShownRollout]:
-    """The first of a policy step's rollouts of different groups, labelled ones before others; ``decode`` gives the text
-    of tokens."""
-    rollouts = report.batch.rollouts
-    annotated = dict(zip(report.labels.places, report.labels.annotated, strict=True))
-    kept = {identity(entry) for entry in report.offer.kept}
+def choose_shown(labels: Labels, offer: Offer, decode: Callable[[Sequence[int]], str]) -> list[ShownRollout]:
+    """The first rollouts of different groups of the policy step that has its labels, labelled ones before others;
+    ``decode`` gives the text of tokens."""
+    rollouts = labels.batch.rollouts
+    annotated = dict(zip(labels.places, labels.annotated, strict=True))
+    kept = {identity(entry) for entry in offer.kept}
     labelled_first = sorted(range(len(rollouts)), key=lambda place: place not in annotated)
     firsts = {rollouts[place].group: place for place in reversed(labelled_first)}
     shown = [place for place in labelled_first if firsts[rollouts[place].group] == place][:SHOWN]
     return [
         ShownRollout(
-            prompt=report.batch.prompts[place],
+            prompt=labels.batch.prompts[place],
             rollout=rollouts[place],
             steps=[text.strip() for text in step_texts(rollouts[place], decode)],
-            scores=report.scores[place].scores,
+            scores=labels.scores[place].scores,
             counts=annotated[place].counts if place in annotated else None,
             kept=place in annotated and identity(annotated[place]) in kept,
         )
@@ -214,10 +214,10 @@ def choose_shown(report: StepReport, decode: Callable[[Sequence[int]], str]) -> 
     ]
 
 
-def monte_carlo_labels(scores: Sequence[StepScores], labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+def monte_carlo_labels(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     """The MPRM's scores of the S labelled steps of a policy step, (S,), and which of them have a negative label, (S,);
     none without an MPRM."""
-    scored = np.concatenate([np.zeros(0), *(scores[place].scores for place in labels.places)])
+    scored = np.concatenate([np.zeros(0), *(labels.scores[place].scores for place in labels.places)])
     label = np.concatenate([np.zeros(0), *(hard(entry.counts) for entry in labels.annotated)])
     if not len(scored):
         return scored, np.zeros(0, dtype=bool)

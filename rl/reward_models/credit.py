@@ -130,7 +130,8 @@ def make_credit(
     """Credit as the configuration has it; for the other arguments see `CreditAssignment`.
 
     Raises:
-        ConfigError: There is no such rule, or it wants to know more than a run without an MPRM can tell.
+        ConfigError: There is no such rule, or it wants to know what a run without an MPRM, or with labels that come
+            late, cannot tell.
     """
     learner = config.learner
     comparison = make_comparison(learner.algorithm, learner.scale_rewards)
@@ -140,6 +141,11 @@ def make_credit(
         raise ConfigError(
             f"learner.credit is {learner.credit!r}, which reads {credit.needs}: allowed with mprm.enabled false is "
             "outcome, or a rule of your own that says needs_scores = False"
+        )
+    if config.annotation.delay and credit.needs == "counts":
+        raise ConfigError(
+            f"annotation.delay is {config.annotation.delay}: allowed with learner.credit {learner.credit}, which reads "
+            "counts, is 0"
         )
     return credit
 

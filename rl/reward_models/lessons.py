@@ -127,6 +127,8 @@ class Lessons:
         """What the selector sees, and how informative it finds each (A,)."""
         generator = np.random.default_rng(derive_seed(self._config.seed, "select", seed))
         candidates = gather_candidates(annotated, scores, entropy, generator)
+        if not annotated:  # a selector of the user's need not know what to say of nothing
+            return candidates, np.zeros(0)
         return candidates, apply_selector(self._selector_name, self.selector, candidates)
 
     def begin(self, mprm: Starts, step: int) -> Pending[dict[str, float]]:

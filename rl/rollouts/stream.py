@@ -208,10 +208,19 @@ class RolloutStream:
         self._chooses.restore(state.get("prompts", {}), self.cursor)
         self._under_way = deque(Round.restore(entry, self._prompt) for entry in state["under_way"])
         self._open = [Group.restore(entry, self._prompt) for entry in state["open"]]
-        self._ready = [Group.restore(entry, self._prompt) for entry in state["ready"]]
-        self._silent = [Group.restore(entry, self._prompt) for entry in state["silent"]]
-        for group in self._ready + self._silent:
-            group.rollouts = self._make_group(group.prompt, group.completions(), group.number)
+        self._ready = [self._finished(entry) for entry in state["ready"]]
+        self._silent = [self._finished(entry) for entry in state["silent"]]
+
+    def again(self, states: Sequence[dict[str, Any]]) -> Delivery:
+        """Prompts and rollouts as they were delivered once, from the states of that delivery's groups."""
+        groups = [self._finished(state) for state in states]
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        return Delivery(_prompts(groups), rollouts, {}, tokens=0, groups=groups)
+
+    def _finished(self, state: dict[str, Any]) -> Group:
+        group = Group.restore(state, self._prompt)
+        group.rollouts = self._make_group(group.prompt, group.completions(), group.number)
+        return group
 
     def _fill(self) -> None:
         """Wait for rounds, and begin further ones, until the next step has its groups or no more can be had."""
@@ -312,9 +321,15 @@ class RolloutStream:
             metrics["perf/epochs"] = self._passes(self._chooses.gone_through(self.cursor))
         self.step += 1
         return Delivery(
-            [group.prompt for group in chosen for _ in group.rollouts],
+            _prompts(chosen),
             rollouts,
             metrics | self._chooses.metrics(),
             tally.tokens,
             self._chooses.distributions(),
+            chosen,
         )
+
+
+def _prompts(groups: Sequence[Group]) -> list[Prompt]:
+    """The prompt of each of their rollouts."""
+    return [group.prompt for group in groups for _ in group.rollouts]

@@ -297,15 +297,17 @@ def run_stream(run: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
 def test_asynchronous_resume_keeps_the_rollouts_under_way(tmp_path: Path) -> None:
     """With max_staleness above 0 a checkpoint holds the next batch, sampled by weights that are gone after it.
 
-    Everything that selection and annotation can do is switched on: labels in rounds, a user's selector that looks at
-    images and scores, scores that fade, draws that remember who was drawn. Rollouts come in segments, so that some are
-    only half written, and groups without a signal are left out. It goes on in one process, which has to find the same.
+    Everything that selection and annotation can do is switched on: labels in rounds, and a step late, a user's selector
+    that looks at images and scores, scores that fade, draws that remember who was drawn. Rollouts come in segments, so
+    that some are only half written, and groups without a signal are left out. It goes on in one process, which has to
+    find the same.
     """
     run = tmp_path / "run"
     options = ["engine.kind=hf", "max_staleness=2", "evaluation.prompts=4"]
     options += ["engine.segment_tokens=10", "learner.dynamic_sampling=drop", "learner.truncated=mask"]
     options += [
         "annotation.share=1",
+        "annotation.delay=1",
         "annotation.budget=triage",
         "annotation.triage_ratio=0.5",
         "annotation.probe=1",

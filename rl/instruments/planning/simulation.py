@@ -84,14 +84,22 @@ class SimulatedBatch:
     done: float
 
 
+@dataclass
+class SimulatedLabelling:
+    """Continuations of a policy step: when the round that is under way is done, and the rounds after it."""
+
+    done: float
+    others: deque[np.ndarray]
+
+
 class Simulation:
     """Policy steps in the order of `rl.loop`, on a clock of their own.
 
     Engines, learner and MPRM are servers with queues; the controller is a process that hands out work and waits. Its
     waits are events in a heap, taken in the order of time. Rollouts of a step are sampled behind the first round of the
-    step's continuations and before the further rounds, as far ahead as ``max_staleness`` lets them; new weights arrive
-    behind whatever an engine was asked before. What an engine takes depends on the lengths of its answers, drawn from
-    the seed; everything else takes as long as it is said to.
+    step's continuations, or before it with `annotation.delay`, and before the further rounds, as far ahead as
+    ``max_staleness`` lets them; new weights arrive behind whatever an engine was asked before. What an engine takes
+    depends on the lengths of its answers, drawn from the seed; everything else takes as long as it is said to.
 
     Args:
         config: Batch sizes, ``max_staleness``, ``mprm.every``, ``engine.segment_tokens``, the seed.
@@ -133,6 +141,7 @@ class Simulation:
         self._sync = scaled_sync(seconds.sync, split.engines, measured_on.engines)
         self._upcoming: deque[SimulatedBatch] = deque()
         self._rounds: deque[list[np.ndarray]] = deque()
+        self._labellings: deque[SimulatedLabelling] = deque()
         self._asked = self._version = 0
         self._now = 0.0
 
@@ -170,19 +179,17 @@ class Simulation:
             if self._waits_for == "outcomes":
                 updated = self._learner.submit(self._now, self._learn)
             yield scored
+            if self._config.annotation.delay:
+                self._ask(step + ahead)
             first, *others = self._rounds.popleft()
-            labelled = self._engines.submit(self._now, first)
+            self._labellings.append(SimulatedLabelling(self._engines.submit(self._now, first), deque(others)))
             if self._waits_for == "counts":
-                yield labelled
-                for continued in others:
-                    yield self._engines.submit(self._now, continued)
+                yield from self._labels()
             if self._waits_for != "outcomes":
                 updated = self._learner.submit(self._now, self._learn)
             self._ask(step + ahead)
             if self._waits_for != "counts":
-                yield labelled
-                for continued in others:
-                    yield self._engines.submit(self._now, continued)
+                yield from self._labels()
             yield self._now + self._seconds.other
             due = (step + 1) % every == 0
             taught = self._mprm.submit(self._now, self._teach) if due else self._now
@@ -191,6 +198,18 @@ class Simulation:
             self._engines.submit(self._now, self._sync)
             yield taught
             yield batch
+
+    def _labels(self) -> Iterator[float]:
+        """`rl.annotating.labelling.Labeller.due`, and all rounds of what is due."""
+        for labelling in list(self._labellings)[:-1]:
+            yield labelling.done
+            if labelling.others:
+                labelling.done = self._engines.submit(self._now, labelling.others.popleft())
+        if len(self._labellings) > self._config.annotation.delay:
+            due = self._labellings.popleft()
+            yield due.done
+            for continued in due.others:
+                yield self._engines.submit(self._now, continued)
 
     def _ask(self, last: int) -> None:
         """Begin the rollouts of the steps up to ``last`` that are not yet asked for, if staleness allows."""

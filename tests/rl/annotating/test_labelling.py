@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -16,8 +17,9 @@ from rewards.annotation.judge_config import JudgeConfig
 from rewards.records import Annotated, Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.annotating.judging import make_judge
-from rl.annotating.labelling import Labeller, make_configured_budget
+from rl.annotating.labelling import Labeller, Labelling, make_configured_budget
 from rl.config import Config
+from rl.monitoring.report import Delivery, Labels
 from rl.reward_models.mprm import AbsentMPRM
 from rl.workers.pending import Ready
 from tests.fixtures.builders import a_prompt, a_rollout
@@ -45,11 +47,15 @@ def a_labeller(
     return Labeller(config, budget, None, decode, exact, engines, AbsentMPRM(), looks_at_images, tell)
 
 
-def a_step(size: int = 8) -> tuple[list[Prompt], list[Rollout], list[StepScores]]:
+def a_step(size: int = 8) -> tuple[Delivery, list[StepScores]]:
     """The second rollout has no step."""
     rollouts = [a_rollout([] if place == 1 else [1, 2], prompt=str(place), group=place) for place in range(size)]
     scores = [StepScores(np.full(len(rollout.steps), place / size), 0) for place, rollout in enumerate(rollouts)]
-    return [a_prompt(rollout.prompt_id) for rollout in rollouts], rollouts, scores
+    return Delivery([a_prompt(rollout.prompt_id) for rollout in rollouts], rollouts, {}, tokens=0), scores
+
+
+def nothing_again(states: Sequence[dict[str, Any]]) -> Delivery:
+    pytest.fail("nothing is under way")
 
 
 def refuse_to_say(text: str) -> None:
@@ -57,16 +63,16 @@ def refuse_to_say(text: str) -> None:
 
 
 def test_a_share_is_labelled_and_the_others_are_not() -> None:
-    prompts, rollouts, scores = a_step()
-    engines = AtOnce()
+    batch, scores = a_step()
+    engines, rollouts = AtOnce(), batch.rollouts
     told: list[Annotated] = []
-    labelling = a_labeller(engines, tell=told.extend, share=0.5).begin(5, prompts, rollouts, scores)
+    labelling = a_labeller(engines, tell=told.extend, share=0.5).begin(5, batch, scores)
     assert len(engines.engine.rounds) == 1, "asked for as soon as it begins"
-    labels = labelling.labels(2.5, refuse_to_say)
+    labels = labelling.labels(5, 2.5, refuse_to_say)
     assert told == labels.annotated, "prompts are chosen by them, too"
     assert 0 < len(labels.places) <= 4 and list(labels.places) == sorted(set(labels.places) - {1})
     for place, entry, continuations in zip(labels.places, labels.annotated, labels.continuations, strict=True):
-        assert entry.prompt is prompts[place] and entry.rollout is rollouts[place]
+        assert entry.prompt is batch.prompts[place] and entry.rollout is rollouts[place]
         assert entry.counts.correct.tolist() == entry.counts.sampled.tolist() == [2, 2]
         assert entry.counts.policy_version == 3
         assert [[sample.right for sample in samples] for samples in continuations] == [[True] * 2] * 2
@@ -75,7 +81,7 @@ def test_a_share_is_labelled_and_the_others_are_not() -> None:
         (place, span.end) for place in labels.places for span in rollouts[place].steps
     ]
     assert [entry.scores[0] for entry in labelling.scores] == [place / 8 for place in labels.places]
-    assert (labels.cost.continuations, labels.cost.seconds) == (4 * len(labels.places), 2.5) and labels.judge == {}
+    assert (labels.cost.continuations, labels.cost.seconds) == (4 * len(labels.places), 2.5) and labels.metrics == {}
 
 
 class SureOfWrong(Judge):
@@ -92,14 +98,14 @@ def test_who_chooses_prompts_is_told_what_came_out_right_and_not_what_a_judge_sa
     labeller = a_labeller(AtOnce(), tell=told.extend, share=1)
     config = labeller.config.model_copy(update={"judge": JudgeConfig(rule="judge")})
     labeller = replace(labeller, config=config, judge=SureOfWrong(config.judge, decode))
-    labels = labeller.begin(0, *a_step()).labels(0.0, refuse_to_say)
+    labels = labeller.begin(0, *a_step()).labels(0, 0.0, refuse_to_say)
     assert all(not entry.counts.correct.any() for entry in labels.annotated)
     assert len(told) == 7 and all(entry.counts.correct.all() for entry in told)
 
 
 def test_another_step_labels_others_and_the_same_step_the_same() -> None:
     chosen = [
-        tuple(a_labeller(AtOnce(), share=0.5).begin(step, *a_step(40)).labels(0.0, refuse_to_say).places)
+        tuple(a_labeller(AtOnce(), share=0.5).begin(step, *a_step(40)).labels(0, 0.0, refuse_to_say).places)
         for step in (1, 1, 2)
     ]
     assert chosen[0] == chosen[1] != chosen[2]
@@ -108,7 +114,7 @@ def test_another_step_labels_others_and_the_same_step_the_same() -> None:
 def test_a_step_of_which_nothing_is_to_be_labelled_asks_for_nothing() -> None:
     engines = AtOnce()
     labelling = a_labeller(engines, share=0).begin(0, *a_step())
-    labels = labelling.labels(0.0, refuse_to_say)
+    labels = labelling.labels(0, 0.0, refuse_to_say)
     assert not any(engines.engine.rounds) and not labels.annotated and labelling.by_rollout() == [None] * 8
 
 
@@ -127,7 +133,67 @@ def test_the_state_is_the_judges(tmp_path: Path) -> None:
     judged = Labeller(config, labeller.budget, judge, decode, exact, AtOnce(), AbsentMPRM(), False, list)
     state = judged.state()
     assert state is not None and state == judge.state()
-    labeller.restore(state)  # a run that goes on without its judge
-    judged.restore(None)  # one that has a judge from here on
-    judged.restore(state)
+    labeller.restore(state, (), nothing_again)  # a run that goes on without its judge
+    judged.restore(None, (), nothing_again)  # one that has a judge from here on
+    judged.restore(state, (), nothing_again)
     assert judged.state() == state
+
+
+def a_late_labeller() -> tuple[AtOnce, Labeller]:
+    """Its labels come two steps late, in up to five rounds, with the verdicts of a judge."""
+    engines = AtOnce()
+    labeller = a_labeller(engines, share=1, delay=2, budget="first_success", continuations=5)
+    return engines, replace(labeller, judge=SureOfWrong(JudgeConfig(), decode))
+
+
+def labels_of(step: int, engines: AtOnce, labeller: Labeller) -> Labels:
+    """What a policy step gets, whose weights have taken so many steps before."""
+    engines.engine = SimulatedEngine(lambda request: 0.3, version=step)
+    labeller.begin(step, *a_step())
+    return labeller.due(step).labels(step, 0.0, refuse_to_say)
+
+
+def test_late_labels_are_of_an_earlier_step_and_say_which_weights_sampled_them() -> None:
+    engines, labeller = a_late_labeller()
+    for step in range(5):
+        labels = labels_of(step, engines, labeller)
+        assert len(engines.engine.rounds[0]) == 14, "the step's own, of every step of every rollout"
+        if step < 2:
+            assert not labels.annotated and labels.metrics.get("annotation/age") is None
+            continue
+        assert labels.step == step - 2 and labels.metrics["annotation/age"] == 2
+        assert {entry.counts.policy_version for entry in labels.annotated} == {step - 2}
+        drawn = [[sample.policy_version for sample in samples] for each in labels.continuations for samples in each]
+        assert all(versions == [step - 2, step - 1, *[step] * 3][: len(versions)] for versions in drawn)
+        versions = np.concatenate(drawn)
+        assert labels.metrics["annotation/newer_weights"] == np.mean(versions > step - 2) > 0
+    assert [labelling.labels(5, 0.0, refuse_to_say).step for labelling in labeller.rest()] == [3, 4]
+    assert not labeller.under_way
+
+
+def told(labels: Labels) -> object:
+    """All that a step gets, but arrays as lists."""
+    counts = [(e.counts.correct.tolist(), e.counts.sampled.tolist(), e.counts.policy_version) for e in labels.annotated]
+    scores = [entry.scores.tolist() for entry in labels.scores]
+    return labels.step, scores, labels.places, counts, labels.continuations, labels.cost, str(labels.metrics)
+
+
+def test_labels_under_way_go_on_after_an_interruption_as_if_there_had_been_none() -> None:
+    engines, labeller = a_late_labeller()
+    interrupted_engines, interrupted = a_late_labeller()
+    for step in range(6):
+        expected = told(labels_of(step, engines, labeller))
+        assert told(labels_of(step, interrupted_engines, interrupted)) == expected
+        states = json.loads(json.dumps([labelling.state() for labelling in interrupted.under_way]))
+        interrupted_engines, interrupted = a_late_labeller()
+        interrupted.restore(None, states, lambda groups: a_step()[0])
+        assert not interrupted_engines.engine.rounds, "no later weights could sample them again"
+
+
+def test_answers_that_nobody_asked_for_are_refused() -> None:
+    _, labeller = a_late_labeller()
+    labeller.begin(0, *a_step())
+    state = labeller.under_way[0].state()
+    for answers in ([state["answers"][0][1:]], [*state["answers"], *[[]] * 9]):
+        with pytest.raises(ValueError, match="answers to other requests than its own"):
+            Labelling.restore(labeller, state | {"answers": answers}, lambda groups: a_step()[0])

@@ -13,6 +13,7 @@ import pytest
 from rl.checkpoints.checkpoint import delete_oldest
 from rl.checkpoints.ledger import LEDGER_FILE, Ledger
 from rl.checkpoints.manifest import LIST_FILE, list_files
+from rl.checkpoints.resumption import check_resumption
 from rl.checkpoints.run_folder import choose_run_folder, open_run_folder
 from rl.cli import main
 from rl.config import Config, load_config, save_config
@@ -186,6 +187,13 @@ def test_a_run_that_another_process_has_is_left_to_it(
         main()
     said = capfd.readouterr().err.strip().splitlines()
     assert caught.value.code == 2 and said == [f"sieve: {run} is in use by another process; allowed is one at a time"]
+
+
+def test_how_labels_are_made_cannot_change_while_some_are_under_way() -> None:
+    late, larger_share = {"annotation": {"delay": 1}}, {"annotation": {"delay": 1, "share": 0.5}}
+    check_resumption(Config(), Config.model_validate(larger_share))
+    with pytest.raises(ConfigError, match=r"^annotation\.share is 0\.5: allowed with --resume is .*, 0\.25$"):
+        check_resumption(Config.model_validate(late), Config.model_validate(larger_share))
 
 
 def test_a_run_that_never_had_a_checkpoint_begins_anew(tmp_path: Path) -> None:

@@ -17,6 +17,14 @@ WITHOUT = {"enabled": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_staleness": 0, "engine": {"segment_tokens": 8}}, "engine.segment_tokens is 8"),
     ({"engine": {"sleep": True}}, "engine.sleep is true"),
+    (
+        {"max_staleness": 0, "engine": {"sleep": True, "num_gpus": 0.5}, "annotation": {"delay": 1}},
+        "annotation.delay is 1: allowed with engine.sleep is 0",
+    ),
+    (
+        {"learner": {"reuse_continuations": True}, "annotation": {"delay": 2}},
+        "annotation.delay is 2: allowed with learner.reuse_continuations is 0",
+    ),
     ({"learner": {"activation_offload": True}}, "learner.activation_offload is true: allowed with learner.gradient_c"),
     ({"max_staleness": 0, "engine": {"sleep": True, "kind": "hf", "num_gpus": 1}}, "engine.sleep is true"),
     ({"engine": {"kind": "hf", "tensor_parallel": 2}}, "engine.tensor_parallel is 2"),

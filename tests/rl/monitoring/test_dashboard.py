@@ -83,7 +83,7 @@ def test_every_chart_shows_metrics_that_exist(values: dict[str, dict[str, object
 def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:
     report = a_step()
     prompts, rollouts = report.batch.prompts, report.batch.rollouts
-    shown = choose_shown(report, lambda tokens: "".join(f" {token}" for token in tokens))
+    shown = choose_shown(report.labels, report.offer, lambda tokens: "".join(f" {token}" for token in tokens))
     assert len(shown) == SHOWN
     assert [entry.rollout for entry in shown] == [rollouts[place] for place in (9, 11, 0, 2)]
     assert [entry.counts is not None for entry in shown] == [True, True, False, False]
@@ -94,14 +94,14 @@ def test_labelled_rollouts_of_different_groups_are_shown_first() -> None:
 
 def test_monte_carlo_labels_are_those_of_labelled_steps() -> None:
     report = a_step()
-    scores, labels = report.scores, report.labels
-    found, wrong = monte_carlo_labels(scores, labels)
+    labels = report.labels
+    found, wrong = monte_carlo_labels(labels)
     assert found.tolist() == [0.25, 0.09, 0.25, 0.11] and wrong.tolist() == [False, True, False, True]
     missing = dataclasses.replace(labels.annotated[0], counts=some_counts([0, 1], [0, 4]))
-    found, wrong = monte_carlo_labels(scores, dataclasses.replace(labels, annotated=[missing, labels.annotated[1]]))
+    found, wrong = monte_carlo_labels(dataclasses.replace(labels, annotated=[missing, labels.annotated[1]]))
     assert found.tolist() == [0.09, 0.25, 0.11] and wrong.tolist() == [False, False, True]
-    without = [some_scores()] * len(scores)
-    assert [len(values) for values in monte_carlo_labels(without, labels)] == [0, 0]
+    without = dataclasses.replace(labels, scores=[some_scores()] * len(labels.scores))
+    assert [len(values) for values in monte_carlo_labels(without)] == [0, 0]
 
 
 def test_settings_are_there_once_and_are_the_newest(tmp_path: Path) -> None:

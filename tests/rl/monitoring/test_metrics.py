@@ -88,7 +88,7 @@ def test_reward_metrics_worked_by_hand() -> None:
     ]
     scores = [scored(0.6, 0.9), scored(0.2), scored(0.4, 0.5, 0.4), scored()]
     counts = [some_counts([3, 0, 0], [8, 8, 0]), some_counts([1, 2])]  # of rollouts 2 and 0
-    found = reward_metrics(rollouts, scores, counts, annotated=[2, 0])
+    found = reward_metrics(rollouts, scores, counts, [scores[2], scores[0]])
     assert found == {
         "reward/outcome": pytest.approx(1 / 4),
         "reward/mprm": pytest.approx((0.6 + 0.9 + 0.2 + 0.4 + 0.5 + 0.4) / 6),
@@ -109,7 +109,7 @@ def test_what_cannot_be_said_is_nan_and_not_zero() -> None:
     assert isnan(found["reward/mprm_gap"]) and isnan(found["reward/mprm_error"])
     assert found["reward/mixed_groups"] == 0
     assert not {"reward/mprm_perception", "reward/mprm_reasoning"} & set(found)
-    missing = reward_metrics(rollouts, [scored(0.5), scored()], [some_counts([0], 0)], [0])
+    missing = reward_metrics(rollouts, [scored(0.5), scored()], [some_counts([0], 0)], [scored(0.5)])
     assert isnan(missing["reward/mprm_error"])
 
 
@@ -214,7 +214,7 @@ def test_a_report_becomes_metrics_each_where_it_belongs() -> None:
         answers={"model": 0.75},
         hacking={"reward/hacking_gap": 0.5},
     )
-    labels = replace(report.labels, cost=A_COST, judge={"annotation/judged": 1.0})
+    labels = replace(report.labels, cost=A_COST, metrics={"annotation/judged": 1.0})
     made = step_metrics(replace(report, said=said, labels=labels))
     assert made["perf/tokens_per_second"] == 100 + 6, "sampled for rollouts and for labels"
     assert (made["perf/engine_idle"], made["perf/learner_seconds"], made["perf/wall_seconds"]) == (0.5, 2.0, 60.0)

@@ -26,10 +26,11 @@ def a_step(
     rollouts = [a_rollout(outcome=outcome, group=group) for group, of in enumerate(outcomes) for outcome in of]
     annotated = [Annotated(a_prompt(), rollouts[0], some_counts(correct, 4))]
     report = a_report([], [], [])
+    batch = replace(report.batch, rollouts=rollouts)
     return replace(
         report,
-        batch=replace(report.batch, rollouts=rollouts),
-        labels=some_labels([0], annotated),
+        batch=batch,
+        labels=some_labels(batch, [], [0], annotated),
         offer=an_offer(annotated, annotated[:kept]),
         said=replace(report.said, policy={"entropy": entropy}),
     )

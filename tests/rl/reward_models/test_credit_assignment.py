@@ -13,6 +13,7 @@ from rewards.models.encoding import Encoder
 from rewards.records import Completion, Experience, Rollout, StepScores
 from rl.config import Config
 from rl.config.learner import LearnerConfig
+from rl.errors import ConfigError
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.reward_models.credit import make_credit
 from tests.fixtures.builders import a_prompt, a_rollout, some_counts
@@ -86,6 +87,13 @@ def test_what_a_rule_waits_for() -> None:
         assert make_credit(config, ENCODER.separators).needs == needs
     ppo = Config(learner=LearnerConfig(algorithm="ppo", credit="outcome"))
     assert make_credit(ppo, ENCODER.separators).needs == "outcomes"
+
+
+def test_a_rule_that_reads_counts_does_not_get_them_late() -> None:
+    config = Config.model_validate({"annotation": {"delay": 1}, "learner": {"credit": "monte_carlo"}})
+    with pytest.raises(ConfigError, match=r"^annotation\.delay is 1: allowed with learner\.credit monte_carlo, "):
+        make_credit(config, ENCODER.separators)
+    assert make_credit(Config.model_validate({"annotation": {"delay": 1}}), ENCODER.separators).needs == "scores"
 
 
 def test_the_outcome_rule_says_the_same_before_the_scores_are_there() -> None:

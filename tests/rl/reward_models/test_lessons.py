@@ -139,3 +139,8 @@ def test_selectors_that_fail_or_are_none_are_said_to() -> None:
         some_lessons("best")
     with pytest.raises(UsersCodeError, match=r"^selection\.selector tests\.fixtures\.own_selector:failing failed"):
         some_lessons("tests.fixtures.own_selector:failing").offer(0, a_batch(), None, None)
+
+
+def test_a_selector_is_not_asked_about_nothing() -> None:
+    offer = some_lessons("tests.fixtures.own_selector:failing").offer(0, [], [], None)
+    assert offer.seen == len(offer.informative) == len(offer.kept) == 0

@@ -108,6 +108,8 @@ class StreamMachine(RuleBasedStateMachine):
         self.taken.update(took)
         self.stale += int(delivery.metrics["reward/stale_groups"])
         assert len(delivery.prompts) == len(delivery.rollouts) == len(took) * self.keys["samples"]
+        again = self.stream.again(json.loads(json.dumps([group.state() for group in delivery.groups])))
+        assert (again.prompts, again.rollouts) == (delivery.prompts, delivery.rollouts)
         assert [p.id for p in delivery.prompts] == [r.prompt_id for r in delivery.rollouts]
         for rollout in delivery.rollouts:
             place = rollout.token_ids[0] % 1000 // 100
