@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 FOLDER = "optimizer"
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -44,29 +41,41 @@ def save_optimizer(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, folder: Path) -> dict[str, Any]:
-    """Put what `save_optimizer` wrote back into an optimizer over the same model; gives ``extra`` back."""
-    state: dict[str, Any] = defaultdict(dict)
+    """Put what `save_optimizer` wrote back into an optimizer over the same model; gives ``extra`` back.
+
+    Raises:
+        ValueError: It was written of an optimizer of another kind.
+    """
+    saved: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     for key, tensor in load_file(folder / FOLDER / "state.safetensors").items():
-        name, _, state_name = key.rpartition("/")
-        state[name][state_name] = tensor
+        name, _, kind = key.rpartition("/")
+        saved[name][kind] = tensor
     # PyTorch makes room for a state only where there is none, and no gradient.
     optimizer.zero_grad(set_to_none=True)
     optimizer.state.clear()
-    if state:
-        # Of what is there by now only the groups count: gathered, its moments would fill the device of every rank.
+    if saved:
+        # The names alone are wanted, and the kinds: gathered, its moments would fill the device of every rank.
         there: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=StateDictOptions())
-        groups = there["param_groups"]
+        groups, wanted = there["param_groups"], {name: list(values) for name, values in there["state"].items()}
         del there
-        # A part that had no gradient yet, as the vision tower before the first picture, has no state.
-        options = replace(WHOLE, strict=False)
-        whole = {"param_groups": groups, "state": dict(state)}
-        set_optimizer_state_dict(model, optimizer, whole, options=options)
-        # Nor has it one now: the one that PyTorch made room with would count as a step.
+        # What has no gradient yet, as the vision tower before the first picture, has no state: this one is a step old.
+        optimizer.state.clear()
         for names, group in zip(groups, optimizer.param_groups, strict=True):
             for name, parameter in zip(names["params"], group["params"], strict=True):
-                if name not in state:
-                    optimizer.state.pop(parameter, None)
+                if name not in saved:
+                    continue
+                if saved[name].keys() != set(wanted[name]):
+                    raise ValueError(f"{folder / FOLDER} is of another kind of optimizer: it has {sorted(saved[name])}")
+                # PyTorch itself would make floats of bytes.
+                optimizer.state[parameter] = {kind: _placed(saved[name][kind], parameter) for kind in wanted[name]}
     return json.loads((folder / FOLDER / "extra.json").read_text())
+
+
+def _placed(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A state where its parameter is, or this rank's part of one."""
+    if isinstance(parameter, DTensor) and whole.dim():
+        return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return whole.to(parameter.device, copy=True)
 
 
 @dataclass(frozen=True)

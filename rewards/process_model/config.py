@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from rewards.process_model.ensemble import Combination, check_combination
-from rewards.section import Count, Positive, Section, Weight
+from rewards.section import AdamW, Count, Positive, Section, Weight
 
 
 def _fits(how: Combination, info: ValidationInfo) -> Combination:
@@ -85,6 +85,8 @@ class MPRMConfig(Section):
     """Where their learning rate begins, to fall in a straight line to `learning_rate`; null for that from the start."""
     warm_start_kept: bool = False
     """Whether they enter the buffer as well, as a source of their own: later updates then do not forget them."""
+    optimizer: AdamW = "adamw"
+    """As `learner.optimizer`."""
     learning_rate: Positive = 1e-4
     """Of AdamW, constant."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05

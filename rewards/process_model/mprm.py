@@ -20,6 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
+from rewards.models.adamw import make_adamw
 from rewards.models.backbone import (
     BlankPicture,
     add_lora,
@@ -100,6 +101,8 @@ class MPRM:
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=runtime.deadline))
         self._accelerator = Accelerator(cpu=device() == "cpu", kwargs_handlers=[unused, waiting])
+        # Accelerate's number format is the whole process's: that of a policy's learner, where there is one here.
+        self._accelerator.native_amp = False
         signs = (_single_token(encoder, settings.verdicts[0]), _single_token(encoder, settings.verdicts[1]))
         backbone = load_model(checkpoint, runtime.dtype, runtime.trust_remote_code, settings.sharding)
         if settings.input_format == "inline":
@@ -117,7 +120,7 @@ class MPRM:
         if settings.sharding != "ddp" and self._accelerator.num_processes > 1 and encoder.sees:
             self._blank = BlankPicture(backbone.base_model, encoder.blank_picture())
         self._wrapped = spread(self.scorer, layers, ["image_features"], self._accelerator, settings.sharding)
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate, fused=True)
+        self.optimizer = make_adamw(settings.optimizer, self._parameter_groups(), settings.learning_rate)
         self.version = 0
 
     @torch.no_grad()

@@ -321,6 +321,10 @@ def check_settings(settings: LearnerConfig) -> None:
         check_trl_arguments(settings.trl)
     except ValueError as error:
         raise ValueError(f"learner.trl.{error}") from None
+    if settings.sharding == "deepspeed" and settings.optimizer != "adamw":
+        raise ValueError(
+            f"learner.optimizer is {settings.optimizer!r}: allowed with learner.sharding deepspeed is adamw"
+        )
     check_packages(settings.liger, settings.sharding)
     if settings.sharding == "deepspeed" and (settings.kl or settings.lora_rank):
         wanted = "kl" if settings.kl else "lora_rank"

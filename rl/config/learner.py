@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.section import (
+    AdamW,
     Count,
     Positive,
     Section,
@@ -69,6 +70,9 @@ class LearnerConfig(Section):
     (`penalise`)."""
     truncation_penalty: Weight = 0.5
     """Of `penalise`: what is taken from their outcome."""
+    optimizer: AdamW = "adamw"
+    """`adamw` (PyTorch's, fused), or `adamw_8bit`, whose two moments take a byte a weight each in place of four; of a
+    value model, too."""
     learning_rate: Positive = 1e-4
     """Of AdamW; the largest one, where there is a schedule."""
     schedule: Schedules = "constant"

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from transformers import AutoTokenizer
 
+from rewards.models.adamw import make_adamw
 from rewards.models.backbone import BlankPicture, load_model
 from rewards.models.encoding import Encoder
 from rewards.models.optimizer_files import WHOLE, load_optimizer, save_optimizer
@@ -132,7 +133,7 @@ class Critic:
             torch.manual_seed(config.seed)
             self._model["head"] = TwoLayerHead(shape.get_text_config().hidden_size).to(accelerator.device)
         groups = [{"params": list(part.parameters())} for part in self._model.values()]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0, fused=True)
+        self.optimizer = make_adamw(config.learner.optimizer, groups, settings.learning_rate)
         self._loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
 
     def warming_up(self, version: int) -> bool:

@@ -16,6 +16,7 @@ from datasets import Dataset
 from transformers.integrations.liger import apply_liger_kernel
 from trl import import_utils as trl_imports
 
+from rewards.models.adamw import AdamW8bit
 from rewards.models.backbone import add_lora, freeze_vision_tower, load_model
 from rewards.models.encoding import Encoder
 from rewards.models.truncation import Truncation
@@ -165,6 +166,8 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
         processing_class=encoder.processor,
     )
     trainer.truncation = config.engine.truncation
+    if settings.optimizer == "adamw_8bit":
+        trainer.optimizer_cls_and_kwargs = AdamW8bit, {"lr": settings.learning_rate}
     if settings.liger:
         apply_liger_kernel(trainer.model, LIGER)
     if settings.gradient_checkpointing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from rewards.section import AdamW
 from rl.config import Config
 from rl.instruments.planning.activations import FLOAT, Pass, activation_bytes
 from rl.instruments.planning.model_shape import ModelShape, Tower
@@ -70,7 +71,8 @@ def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None 
         offload=learner.activation_offload,
     )
     ranks, sharding = learner.ranks, learner.sharding
-    memory = trained_model(shape, learner.lora_rank, learner.freeze_vision, width, ranks, sharding)
+    adam = learner.optimizer
+    memory = trained_model(shape, learner.lora_rank, learner.freeze_vision, width, ranks, sharding, adam)
     if learner.kl:
         # A copy of what learns, as it was.
         learns = _learning(shape, learner.lora_rank, learner.freeze_vision)
@@ -78,7 +80,7 @@ def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None 
     memory += Memory(activations=activation_bytes(shape, taken), other=_process(learner.num_gpus))
     if learner.algorithm == "ppo" and config.value.backbone == "own":
         own = critic or shape
-        memory += trained_model(own, 0, False, width, ranks, sharding) + Memory(
+        memory += trained_model(own, 0, False, width, ranks, sharding, adam) + Memory(
             activations=activation_bytes(own, replace(taken, offload=False))
         )
     return memory
@@ -98,7 +100,9 @@ def mprm_memory(config: Config, shape: ModelShape, beside: int = 0) -> Memory:
         autocast=False,
         logits="all" if mprm.likelihood else "none",
     )
-    memory = trained_model(shape, mprm.lora_rank, mprm.freeze_vision, width, mprm.ranks, mprm.sharding, autocast=False)
+    memory = trained_model(
+        shape, mprm.lora_rank, mprm.freeze_vision, width, mprm.ranks, mprm.sharding, mprm.optimizer, autocast=False
+    )
     process = _process(mprm.num_gpus)
     return memory + Memory(weights=width * beside, activations=activation_bytes(shape, taken), other=process)
 
@@ -156,13 +160,18 @@ def trained_model(
     width: int,
     ranks: int,
     sharding: str,
+    adam: AdamW = "adamw",
     autocast: bool = True,
 ) -> Memory:
     """Weights, gradients and optimizer of a model that learns, on one of its ranks. What learns is float32, and so is
     what is frozen beside it; under adapters the model has ``width`` bytes a number."""
     learns = _learning(shape, lora_rank, freeze_vision)
     frozen = width * shape.parameters if lora_rank else FLOAT * (shape.parameters - learns)
-    weights, gradients, optimizer = FLOAT * learns + frozen, FLOAT * learns, ADAM * learns
+    weights, gradients, optimizer = (
+        FLOAT * learns + frozen,
+        FLOAT * learns,
+        _moments(shape, lora_rank, freeze_vision, adam),
+    )
     if ranks > 1 and sharding != "ddp":  # FSDP2, or DeepSpeed's ZeRO of stage 3
         gathered = _gathered(shape.language)
         whole = 0 if lora_rank else FLOAT * gathered
@@ -177,6 +186,23 @@ def loaded_bytes(config: Config, shape: ModelShape, lora_rank: int) -> float:
     """Of a model as it is read, before a GPU has it: float32, as what learns, but for what is under adapters."""
     width = 2 if config.policy.dtype == "bfloat16" and lora_rank else FLOAT
     return width * shape.parameters
+
+
+def _moments(shape: ModelShape, lora_rank: int, freeze_vision: bool, adam: AdamW) -> float:
+    """Bytes of the optimizer's two moments of all that learns."""
+    if adam == "adamw":
+        return ADAM * _learning(shape, lora_rank, freeze_vision)
+    from rewards.models.adamw import block_size
+
+    def of(tower: Tower, parameters: int, *rows: int) -> float:
+        """With the smallest of the blocks that its rows are cut into; none where some are not."""
+        block = min(map(block_size, (tower.hidden, tower.intermediate, tower.query_width, *rows)))
+        return parameters * (2 * (1 + FLOAT / block) if block else ADAM)
+
+    language = shape.language
+    if lora_rank:
+        return of(language, language.adapter_parameters(lora_rank), lora_rank)
+    return of(language, language.parameters) + (0 if freeze_vision else of(shape.vision, shape.vision.parameters))
 
 
 def _learning(shape: ModelShape, lora_rank: int, freeze_vision: bool) -> int:

@@ -11,7 +11,7 @@ weights to the engines    grow with the depth of a tree: 1 + log2(engines)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
@@ -23,23 +23,10 @@ from rl.monitoring.metrics_file import policy_steps
 WIDTH = 64
 DOUBLING = 0.95
 UNSEEN = 0.01  # seconds: who waits no longer than this has not waited, but only asked
-MOST_ROUNDS = 1000
 MOST_SECONDS = 1e9
-MOST_MEASURED = {"rounds": MOST_ROUNDS, "tokens": 1e7, "steps": 1e6}
+MOST = {"rounds": 1000, "tokens": 1e7, "steps": 1e6}
 """Of what is no time."""
-
-Range = tuple[str, Callable[[float], bool]]
-AT_LEAST_0: Range = ("a finite number of 0 or more", lambda value: 0 <= value < math.inf)
-ABOVE_0: Range = ("a finite number above 0", lambda value: 0 < value < math.inf)
-ALLOWED: dict[str, Range] = {
-    "rollout": ABOVE_0,
-    "rounds": (
-        f"a whole number from 1 to {MOST_ROUNDS:,}",
-        lambda value: 1 <= value <= MOST_ROUNDS and value.is_integer(),
-    ),
-    "tokens": ABOVE_0,
-    "steps": ABOVE_0,
-}
+ABOVE_0 = {"rollout", "tokens", "steps"}
 
 
 @dataclass(frozen=True)
@@ -101,14 +88,24 @@ def given_seconds(text: str, measured: StageSeconds | None = None) -> StageSecon
             values[name] = float(number)
         except ValueError:
             values[name] = math.nan
-        allowed, is_allowed = ALLOWED.get(name, AT_LEAST_0)
-        if not is_allowed(values[name]):
+        allowed, is_allowed = _allowed(name, values[name])
+        if not is_allowed:
             raise ConfigError(f"--seconds {text!r}: {name} is {number!r}; allowed is {allowed}")
     if measured is not None:
         return replace(measured, **values)
     if "rollout" not in values:
         raise ConfigError(f"--seconds {text!r}: rollout=SECONDS is needed")
     return StageSeconds(**values)
+
+
+def _allowed(name: str, value: float) -> tuple[str, bool]:
+    """What may be given for a stage, and whether this is it."""
+    most = MOST.get(name, MOST_SECONDS)
+    if name == "rounds":
+        return f"a whole number from 1 to {most:,}", 1 <= value <= most and value.is_integer()
+    if name in ABOVE_0:
+        return f"a number above 0, up to {most:,.0f}", 0 < value <= most
+    return f"a number from 0 to {most:,.0f}", 0 <= value <= most
 
 
 def measured_seconds(run: Path) -> tuple[StageSeconds, Config]:
@@ -124,7 +121,7 @@ def measured_seconds(run: Path) -> tuple[StageSeconds, Config]:
     config = load_config(run / "config.yaml")
     found = stage_medians(rows[1:] or rows, config)
     for name, value in vars(found).items():
-        if not 0 <= value <= MOST_MEASURED.get(name, MOST_SECONDS):
+        if not 0 <= value <= MOST.get(name, MOST_SECONDS):
             raise ConfigError(f"{run}: its policy steps have {value:g} for {name}; allowed is what a run can measure")
     return found, config
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from rewards.models.encoding import Encoder
 from rewards.process_model.config import MPRMConfig
@@ -44,6 +46,21 @@ def sampled(encoder: Encoder) -> tuple[list[Prompt], list[Rollout]]:
     samples = HfEngine(CHECKPOINT).sample([SamplingRequest(prompt, n=4, seed=1) for prompt in prompts])
     rollouts = make_rollouts(prompts, samples, encoder, exact)
     return [prompts[rollout.group] for rollout in rollouts], rollouts
+
+
+def test_it_computes_in_its_own_number_format_beside_a_learner_in_bfloat16(
+    encoder: Encoder, sampled: tuple[list[Prompt], list[Rollout]]
+) -> None:
+    """Accelerate's is the whole process's, and that of whoever came first."""
+    prompts, rollouts = (each[:4] for each in sampled)
+    found = []
+    for policys in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        Accelerator(cpu=True, mixed_precision=policys)
+        found.append(MPRM(CHECKPOINT, encoder).score(prompts, rollouts))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for alone, beside in zip(*found, strict=True):
+        assert np.array_equal(alone.scores, beside.scores)
 
 
 def with_first_step_wrong(prompt: Prompt, rollout: Rollout) -> Annotated:

@@ -11,6 +11,7 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import AutoConfig, AutoModelForImageTextToText, Gemma3Config, InternVLConfig, Qwen2_5_VLConfig
 
+from rewards.models.adamw import AdamW8bit
 from rewards.models.backbone import add_lora, freeze_vision_tower
 from rl.config import Config
 from rl.files.named_checkpoint import SHIPPED_POLICY
@@ -302,6 +303,25 @@ def test_weights_gradients_and_optimizer_are_counted_exactly(lora_rank: int, fre
     assert memory.gradients == size([parameter.grad for parameter in learning if parameter.grad is not None])
     moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
     assert memory.optimizer == size(moments)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 64])
+def test_moments_in_8_bits_are_counted_from_above(lora_rank: int) -> None:
+    """But for what makes patches of a picture, which is little of a large model."""
+    model, _, _ = middle_sized("qwen2_5_vl")
+    shape = shape_of(model.config)
+    if lora_rank:
+        add_lora(model, lora_rank)
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = AdamW8bit(parameter for name, parameter in learning.items() if "patch_embed" not in name)
+    for parameter in learning.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    tensors = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
+    counted = trained_model(shape, lora_rank, False, 4, 1, "ddp", "adamw_8bit").optimizer
+    assert 0.9 * counted < sum(tensor.numel() * tensor.element_size() for tensor in tensors) <= counted
+    plain = trained_model(shape, lora_rank, False, 4, 1, "ddp").optimizer
+    assert counted < plain / 3
 
 
 def a_config(**sections: Any) -> Config:

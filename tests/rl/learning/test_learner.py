@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText
 
 from rewards.models.encoding import Encoder
 from rewards.records import Experience
+from rl.config.learner import ValueConfig
 from rl.learning.learner import PolicyLearner
 from tests.fixtures.learner_config import learner_config
 from tests.fixtures.learner_experiences import (
@@ -254,10 +255,11 @@ RESUMED: list[dict[str, Any]] = [
     {"lora_rank": 4, "kl": 0.1, "reference_every": 2},
     {"dtype": "bfloat16", "mini_batches": 2, "kl": 0.1, "reference_every": 2, "freeze_vision": True},
     {"trl": {"use_adaptive_entropy": True, "entropy_target": 1.0, "entropy_coef_delta": 0.1}},
+    {"optimizer": "adamw_8bit", "algorithm": "ppo", "value": ValueConfig(backbone="own")},
 ]
 
 
-@pytest.mark.parametrize("values", RESUMED, ids=["plain", "lora", "bfloat16", "adaptive"])
+@pytest.mark.parametrize("values", RESUMED, ids=["plain", "lora", "bfloat16", "adaptive", "8 bit"])
 def test_a_saved_learner_goes_on_as_if_never_saved(
     values: dict[str, Any], encoder: Encoder, experiences: list[Experience], tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_wrong_argument_is_named_in_one_line(arguments: dict[str, Any], messag
     [
         ({"trl": {"delta": 0}}, "learner.trl.delta: 0 is not allowed: input should be greater than 0"),
         ({"loss": "vespo", "correction": "sequence_mask"}, "learner.correction is 'sequence_mask': allowed with"),
+        ({"sharding": "deepspeed", "optimizer": "adamw_8bit"}, "learner.optimizer is 'adamw_8bit': allowed with"),
         ({"correction_min": 3, "correction_max": 2}, "learner.correction_min is 3: allowed is less than"),
     ],
 )
