@@ -167,7 +167,7 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve train configs/smoke.yaml task.name=files task.train_files=[dots/train.csv] "
     "task.heldout_files=[dots/heldout.csv] engine.kind=hf --dry-run": inside(),
     ".venv/bin/sieve train configs/smoke.yaml task.name=files task.train_files=[dots/train.csv] "
-    "task.heldout_files=[dots/heldout.csv] engine.kind=hf": really("steps=1 output_dir=runs/dots"),
+    "task.heldout_files=[dots/heldout.csv] engine.kind=hf": really("workers=inline steps=1 output_dir=runs/dots"),
     ".venv/bin/ray get-auth-token --generate": parsed,
     "RAY_AUTH_MODE=token .venv/bin/ray start --head --port=6379": parsed,
     "RAY_AUTH_MODE=token .venv/bin/ray start --address=HEAD:6379": parsed,

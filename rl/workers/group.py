@@ -71,10 +71,9 @@ class WorkerGroup:
             _Rank.options(**options, scheduling_strategy=_place(self._reserved, rank)).remote()  # type: ignore[attr-defined]
             for rank in range(ranks)
         ]
-        host, port = Answer[tuple[str, int]](self._actors[0].meeting_point.remote(), name, deadline).result()
-        self._built = [
-            actor.build.remote(build, _environment(rank, ranks, host, port)) for rank, actor in enumerate(self._actors)
-        ]
+        # Nobody waits for the first rank's process here: those of other workers start beside it.
+        met = self._actors[0].meeting_point.remote()
+        self._built = [actor.build.remote(build, rank, ranks, met) for rank, actor in enumerate(self._actors)]
 
     def start(self, method: str, *arguments: Any) -> GroupAnswer:
         """Begin ``object.method(*arguments)`` in every rank; calls run one after another, in this order.
@@ -159,8 +158,8 @@ class _Rank:
             found.bind(("", 0))
             return ray.util.get_node_ip_address(), found.getsockname()[1]
 
-    def build(self, build: Callable[[], Any], environment: dict[str, str]) -> None:
-        os.environ.update(environment)
+    def build(self, build: Callable[[], Any], rank: int, ranks: int, meeting_point: tuple[str, int]) -> None:
+        os.environ.update(_environment(rank, ranks, *meeting_point))
         with telling_what_is_free():
             self._object = build()
 

@@ -74,7 +74,10 @@ def join_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> None:
 def _start(**resources: int | None) -> None:
     folder = _make_folder()
     _keep_to_loopback()
-    _connect("local", _temp_dir=str(folder.path / RAYS_OWN), **resources)
+    # Ray would start a process for each CPU ahead of the workers, none of which could be in one: their environment is
+    # their own.
+    nobody_ahead = {"prestart_worker_first_driver": False}
+    _connect("local", _temp_dir=str(folder.path / RAYS_OWN), _system_config=nobody_ahead, **resources)
 
 
 def _connect(address: str, **further: Any) -> None:

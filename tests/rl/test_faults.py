@@ -1,4 +1,5 @@
-"""Whole runs that lose their workers, their driver, or their patience: they end as runs that lost nothing."""
+"""Whole runs that lose their workers, their driver, or their patience, or have no workers at all: they end as one that
+lost nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.fixtures import warm_server
 from tests.fixtures.runs import (
     PATIENCE,
     ROOT,
@@ -24,6 +26,7 @@ from tests.fixtures.runs import (
     metrics,
     outliving,
     sieve,
+    warm_python,
 )
 
 pytestmark = pytest.mark.slow
@@ -79,6 +82,19 @@ def test_a_run_that_loses_worker_after_worker_and_its_driver_is_one_that_loses_n
     assert checkpoints(run) == ["step-2", "step-4"]
 
 
+def test_a_run_whose_models_live_in_its_own_process_is_that_of_workers_elsewhere(
+    whole: dict[int, dict[str, float]], tmp_path: Path
+) -> None:
+    """Strictly on-policy, where nobody works ahead, and so nothing depends on who is faster."""
+    run = tmp_path / "inline"
+    process = sieve("train", SMOKE, f"output_dir={run}", *OPTIONS, "learner.ranks=1", "steps=3", "workers=inline")
+    assert process.returncode == 0, process.stderr
+    inline = metrics(run)
+    for step in (0, 1):
+        assert inline[step] == pytest.approx(whole[step], rel=1e-3, abs=1e-4)
+    assert inline[2].keys() == whole[2].keys()
+
+
 def test_a_run_whose_ray_dies_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     run = tmp_path / "rayless"
     running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500")
@@ -97,7 +113,7 @@ def test_a_run_whose_ray_dies_says_so_and_how_to_go_on(tmp_path: Path) -> None:
 def test_a_run_that_may_not_begin_anew_stops_with_the_cause(tmp_path: Path) -> None:
     run = tmp_path / "killed"
     running = Running("train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500", "recovery.attempts=0")
-    running.wait_for("step 3/")
+    running.wait_for("step 1/")
     workers = running.workers()
     assert len(workers) >= 4, "an engine, two ranks of the learner, and the reward model"
     for worker in workers:
@@ -111,10 +127,11 @@ def test_a_run_that_may_not_begin_anew_stops_with_the_cause(tmp_path: Path) -> N
 def test_a_run_that_timeout_ends_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:
     """The command sends its signal twice: to the run, and to all of the group, of which Ray's processes are none."""
     run = tmp_path / "run"
-    # Python's own start: what stands in for it elsewhere is in no group of timeout's.
-    command = ["timeout", "3600", sys.executable, SIEVE, "train", SMOKE, f"output_dir={run}", *OPTIONS, "steps=500"]
+    # What stands in for Python elsewhere is in no group of timeout's: this one imports by itself, and for its workers.
+    command = ["timeout", "3600", sys.executable, warm_server.__file__, Path(warm_python()).parent, SIEVE]
+    options = [*OPTIONS, "steps=500", "learner.ranks=1", "checkpoint_every=0"]
     with subprocess.Popen(
-        [*map(str, command), "learner.ranks=1", "checkpoint_every=0"],
+        [*map(str, command), "train", str(SMOKE), f"output_dir={run}", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,17 +1,12 @@
-"""Runs whose models live in their own process."""
+"""Workers that live in the run's own process; tests/rl/test_faults.py has a whole run of them."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from rewards.records import PromptError
 from rl.errors import WorkerError
 from rl.workers.inline import InlineWorker
-from tests.fixtures.runs import SMOKE, metrics, sieve
-
-SMALL = ("engine.kind=hf", "max_staleness=0", "steps=2", "evaluation.prompts=8", "record=false")
 
 
 class Counter:
@@ -50,16 +45,3 @@ def test_failures_are_told_as_those_of_workers_elsewhere() -> None:
         worker.start("refuse")
     with pytest.raises(WorkerError, match=r"^counter\.start: ValueError: start is 4: that is too much$"):
         InlineWorker("counter", lambda: Counter(4))
-
-
-@pytest.mark.slow
-def test_a_run_is_that_of_workers_in_processes_of_their_own(tmp_path: Path) -> None:
-    """Strictly on-policy, where nobody works ahead, and so nothing depends on who is faster."""
-    runs = {workers: tmp_path / workers for workers in ("inline", "ray")}
-    for workers, run in runs.items():
-        process = sieve("train", SMOKE, f"output_dir={run}", *SMALL, f"workers={workers}")
-        assert process.returncode == 0, process.stderr
-    inline, ray = metrics(runs["inline"]), metrics(runs["ray"])
-    for step in (0, 1):
-        assert inline[step] == pytest.approx(ray[step], rel=1e-3, abs=1e-4)
-    assert inline[2].keys() == ray[2].keys()
