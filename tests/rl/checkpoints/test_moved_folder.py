@@ -30,7 +30,7 @@ class Saving:
 
 
 def some_parts(learner: Saving) -> Any:
-    state = SimpleNamespace(state=dict)
+    state = SimpleNamespace(state=dict, under_way=())
     kept = SimpleNamespace(save=lambda folder: [])
     return SimpleNamespace(
         learner=learner, mprm=Saving(), answers=kept, lessons=kept, stream=state, watch=state, labeller=state
