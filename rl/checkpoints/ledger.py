@@ -29,7 +29,7 @@ class Kept:
 
 @dataclass
 class Ledger:
-    """Written after every policy step, so that a run that is killed and resumed still knows.
+    """Written after every policy step, and whenever the run begins anew, so that a run that is killed and resumed still knows.
 
     Attributes:
         path: Where it is written.
@@ -76,9 +76,18 @@ class Ledger:
         return self.before + time.perf_counter() - self.began
 
     def finished(self, step: int) -> dict[str, float]:
-        """A policy step is finished: write the ledger; gives its metrics."""
+        """A policy step is finished; gives the ledger's metrics."""
         self.furthest = max(self.furthest, step)
+        kept = self._write()
+        return {"perf/wall_seconds": kept.seconds, "perf/recoveries": float(kept.recoveries)}
+
+    def recovered(self) -> None:
+        """The run begins anew."""
+        self.recoveries += 1
+        self._write()
+
+    def _write(self) -> Kept:
         kept = Kept(self.furthest, self.recoveries, self.seconds)
         with replacing(self.path) as path:
             path.write_text(json.dumps(asdict(kept)) + "\n", encoding="utf-8")
-        return {"perf/wall_seconds": kept.seconds, "perf/recoveries": float(self.recoveries)}
+        return kept

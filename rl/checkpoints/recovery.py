@@ -62,5 +62,5 @@ def recovering(
             again = f", after beginning anew {attempts} times without a new policy step" if attempts else ""
             raise LostWorkerError(lost + ("" if stopped() else again))
         left -= 1
-        ledger.recoveries += 1
+        ledger.recovered()
         say(f"{lost}; beginning anew ({attempts - left} of {attempts}) …")
