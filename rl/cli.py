@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ from rl.commands.annotate import annotate
 from rl.commands.board import board
 from rl.commands.convert_prm import convert_prm
 from rl.commands.doctor import doctor
-from rl.commands.ending import FAILURE, USER_ERROR, stop_as_on_ctrl_c
+from rl.commands.ending import FAILURE, USER_ERROR, stop_as_on_ctrl_c, stop_no_more
 from rl.commands.eval_policy import eval_policy
 from rl.commands.eval_prm import eval_prm
 from rl.commands.export import export, push
@@ -69,6 +70,7 @@ def main() -> None:
         code = code or FAILURE
         with suppress(OSError):
             typer.echo(f"sieve: not all was printed: {reason}", err=True)
+    atexit.register(stop_no_more)  # the last that is registered is called first
     sys.exit(code)
 
 

@@ -29,7 +29,8 @@ class Kept:
 
 @dataclass
 class Ledger:
-    """Written after every policy step, and whenever the run begins anew, so that a run that is killed and resumed still knows.
+    """Written after every policy step, and whenever the run begins anew, so that a run that is killed and resumed still
+    knows.
 
     Attributes:
         path: Where it is written.
