@@ -61,15 +61,10 @@ def stop_as_on_ctrl_c() -> None:
 
 
 def stop_no_more() -> None:
-    """All is done: a signal that would stop the command is not heard while Python takes itself apart, where it would be
-    a traceback; a second one of its kind ends the process at once."""
+    """All is done: what would stop the command is not heard while Python takes itself apart, where it would be a
+    traceback, or another exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _let_the_next_one_kill)
-
-
-def _let_the_next_one_kill(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
