@@ -7,11 +7,7 @@ What mounts something takes root.
 from __future__ import annotations
 
 import json
-import os
-import random
 import resource
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,10 +18,9 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.killed_commands import expect, kill_commands
 from rl.instruments.study.results import RESULT_FILE
 from rl.instruments.study.study_plan import STREAMS
-from tests.fixtures.corpus_files import some_file, varied
-from tests.fixtures.preference_pairs import write_preferences
 from tests.fixtures.runs import ROOT, SIEVE, SMOKE, Running, checkpoints, environment, metrics, sieve
 
 SMALL = ("engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4", "checkpoint_every=1")
@@ -51,16 +46,6 @@ def cold(*command: object, **options: object) -> subprocess.CompletedProcess[str
     """A command with limits of its own, which no process that was started before would have."""
     words = [str(word) for word in command]
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment(), **options)  # type: ignore[call-overload,no-any-return]
-
-
-def expect(met: bool, said: str) -> None:
-    """What a trial has to see.
-
-    Raises:
-        RuntimeError: It does not; with what was said.
-    """
-    if not met:
-        raise RuntimeError(f"not as expected:\n{said}")
 
 
 def last_line(said: str) -> str:
@@ -186,54 +171,6 @@ def kill_cells(folder: Path) -> None:
     expect(done.returncode == 0 and "4 of 4 cells are finished" in done.stdout, done.stdout + done.stderr)
 
 
-def kill_commands(folder: Path) -> None:
-    """Commands that write a file or a folder are killed at moments by chance, and given once more."""
-    folder.mkdir(parents=True)
-    corpus, pairs, run = folder / "corpus.jsonl", folder / "pairs", folder / "run"
-    some_file(corpus, varied(50_000))
-    pairs.mkdir()
-    write_preferences(pairs, range(8))
-    done = sieve("train", SMOKE, f"output_dir={run}", *SMALL, "steps=1", "record=true")
-    expect(done.returncode == 0, done.stdout + done.stderr)
-    tiny = ("engine.kind=hf", "learner.samples=2", "annotation.continuations=2")
-    commands: dict[str, Callable[[Path], tuple[object, ...]]] = {
-        "annotate": lambda out: ("annotate", SMOKE, *tiny, "--prompts", 12, "-o", out / "labelled.jsonl"),
-        "select": lambda out: ("select", corpus, "--ratio", 0.5, "-o", out / "chosen.jsonl"),
-        "train-outcome": lambda out: ("train-outcome", SMOKE, "--pairs", pairs / "pairs.jsonl", "-o", out / "model"),
-        "export": lambda out: ("export", run, out / "model"),
-        "report": lambda out: ("report", run, "-o", out / "report.html"),
-    }
-    for name, words in commands.items():
-        whole, hurt = folder / f"{name}-whole", folder / f"{name}-hurt"
-        whole.mkdir()
-        hurt.mkdir()
-        began = time.perf_counter()
-        done = sieve(*words(whole))
-        expect(done.returncode == 0, done.stdout + done.stderr)
-        kill_thrice(words(hurt), time.perf_counter() - began)
-        done = sieve(*words(hurt))
-        expect(done.returncode == 0 and contents(hurt) == contents(whole), done.stdout + done.stderr)
-        expect(not list(hurt.rglob(".*")), f"left behind: {list(hurt.rglob('.*'))}")
-
-
-def kill_thrice(words: tuple[object, ...], seconds: float) -> None:
-    """A command is killed within the time that it takes."""
-    moments = random.Random(0)
-    for _ in range(3):
-        running = Running(*words)
-        time.sleep(moments.uniform(0, seconds))
-        if psutil.pid_exists(running.pid):
-            os.kill(running.pid, signal.SIGKILL)
-        running.end()
-        shutil.rmtree(str(words[-1]), ignore_errors=True)  # a new folder, where it was done in time
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """What a command has written, hidden files and what says how long it took apart."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix != ".progress"}
-
-
 STOPS = "the run stops with the cause, exit code 1; `--resume` goes on"
 TRIALS = {
     "little": Trial(
@@ -264,9 +201,10 @@ TRIALS = {
         kill_cells,
     ),
     "commands": Trial(
-        "`kill -9` of `annotate`, `select`, `train-outcome`, `export` or `report`, three times, at moments by chance",
-        "nothing half written is taken for whole; the same command gives what it would have given, and takes away what "
-        "was left",
+        "SIGTERM, Ctrl-C and `kill -9`, three times each, at moments by chance, of `annotate`, `select`, "
+        "`train-outcome`, `convert-prm`, `export`, `push`, `report`, `try --html`, `eval prm` or `eval policy`",
+        "stopped, it says so in one line, exit code 1, and leaves nothing half made; killed, nothing half written is "
+        "taken for whole; the same command gives what it would have given, and takes away what was left",
         kill_commands,
     ),
 }
