@@ -18,6 +18,7 @@ from benchmarks import families, label_limit
 from benchmarks.credit_rules import Run, difference
 from benchmarks.learner import SHAPES, make_config
 from benchmarks.loop import Timed
+from benchmarks.remaining_errors import results
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.instruments.planning.model_shape import KNOWN_SHAPES
 from rl.tasks.worlds import World
@@ -86,3 +87,10 @@ def test_monte_carlo_labels_have_a_limit_and_say_next_to_nothing_of_comparisons(
     assert compare + 0.2 < min(chain, modulo, total) <= everywhere <= max(chain, modulo, total) < 1
     assert areas["share of 8"][1] < areas["share of 32"][1] + 0.02
     assert areas["share of 32"][0] == pytest.approx(everywhere, abs=0.02)
+
+
+def test_a_wrong_result_is_a_belief_or_another() -> None:
+    world = World("C")
+    belief = world.belief("*", 3, 6)
+    lines = [f"3: 3 * 6 = {number}" for number in (18, belief.wrong, 999)]
+    assert results(["1: red 1 0 1 = 2", *lines], world) == [(belief.key, how) for how in ("right", "own", "another")]
