@@ -121,6 +121,8 @@ def test_a_check_that_raises_dies_or_hangs_is_its_own_finding(tmp_path: Path) ->
 
 
 def test_what_a_killed_doctor_left_goes_with_the_next_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With the first check a process makes a folder for all of its own that it begins.
+    assert examine(Check("works", partial(open_files, 1), deadline=PATIENCE)).state == "ok"
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left, lock = hold_new_folder(tmp_path)
     os.close(lock)
