@@ -135,7 +135,7 @@ def _served(folder: Path) -> list[Path]:
     """A run folder's part for TensorBoard, or those of all run folders in a folder."""
     own = folder / TENSORBOARD
     # A package is called so, too.
-    paths = [own] if own.is_dir() else [path for path in sorted(_named_so(folder)) if any(path.glob(EVENTS))]
+    paths = [own] if own.is_dir() else [path for path in sorted(_tensorboard_folders(folder)) if any(path.glob(EVENTS))]
     if not paths:
         what = "holds no run" if folder.is_dir() else "is no folder"
         raise ConfigError(
@@ -144,7 +144,7 @@ def _served(folder: Path) -> list[Path]:
     return paths
 
 
-def _named_so(folder: Path) -> Iterator[Path]:
+def _tensorboard_folders(folder: Path) -> Iterator[Path]:
     for number, (place, inside, _) in enumerate(os.walk(folder)):
         if number == MOST_FOLDERS:
             raise ConfigError(f"{folder} holds more than {MOST_FOLDERS:,} folders; name one nearer to the runs")
