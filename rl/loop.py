@@ -23,6 +23,7 @@ from rl.monitoring.metrics import StageClock
 from rl.monitoring.monitor import Monitor
 from rl.monitoring.report import Labels, Offer, Pace, Said, StepReport
 from rl.parts import Parts
+from rl.reward_models.credit import learner_waits_for
 from rl.rollouts.staleness import check_one_version, check_versions_sent
 from rl.workers.pending import Pending
 
@@ -41,8 +42,7 @@ def run(
         CheckpointError: A checkpoint could not be written.
         RewardHackingError: ``watch.action`` is ``stop``, and a threshold was crossed; there is a checkpoint.
     """
-    # The learner has to wait for what its advantages come from, and for the memory of engines that are to sleep.
-    waits_for = "counts" if config.engine.sleep or config.learner.reuse_continuations else parts.credit.needs
+    waits_for = learner_waits_for(config, parts.credit.rule)
     stream, engines = parts.stream, parts.engines
     sent: Sequence[Pending[int]] = ()
     while progress.step < config.steps and not stop():

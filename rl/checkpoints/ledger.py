@@ -83,9 +83,10 @@ class Ledger:
         return {"perf/wall_seconds": kept.seconds, "perf/recoveries": float(kept.recoveries)}
 
     def recovered(self) -> None:
-        """The run begins anew."""
+        """The run begins anew; one that has lost its workers before it took its folder has none to write to."""
         self.recoveries += 1
-        self._write()
+        if self.path.parent.exists():
+            self._write()
 
     def _write(self) -> Kept:
         kept = Kept(self.furthest, self.recoveries, self.seconds)

@@ -58,12 +58,8 @@ def check_fit(config: Sections) -> None:
 
 def _check_delay(config: Sections) -> None:
     """Nothing waits for labels that come late; of credit rules, `rl.reward_models.credit` knows that."""
-    for key, waits in (
-        ("learner.reuse_continuations", config.learner.reuse_continuations),
-        ("engine.sleep", config.engine.sleep),
-    ):
-        if waits and config.annotation.delay:
-            raise ValueError(f"annotation.delay is {config.annotation.delay}: allowed with {key} is 0")
+    for key in config.waits_for_counts if config.annotation.delay else ():
+        raise ValueError(f"annotation.delay is {config.annotation.delay}: allowed with {key} is 0")
 
 
 def _check_inline(config: Sections) -> None:

@@ -248,6 +248,16 @@ class Sections(Section):
         return self.mprm.enabled and self.served.endpoint is None
 
     @property
+    def waits_for_counts(self) -> list[str]:
+        """The settings that have a policy step begin once all of its counts are there: it learns from continuations, or
+        takes the memory of engines that sample them."""
+        waits = {
+            "learner.reuse_continuations": self.learner.reuse_continuations,
+            "engine.sleep": self.engine.sleep,
+        }
+        return [key for key, is_set in waits.items() if is_set]
+
+    @property
     def weight_route(self) -> str:
         """How new weights come to the engines: whole ``weights`` or ``adapters`` alone through Ray's object store, or
         by vLLM's ``nccl`` or ``ipc``. On a GPU vLLM's kernels for adapters compute in bfloat16 alone."""

@@ -167,6 +167,11 @@ def needs_of(rule: CreditRule) -> Needs:
     return "scores" if getattr(rule, "needs_scores", True) else "outcomes"
 
 
+def learner_waits_for(config: Config, rule: CreditRule) -> Needs:
+    """The last of what has to be known before a policy step can begin, for its credit rule or for anything else."""
+    return "counts" if config.waits_for_counts else needs_of(rule)
+
+
 def _is_truncated(rollout: Rollout) -> bool:
     return rollout.finish_reason == "length"
 

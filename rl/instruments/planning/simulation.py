@@ -18,7 +18,7 @@ from rl.instruments.planning.stage_seconds import (
     scaled_learner,
     scaled_sync,
 )
-from rl.reward_models.credit import Needs, configured_rule, needs_of
+from rl.reward_models.credit import Needs, configured_rule, learner_waits_for
 
 WARM_UP, MEASURED = 4, 12
 
@@ -70,9 +70,7 @@ class Servers:
 def _waits_for(config: Config) -> Needs:
     """What the learner waits for in `rl.loop`. What an outcome model says of answers is part of the scores here: how
     long it takes alone was not measured."""
-    if config.engine.sleep or config.learner.reuse_continuations:
-        return "counts"
-    needs = needs_of(configured_rule(config))
+    needs = learner_waits_for(config, configured_rule(config))
     return "scores" if needs == "outcomes" and config.outcome_model.reward != "rule" else needs
 
 

@@ -3,7 +3,9 @@
 No policy learns and nothing is sampled, so replays of one stream see the same rollouts and the same labels, and begin
 with the same reward model: they differ in what their settings say, and in nothing else. They go as far as the stream's
 last held-out evaluation. Selector, buffer, guard and MPRM are those of `rl.loop`, in the same order and with the same
-seeds: a replay under the run's own settings keeps what the run kept, as far as no score of the MPRM decides it.
+seeds: a replay under the run's own settings keeps what the run kept, as far as no score of the MPRM decides it. Labels
+come as many policy steps late as `annotation.delay` of the replay's settings says, whatever it was in the run; what
+they say is recorded, newer weights' continuations included.
 
 *Equal work.* Settings that keep less must not learn less, so the number of optimizer steps does not come from what is
 kept: `replay.optimizer_steps` of them are spread evenly over the updates that are due, each with `mprm.batch_size`
@@ -38,6 +40,8 @@ from rl.reward_models.mprm import check_mprm
 FINAL_POLICY = "final_policy/"
 READ = ("mprm", "policy", "replay", "selection", "task")
 """Sections of an experiment that a replay reads; with `replay.tokens`, which labels anew, `annotation` as well."""
+DELAY = "annotation.delay"
+"""The key that a replay reads whoever labels."""
 
 
 def replay(stream: Path, config: Config) -> CellResult:
@@ -45,8 +49,8 @@ def replay(stream: Path, config: Config) -> CellResult:
 
     Args:
         stream: A run's folder, or the folder of its stream.
-        config: The experiment: its ``selection``, ``mprm``, ``replay`` and ``seed``, and with ``replay.tokens`` its
-            ``annotation``.
+        config: The experiment: its ``selection``, ``mprm``, ``replay``, ``seed`` and ``annotation.delay``, and with
+            ``replay.tokens`` all of its ``annotation``.
 
     Returns:
         One row a recorded evaluation: `step_measures` on held-out rollouts of the policy at that time and, as
@@ -225,8 +229,9 @@ def check_varied(keys: Iterable[str], config: Config) -> None:
     for key in keys:
         if key.startswith("selection.prompts"):
             raise ConfigError(f"{key} is varied: it changes nothing in a replay, whose prompts are recorded")
-        if (section := key.partition(".")[0]) not in read:
+        if (section := key.partition(".")[0]) not in read and key != DELAY:
             labels = ", which has recorded labels unless replay.tokens is set" if section == "annotation" else ""
             raise ConfigError(
-                f"{key} is varied: it changes nothing in a replay{labels}; allowed are keys of {', '.join(read)}"
+                f"{key} is varied: it changes nothing in a replay{labels}; allowed are {DELAY} and keys of "
+                f"{', '.join(read)}"
             )

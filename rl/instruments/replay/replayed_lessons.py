@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -29,6 +31,7 @@ class Learning:
         truths: The truth of all rollouts offered, for measuring alone.
         optimizer_steps, offered, labelled_steps, tokens: So far.
         owed: Optimizer steps that were due while nothing was kept.
+        under_way: Makes the offers whose labels are not due yet, oldest first; see `annotation.delay`.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class Learning:
     labelled_steps: int = 0
     tokens: int = 0
     owed: int = 0
+    under_way: deque[Callable[[], None]] = field(default_factory=deque)
 
     def score(self, rollouts: Sequence[RecordedRollout]) -> list[StepScores]:
         """What the reward model now says of some rollouts."""
@@ -47,14 +51,20 @@ class Learning:
         return self.mprm.score([entry.prompt for entry in entries], [entry.rollout for entry in entries])
 
     def offer(self, labelled: Labelled, step: int | None) -> None:
-        """Offer the labelled rollouts of a policy step, counted from 1; None for a whole corpus."""
-        entries, lessons = labelled.entries, self.lessons
-        lessons.offer(
-            "corpus" if step is None else step - 1,
-            entries,
-            self.score(labelled.rollouts) if lessons.looks_at_scores else None,
-            self.mprm.image_entropy([entry.prompt for entry in entries]) if lessons.looks_at_images else None,
-        )
+        """Offer the labelled rollouts of a policy step, counted from 1, as late as a run with these settings would, but
+        with what the reward model says of them now; None for a whole corpus, which is offered at once."""
+        prompts, lessons = [entry.prompt for entry in labelled.entries], self.lessons
+        scores = self.score(labelled.rollouts) if lessons.looks_at_scores else None
+        entropy = self.mprm.image_entropy(prompts) if lessons.looks_at_images else None
+        self.under_way.append(partial(self._offer, labelled, step, scores, entropy))
+        if step is None or len(self.under_way) > self.config.annotation.delay:
+            self.under_way.popleft()()
+
+    def _offer(
+        self, labelled: Labelled, step: int | None, scores: list[StepScores] | None, entropy: np.ndarray | None
+    ) -> None:
+        entries = labelled.entries
+        self.lessons.offer("corpus" if step is None else step - 1, entries, scores, entropy)
         self.truths |= {identity(rollout.entry): rollout.truth for rollout in labelled.rollouts}
         self.offered += len(entries)
         self.labelled_steps += sum(int((entry.counts.sampled > 0).sum()) for entry in entries)

@@ -52,6 +52,14 @@ def test_a_run_begins_anew_as_long_as_it_gets_further(tmp_path: Path) -> None:
     assert said == [f"mprm.update: the worker died; beginning anew {number} …" for number in numbers]
 
 
+def test_workers_lost_before_there_is_a_folder_are_no_reason_to_end(tmp_path: Path) -> None:
+    ledger, said = Ledger.new(tmp_path / "run"), list[str]()
+    assert recovering(losing(ledger, [0]), 1, ledger, said.append, never) == "done"
+    assert ledger.recoveries == len(said) == 1 and not ledger.path.parent.exists()
+    ledger.path.parent.mkdir()
+    assert ledger.finished(1)["perf/recoveries"] == Ledger.open(ledger.path.parent).recoveries == 1
+
+
 @pytest.mark.parametrize(("attempts", "calls"), [(0, 1), (2, 3)])
 def test_without_a_new_step_it_stops_with_the_cause(attempts: int, calls: int, tmp_path: Path) -> None:
     steps = [5, 4, 5, 3]

@@ -79,6 +79,17 @@ def test_where_everything_is_kept_no_selector_makes_a_difference(run: Path) -> N
     assert found[0].final["kept"] == len(distinct) and found[0].curve[0]["kept"] == 0
 
 
+def test_labels_are_offered_as_late_as_in_a_run_of_these_settings(run: Path) -> None:
+    kept = []
+    for delay in (0, 1):
+        learning = make_learning(configured(f"annotation.delay={delay}"))
+        for step in range(1, STEPS + delay):
+            learning.offer(recorded_labels(open_stream(run).step(step)), step)
+            assert learning.offered == 12 * max(0, step - delay)
+        kept.append([identity(entry) for entry in learning.lessons.buffer.kept()])
+    assert kept[0] == kept[1], "what is kept of a policy step does not depend on when its labels come"
+
+
 def test_settings_that_keep_less_do_not_learn_less(run: Path, online: CellResult) -> None:
     sparing = replay(run, configured("selection.keep_ratio=0.05", "mprm.every=4"))
     assert sparing.final["optimizer_steps"] == online.final["optimizer_steps"] == 3
