@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from tests.fixtures.policy_families import (
     without_placeholders,
 )
 from tests.fixtures.runs import PATIENCE, warm_ray
+from tests.fixtures.stuck_resident import Stuck
 from tests.fixtures.tiny_families import write_tiny_checkpoint
 
 
@@ -82,10 +82,11 @@ def test_adapters_in_float32_are_refused_on_a_gpu_that_no_key_reserves(monkeypat
         VllmEngine(str(SHIPPED_POLICY), lora_rank=4)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
+    """With room for the workers of all tests: those that hang stay to its end."""
     with warm_ray():
-        join_ray(num_cpus=4)
+        join_ray(num_cpus=12)
         yield
         leave_ray()
 
@@ -118,44 +119,6 @@ def test_an_engine_in_two_processes_follows_the_learner(rank: int, cluster: None
         assert {sample.policy_version for _, sample in rows} == {version}, "asked for behind the new weights"
         said = learner.call("logprobs", [prompt for prompt, _ in rows], [sample.token_ids for _, sample in rows])
         assert largest_difference(rows, said) < TOLERANCE
-
-
-class Stuck:
-    """A learner, or an engine, of which one ``fails`` at something that the others wait for it in."""
-
-    def __init__(self, at: str, fails: bool) -> None:
-        self._at, self._fails = at, fails
-
-    def offer_weights(self, route: str, receivers: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Handshake and update."""
-        return {}, {}
-
-    def meet_engines(self) -> None:
-        """The learner's side."""
-        self._wait("meeting")
-
-    def join_transfer(self, handshake: dict[str, Any], place: int) -> None:
-        """An engine's side."""
-        self._wait("meeting")
-
-    def send_weights(self) -> None:
-        """The learner's side."""
-        self._wait("update")
-
-    def receive_weights(self, update: dict[str, Any], version: int) -> int:
-        """An engine's side."""
-        self._wait("update")
-        return version
-
-    def sample(self, requests: list[SamplingRequest]) -> list[list[Any]]:
-        """Asked for behind the weights."""
-        return [[] for _ in requests]
-
-    def _wait(self, at: str) -> None:
-        if at == self._at:
-            if self._fails:
-                raise KeyError(at)
-            time.sleep(600)
 
 
 @pytest.mark.slow

@@ -32,7 +32,6 @@ STEPS = ["Step 1: 2 + 3 = 5", "so  5 red circles — and 2 blue\tones", "Step 3:
 DEFAULT_SYSTEM = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"  # noqa: RUF001
 )
-Original = tuple[Path, dict[str, Any]]
 
 
 def converted(source: Path, output: Path) -> str:
