@@ -181,6 +181,7 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve plan CONFIG": parsed,
     ".venv/bin/sieve plan configs/qwen2_5_vl_7b_8gpu.yaml learner.prompts=512 --gpus 8,64,1024 --seconds "
     "rollout=480,annotate=320,score=96,learn=640,teach=60,sync=5,rounds=4,tokens=500": parsed,  # it takes 10 s
+    ".venv/bin/sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --gpu h100 --seconds tokens=500,prompt=1200": inside(),
     ".venv/bin/python benchmarks/plan.py RUN RUN …": options,
     ".venv/bin/sieve train configs/quickstart.yaml learner.algorithm=ppo learner.credit=outcome value.warm_up=3": dry,
     "python benchmarks/quickstart.py --out runs/benchmark": options,

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TypeVar
 
 from rl.errors import ConfigError
+from rl.learning.known_gpus import KNOWN_GPUS, KnownGpu
 
 Name = TypeVar("Name", bound=str)
 
@@ -37,3 +38,12 @@ def one_of(option: str, value: str, allowed: Collection[Name]) -> Name:
         if value == known:
             return known
     raise ConfigError(f"{option} {value!r}: allowed is one of {', '.join(allowed)}")
+
+
+def known_gpu(name: str) -> KnownGpu:
+    """The GPU that `--gpu` names.
+
+    Raises:
+        ConfigError: Nothing is known of it.
+    """
+    return KNOWN_GPUS[one_of("--gpu", name, KNOWN_GPUS)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +11,17 @@ from rich.console import Console as Terminal
 from rich.table import Table
 
 from rl.commands.ending import one_line
+from rl.commands.options import check, known_gpu
 from rl.errors import ConfigError
+from rl.learning.known_gpus import KNOWN_GPUS, KnownGpu
 from rl.monitoring.terminal import say
 
 if TYPE_CHECKING:
     from rl.config import Config
     from rl.instruments.planning.best_split import SplitPlan
-    from rl.instruments.planning.stage_seconds import StageSeconds
+    from rl.instruments.planning.stage_seconds import Split, StageSeconds
 
+NEEDED = "stage times are needed: name --run RUN or --seconds rollout=…,learn=…, or both"
 COLUMNS = (
     "GPUs",
     "engines",
@@ -47,7 +50,15 @@ def plan(
         typer.Option(
             metavar="STAGE=S,…",
             help="Stage times: rollout, annotate, score, learn, teach, sync, other; beside them rounds (of "
-            "continuations), tokens and steps (of a rollout). With --run, in the place of the run's own.",
+            "continuations), tokens and steps (of a rollout) and prompt (its tokens). With --run, in the place of the "
+            "run's own.",
+        ),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What each stage takes at least on this GPU, by its data sheet; one of " + ", ".join(KNOWN_GPUS) + ".",
         ),
     ] = None,
     gpus: Annotated[
@@ -58,38 +69,88 @@ def plan(
 
     The pipeline is simulated with the stage times of a run (`--run`), scaled to the configuration's batch, or with
     given ones (`--seconds`, those of the configuration's own numbers of engines and ranks). Every rank has a GPU of its
-    own, every engine `engine.tensor_parallel` of them.
+    own, every engine `engine.tensor_parallel` of them. With `--gpu` it is said what no such GPU can be faster than, and
+    which of these times are.
 
     Examples:
 
     * `sieve plan configs/quickstart.yaml --run runs/quickstart-20261121-101500`
     * `sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --gpus 8,64,1024
       --seconds rollout=60,annotate=40,rounds=4,score=12,learn=80,teach=30,tokens=500`
+    * `sieve plan configs/qwen2_5_vl_7b_8gpu.yaml --gpu h100 --seconds tokens=500,prompt=1200`
     """
     from rl.config import load_config
     from rl.instruments.planning.best_split import best_split, plan_of
-    from rl.instruments.planning.other_batch import changes, scaled_to
-    from rl.instruments.planning.stage_seconds import given_seconds, measured_seconds, split_of
+    from rl.instruments.planning.stage_seconds import split_of
 
     with one_line():
+        card = known_gpu(gpu) if gpu is not None else None
         resolved = load_config(config, overrides or [])
-        source = ""
-        if run is not None:
-            found, then = measured_seconds(run)
-            times = scaled_to(resolved, given_seconds(seconds, found) if seconds is not None else found, then, run)
-            measured_on, scaled = split_of(then), ", ".join(changes(resolved, then))
-            source = f"stages of {run}" + (f", scaled by {run / 'config.yaml'}: {scaled}" if scaled else "")
-        elif seconds is not None:
-            times, measured_on = given_seconds(seconds), split_of(resolved)
-        else:
-            raise ConfigError("stage times are needed: name --run RUN or --seconds rollout=…,learn=…, or both")
-        plans = [plan_of(resolved, times, measured_on, split_of(resolved))]
+        source, times, measured_on = _stage_times(resolved, run, seconds, card is not None)
+        check(times.rollout > 0 or gpus is None, NEEDED)
+        plans = [plan_of(resolved, times, measured_on, split_of(resolved))] if times.rollout else []
         plans += [best_split(resolved, times, measured_on, number) for number in _gpu_numbers(gpus)]
+        bounds = list(_bounds(resolved, card, times, measured_on)) if card else []
     terminal = Terminal(highlight=False, width=WIDTH)
     if source:
         say(terminal, source)
-    say(terminal, _stage_line(times, run is not None))
-    terminal.print(_plan_table(resolved, plans))
+    for shown in bounds:
+        say(terminal, shown) if isinstance(shown, str) else terminal.print(shown)
+    if plans:
+        say(terminal, _stage_line(times, run is not None))
+        terminal.print(_plan_table(resolved, plans))
+
+
+def _stage_times(
+    config: Config, run: Path | None, given: str | None, may_lack: bool
+) -> tuple[str, StageSeconds, Split]:
+    """Where stage times come from, what they are, and for which numbers of workers; with ``rollout`` 0 where there are
+    none, as there may be."""
+    from rl.instruments.planning.other_batch import changes, scaled_to
+    from rl.instruments.planning.stage_seconds import StageSeconds, given_seconds, measured_seconds, split_of
+
+    none = StageSeconds(rollout=0.0) if may_lack else None
+    if run is not None:
+        found, then = measured_seconds(run)
+        times = scaled_to(config, given_seconds(given, found) if given is not None else found, then, run)
+        scaled = ", ".join(changes(config, then))
+        source = f"stages of {run}" + (f", scaled by {run / 'config.yaml'}: {scaled}" if scaled else "")
+        return source, times, split_of(then)
+    if given is not None:
+        return "", given_seconds(given, none), split_of(config)
+    if none is None:
+        raise ConfigError(f"{NEEDED}; or --gpu NAME for what they are at least")
+    return "", none, split_of(config)
+
+
+def _bounds(config: Config, gpu: KnownGpu, given: StageSeconds, split: Split) -> Iterator[Table | str]:
+    """What each stage takes at least, and a line on each given time that is less."""
+    from rl.instruments.planning.least_seconds import least_seconds
+    from rl.instruments.planning.stage_seconds import with_lengths
+
+    lengths = with_lengths(given, config)
+    prompt, tokens = f"{lengths.prompt:,.0f}", f"{lengths.tokens:,.0f}"
+    table = Table(caption=f"at least, s, on {gpu.device}; prompts of {prompt} tokens, rollouts of {tokens}")
+    for column in ("stage", "GPUs", "s", "bound by", "compute", "memory", "link", "given"):
+        table.add_column(column, justify="left" if column in ("stage", "bound by") else "right")
+    too_fast = []
+    for stage, least in least_seconds(config, gpu, lengths, split).items():
+        parts = (least.compute, least.memory, least.link)
+        seconds, is_given = getattr(given, stage), getattr(given, stage) > 0
+        table.add_row(
+            stage,
+            f"{least.gpus:,}",
+            f"{least.seconds:.3g}",
+            least.bound,
+            *(f"{part:.3g}" for part in parts),
+            f"{seconds:.3g}" if is_given else "-",
+        )
+        if is_given and seconds < least.seconds:
+            too_fast.append(
+                f"{stage} {seconds:.3g} s is less than {gpu.device} can do: {least.seconds:.3g} s, by {least.bound}"
+            )
+    yield table
+    yield from too_fast
 
 
 def _gpu_numbers(text: str | None) -> list[int]:

@@ -12,6 +12,7 @@ import typer
 
 from rl.commands.dry_run import show
 from rl.commands.ending import FAILURE, fail, one_line
+from rl.commands.options import known_gpu
 from rl.errors import (
     CheckpointError,
     ConfigError,
@@ -42,6 +43,10 @@ def train(
     gpu_gb: Annotated[
         float | None, typer.Option("--gpu-gb", help="Of --dry-run: a GPU's memory, GB; this machine's, or else 80.")
     ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of --dry-run: a known GPU instead, as `sieve plan --gpu` has them."),
+    ] = None,
     gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", help="Of --dry-run: GPUs of one machine.")] = 8,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on from the newest checkpoint of a run folder.")
@@ -70,7 +75,8 @@ def train(
         else:
             resolved = load_config(config, changes)
         if dry_run:
-            show(resolved, gpu_gb, gpus_per_node)
+            named = known_gpu(gpu).gb if gpu is not None else None
+            show(resolved, named if gpu_gb is None else gpu_gb, gpus_per_node)
             return
         folder = resume or choose_run_folder(resolved)
     _train(resolved, folder, resume is not None)

@@ -9,12 +9,17 @@ from rl.config.sections import Sections
 LARGER = "take a larger GPU"
 
 
-def for_weights(config: Sections, role: str) -> list[str]:
-    """Of a model that learns, for what its weights, gradients and optimizer take."""
+def for_weights(config: Sections, role: str, saved_gb: float | None = None) -> list[str]:
+    """Of a model that learns, for what its weights, gradients and optimizer take; ``saved_gb`` is what an optimizer of
+    8 bits would take less, 0 for too little to name it, and None where nobody has counted."""
     if role == "outcome_model":
         return ["set outcome_model.checkpoint to a smaller model"]
-    adapters = config.learner.lora_rank if role == "learner" else config.mprm.lora_rank
-    return [f"raise {role}.ranks with {role}.sharding fsdp2", *([] if adapters else [f"set {role}.lora_rank"])]
+    section = config.learner if role == "learner" else config.mprm
+    keys = [f"raise {role}.ranks with {role}.sharding fsdp2"]
+    counts = not section.lora_rank if saved_gb is None else saved_gb > 0
+    if counts and section.optimizer == "adamw" and section.sharding != "deepspeed":
+        keys.append(f"set {role}.optimizer to adamw_8bit" + (f" for {saved_gb:.1f} GB less" if saved_gb else ""))
+    return [*keys, *([] if section.lora_rank else [f"set {role}.lora_rank"])]
 
 
 def for_activations(config: Sections, role: str) -> list[str]:

@@ -16,26 +16,9 @@ import torch
 from rewards.models.architecture import vision_tower
 from rewards.models.encoding import Encoder
 from rewards.records import Prompt
+from rl.learning.known_gpus import tflops_of
 
 LANGUAGE, HEAD, PROJECTOR, VISION = range(4)
-PEAK_TFLOPS = {
-    "B200": 2250,
-    "H200": 989,
-    "H100 PCIe": 756,
-    "H100 NVL": 835,
-    "H100": 989,
-    "H800": 989,
-    "A100": 312,
-    "A800": 312,
-    "L40S": 362,
-    "L40": 181,
-    "L4": 121,
-    "A10G": 70,
-    "A10": 125,
-    "RTX 4090": 165,
-    "RTX 3090": 71,
-}
-"""Dense bfloat16 operations a second on tensor cores, in 10^12, by a part of the device's name; makers' data sheets."""
 
 
 @dataclass(frozen=True)
@@ -149,5 +132,4 @@ def peak_flops(device: torch.device, dtype: str, override: float | None) -> floa
         return override * 1e12
     if device.type != "cuda" or dtype != "bfloat16":
         return float("nan")
-    name = torch.cuda.get_device_name(device)
-    return next((tflops * 1e12 for part, tflops in PEAK_TFLOPS.items() if part in name), float("nan"))
+    return (tflops_of(torch.cuda.get_device_name(device)) or float("nan")) * 1e12

@@ -27,6 +27,8 @@ from rl.instruments.planning.memory_estimate import (
 from rl.instruments.planning.model_shape import ModelShape, find_shape
 from rl.workers.ray_cluster import kinds_of_workers
 
+REAL_PART = 0.05  # of what a worker holds: less is not worth another key
+
 
 @dataclass(frozen=True)
 class LaunchEstimate:
@@ -99,7 +101,8 @@ def check_fits(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -
             smallest["engine"] = replace(held["engine"], cache=least)
             if held["engine"].cache < least:
                 fits = needed_on(config, smallest) <= there
-                needed, budget = smallest["engine"].total, config.engine.gpu_memory_utilization * there
+                needed = replace(smallest["engine"], transfer=0.0).total
+                budget = config.engine.gpu_memory_utilization * there
                 raise ConfigError(
                     f"engine on {where} needs {needed / GB:.1f} GB for its weights and one sequence of "
                     f"engine.max_model_len, and engine.gpu_memory_utilization leaves it {budget / GB:.1f} of "
@@ -119,14 +122,12 @@ def check_fits(config: Config, estimated: LaunchEstimate, gpus: Sequence[Gpu]) -
 
 def needed_on(config: Config, held: dict[str, Memory]) -> float:
     """Bytes that one GPU must have for those that share it. Of an engine that sleeps while the learner works, its
-    process alone is there together with the learner's gradients and activations; awake, it may be handed the learner's
-    weights as a copy in its own number format (``ipc``)."""
+    process alone is there together with the learner's gradients and activations; awake, it takes new weights."""
     if not (config.engine.sleep and "engine" in held and "learner" in held):
         return sum(memory.total for memory in held.values())
     others = sum(memory.total for role, memory in held.items() if role not in ("engine", "learner"))
     engine, learner = held["engine"], held["learner"]
-    copy = engine.weights if config.weight_route == "ipc" and config.policy.dtype != "float32" else 0.0
-    return others + max(engine.total + learner.at_rest + copy, learner.total + engine.other)
+    return others + max(engine.total + learner.at_rest + learner.transfer, learner.total + engine.other)
 
 
 def plan_lines(config: Config, gpu_gb: float, gpus_per_node: int = 8) -> Iterator[str]:
@@ -290,8 +291,25 @@ def for_full_gpu(config: Config, worst: str, held: Mapping[str, Memory], there: 
     else:
         memory = held[worst]
         by_weights = memory.weights + memory.gradients + memory.optimizer > memory.activations
-        options = for_weights(config, worst) if by_weights else for_activations(config, worst)
+        if by_weights:
+            options = for_weights(config, worst, saved_by_8_bits(config, worst, memory, there) / GB)
+        else:
+            options = for_activations(config, worst)
+        if memory.transfer > memory.gradients + memory.activations and config.weight_route in ("nccl", "ipc"):
+            options = ["set engine.weight_transfer to object_store", *options]
         if by_weights and needed_on(config, dict(held)) - there < memory.activations:
             options += for_activations(config, worst)
         options += [f"set {worst}.num_gpus to 1 for a GPU of its own"] if alone else []
     return either([*options, LARGER] if len(held) > 1 or not options else options)
+
+
+def saved_by_8_bits(config: Config, role: str, memory: Memory, there: float) -> float:
+    """Bytes that an optimizer of 8 bits would take less, of what the workers of a role hold on a GPU of ``there``; 0
+    where that is no real part of it."""
+    if role == "outcome_model":
+        return 0.0
+    section = getattr(config, role).model_copy(update={"optimizer": "adamw_8bit"})
+    changed = config.model_copy(update={role: section})
+    now, then = (estimate(each, there).memory[role].optimizer for each in (config, changed))
+    saved = memory.optimizer * (1 - then / now)
+    return saved if saved > REAL_PART * memory.total else 0.0

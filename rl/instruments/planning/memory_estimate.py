@@ -12,6 +12,7 @@ from rewards.section import AdamW
 from rl.config import Config
 from rl.instruments.planning.activations import FLOAT, Pass, activation_bytes
 from rl.instruments.planning.model_shape import ModelShape, Tower
+from rl.instruments.planning.transfer_memory import computed_width, receiving_bytes, sending_bytes
 
 GB = 10**9
 ADAM = 2 * FLOAT  # bytes of AdamW's two moments of one weight
@@ -30,6 +31,7 @@ class Memory:
         gradients, optimizer: Of what learns.
         cache: For keys and values, of an engine.
         activations: What a pass keeps at its peak, with bfloat16 copies of the weights where it makes them.
+        transfer: What new weights take on their way to the engines, when gradients and activations are gone.
         other: The process itself.
     """
 
@@ -38,12 +40,13 @@ class Memory:
     optimizer: float = 0
     cache: float = 0
     activations: float = 0
+    transfer: float = 0
     other: float = 0
 
     @property
     def total(self) -> float:
-        """The sum."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        """The most at one time: in a step, or while new weights travel."""
+        return self.at_rest + self.cache + max(self.gradients + self.activations, self.transfer)
 
     @property
     def at_rest(self) -> float:
@@ -57,7 +60,7 @@ class Memory:
 def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None = None) -> Memory:
     """Of one rank of the learner; ``critic`` is the shape of a value model of its own."""
     learner, engine = config.learner, config.engine
-    width = 2 if config.policy.dtype == "bfloat16" else FLOAT
+    width = computed_width(config)
     tokens = learner.micro_batch_tokens
     most = max(1, tokens // engine.max_model_len) if tokens else learner.micro_batch
     taken = Pass(
@@ -75,9 +78,13 @@ def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None 
     memory = trained_model(shape, learner.lora_rank, learner.freeze_vision, width, ranks, sharding, adam)
     if learner.kl:
         # A copy of what learns, as it was.
-        learns = _learning(shape, learner.lora_rank, learner.freeze_vision)
+        learns = learning_parameters(shape, learner.lora_rank, learner.freeze_vision)
         memory += Memory(weights=FLOAT * learns / (1 if sharding == "ddp" else ranks))
-    memory += Memory(activations=activation_bytes(shape, taken), other=_process(learner.num_gpus))
+    memory += Memory(
+        activations=activation_bytes(shape, taken),
+        transfer=sending_bytes(config, shape),
+        other=_process(learner.num_gpus),
+    )
     if learner.algorithm == "ppo" and config.value.backbone == "own":
         own = critic or shape
         memory += trained_model(own, 0, False, width, ranks, sharding, adam) + Memory(
@@ -89,7 +96,7 @@ def learner_memory(config: Config, shape: ModelShape, critic: ModelShape | None 
 def mprm_memory(config: Config, shape: ModelShape, beside: int = 0) -> Memory:
     """Of one rank of the MPRM; ``beside`` counts the parameters of those that judge beside it."""
     mprm, engine = config.mprm, config.engine
-    width = 2 if config.policy.dtype == "bfloat16" else FLOAT
+    width = computed_width(config)
     taken = Pass(
         rows=max(1, mprm.micro_batch_tokens // engine.max_model_len),
         tokens=engine.max_model_len,
@@ -130,7 +137,7 @@ def engine_memory(config: Config, shape: ModelShape, gpu_bytes: float) -> Memory
     A ``cache`` below 0 means that the share is too small.
     """
     engine = config.engine
-    width = 2 if config.policy.dtype == "bfloat16" else FLOAT
+    width = computed_width(config)
     weights = width * shape.parameters / engine.tensor_parallel
     if engine.kind == "hf":
         full = width * shape.cache_numbers * engine.max_num_seqs * engine.max_model_len
@@ -142,12 +149,12 @@ def engine_memory(config: Config, shape: ModelShape, gpu_bytes: float) -> Memory
         return Memory(weights, cache=engine.kv_cache_gib * 2**30, activations=largest, other=_process(0))
     other = PROCESS_ON_GPU + CUDA_GRAPHS
     cache = engine.gpu_memory_utilization * gpu_bytes - weights - largest - other
-    return Memory(weights, cache=cache, activations=largest, other=other)
+    return Memory(weights, cache=cache, activations=largest, transfer=receiving_bytes(config, shape), other=other)
 
 
 def cache_tokens(config: Config, shape: ModelShape, memory: Memory) -> int:
     """Tokens that an engine's cache holds."""
-    width = 2 if config.policy.dtype == "bfloat16" else FLOAT
+    width = computed_width(config)
     # Every GPU has the keys of some heads, and of one at least.
     shared = min(config.engine.tensor_parallel, shape.language.key_value_heads)
     return int(memory.cache / (width * shape.cache_numbers / shared))
@@ -165,7 +172,7 @@ def trained_model(
 ) -> Memory:
     """Weights, gradients and optimizer of a model that learns, on one of its ranks. What learns is float32, and so is
     what is frozen beside it; under adapters the model has ``width`` bytes a number."""
-    learns = _learning(shape, lora_rank, freeze_vision)
+    learns = learning_parameters(shape, lora_rank, freeze_vision)
     frozen = width * shape.parameters if lora_rank else FLOAT * (shape.parameters - learns)
     weights, gradients, optimizer = (
         FLOAT * learns + frozen,
@@ -184,14 +191,13 @@ def trained_model(
 
 def loaded_bytes(config: Config, shape: ModelShape, lora_rank: int) -> float:
     """Of a model as it is read, before a GPU has it: float32, as what learns, but for what is under adapters."""
-    width = 2 if config.policy.dtype == "bfloat16" and lora_rank else FLOAT
-    return width * shape.parameters
+    return (computed_width(config) if lora_rank else FLOAT) * shape.parameters
 
 
 def _moments(shape: ModelShape, lora_rank: int, freeze_vision: bool, adam: AdamW) -> float:
     """Bytes of the optimizer's two moments of all that learns."""
     if adam == "adamw":
-        return ADAM * _learning(shape, lora_rank, freeze_vision)
+        return ADAM * learning_parameters(shape, lora_rank, freeze_vision)
     from rewards.models.adamw import block_size
 
     def of(tower: Tower, parameters: int, *rows: int) -> float:
@@ -205,7 +211,7 @@ def _moments(shape: ModelShape, lora_rank: int, freeze_vision: bool, adam: AdamW
     return of(language, language.parameters) + (0 if freeze_vision else of(shape.vision, shape.vision.parameters))
 
 
-def _learning(shape: ModelShape, lora_rank: int, freeze_vision: bool) -> int:
+def learning_parameters(shape: ModelShape, lora_rank: int, freeze_vision: bool) -> int:
     """Parameters that learn."""
     if lora_rank:
         return shape.language.adapter_parameters(lora_rank)
@@ -214,8 +220,7 @@ def _learning(shape: ModelShape, lora_rank: int, freeze_vision: bool) -> int:
 
 def _gathered(tower: Tower) -> int:
     """Parameters that FSDP2 has whole at one time: two layers, since it fetches ahead, and all outside the layers."""
-    attention = 2 * tower.hidden * (tower.query_width + tower.key_width)
-    layer = attention + 3 * tower.hidden * tower.intermediate
+    layer = tower.layer_matrices
     return 2 * layer + tower.parameters - tower.layers * layer
 
 

@@ -42,6 +42,12 @@ class Tower:
         """Numbers of all heads' keys."""
         return self.key_value_heads * self.head_size
 
+    @property
+    def layer_matrices(self) -> int:
+        """Numbers of the matrices of a layer that has a gate."""
+        attention = 2 * self.hidden * (self.query_width + self.key_width)
+        return attention + 3 * self.hidden * self.intermediate
+
     def adapter_parameters(self, rank: int) -> int:
         """Of LoRA on all linear layers (`rewards.models.backbone.add_lora`): rank x (inputs + outputs) of each."""
         attention = 2 * (self.hidden + self.query_width) + 2 * (self.hidden + self.key_width)

@@ -24,9 +24,9 @@ WIDTH = 64
 DOUBLING = 0.95
 UNSEEN = 0.01  # seconds: who waits no longer than this has not waited, but only asked
 MOST_SECONDS = 1e9
-MOST = {"rounds": 1000, "tokens": 1e7, "steps": 1e6}
+MOST = {"rounds": 1000, "tokens": 1e7, "steps": 1e6, "prompt": 1e7}
 """Of what is no time."""
-ABOVE_0 = {"rollout", "tokens", "steps"}
+ABOVE_0 = {"rollout", "tokens", "steps", "prompt"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class StageSeconds:
         rounds: Of continuations.
         tokens: Of a rollout, in the mean.
         steps: Written steps of a rollout.
+        prompt: Tokens of a prompt, those of its pictures included, in the mean.
     """
 
     rollout: float
@@ -65,6 +66,7 @@ class StageSeconds:
     rounds: float = 1.0
     tokens: float = 0.0
     steps: float = 5.0
+    prompt: float = 0.0
 
 
 def split_of(config: Config) -> Split:
@@ -147,6 +149,9 @@ def stage_medians(rows: Sequence[Mapping[str, float]], config: Config) -> StageS
     sync = typical("sync_seconds")
     waits = ("rollout", "score", "annotate", "teach", "learn", "sync")
     other = [row["perf/step_seconds"] - sum(row.get(f"perf/{stage}_seconds", 0.0) for stage in waits) for row in rows]
+    answer = median(row.get("reward/tokens", 0.0) for row in rows)
+    # The learner reads rollouts behind their prompts, but for continuations that it may read, too.
+    read = 0.0 if config.learner.reuse_continuations else typical("learner_tokens")
     return StageSeconds(
         rollout=max(rollout, 1e-6),
         annotate=annotate,
@@ -156,8 +161,9 @@ def stage_medians(rows: Sequence[Mapping[str, float]], config: Config) -> StageS
         sync=sync if sync > UNSEEN else 0.0,
         other=max(0.0, median(other)),
         rounds=max(1.0, median(row.get("annotation/rounds", 1.0) for row in rows)),
-        tokens=median(row.get("reward/tokens", 0.0) for row in rows),
+        tokens=answer,
         steps=median(row.get("reward/steps", 5.0) for row in rows),
+        prompt=max(0.0, read / (config.learner.prompts * config.learner.samples) - answer),
     )
 
 
@@ -191,5 +197,10 @@ def scaled_sync(seconds: float, engines: int, measured_on: int) -> float:
 
 
 def with_lengths(seconds: StageSeconds, config: Config) -> StageSeconds:
-    """With a length of rollouts, if there was none: half of the limit."""
-    return seconds if seconds.tokens else replace(seconds, tokens=config.engine.max_completion_tokens / 2)
+    """With a length of rollouts, and of prompts, if there was none: half of the limit."""
+    limit = config.engine.max_completion_tokens
+    return replace(
+        seconds,
+        tokens=seconds.tokens or limit / 2,
+        prompt=seconds.prompt or (config.engine.max_model_len - limit) / 2,
+    )

@@ -101,6 +101,9 @@ def test_out_of_memory_ends_the_run_the_second_time_with_the_key_to_lower(tmp_pa
         ({}, "engine 3", "lower engine.gpu_memory_utilization, or on a CPU engine.kv_cache_gib"),
         ({"engine": {"num_gpus": 0.5}}, "engine 0", "lower engine.gpu_memory_utilization"),
         ({"mprm": {"micro_batch_tokens": 4096}}, "mprm", "lower mprm.micro_batch_tokens, lower engine.max_model_len"),
+        ({}, "learner", "set learner.optimizer to adamw_8bit, or set learner.lora_rank"),
+        ({"mprm": {"optimizer": "adamw_8bit"}}, "mprm", "mprm.sharding fsdp2, or set mprm.lora_rank"),
+        ({"learner": {"lora_rank": 8}}, "learner", "or raise learner.ranks with learner.sharding fsdp2"),
         ({}, "outcome model", "set outcome_model.checkpoint to a smaller model"),
     ],
 )

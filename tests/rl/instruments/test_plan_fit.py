@@ -46,7 +46,10 @@ def test_gpus_are_given_out_as_reserved() -> None:
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ({}, ("learner on GPU 0 of node 0", "80 GB are there", "learner.ranks", "fsdp2")),
+        (
+            {},
+            ("learner on GPU 0 of node 0", "80 GB are there", "learner.ranks", "fsdp2", "adamw_8bit for 49.5 GB less"),
+        ),
         ({"engine": {"gpu_memory_utilization": 0.2}, "learner": {"lora_rank": 8}}, ("engine on GPU 1", "raise it")),
         (
             {"learner": {"lora_rank": 8, "gradient_checkpointing": False, "micro_batch": 16}},
@@ -123,10 +126,11 @@ def test_an_engine_that_sleeps_leaves_its_memory_to_the_learner() -> None:
     assert needed_on(asleep, small) == held["learner"].total + stays > held["learner"].total, "its process sleeps there"
     whole = {**sections, "learner": {"num_gpus": 0.5}}
     by_ipc = a_config(**whole, engine={"num_gpus": 0.5, "sleep": True, "weight_transfer": "ipc"})
+    copy = estimate(by_ipc, 80 * GB).memory["learner"].transfer
+    assert copy == held["engine"].weights, "of what is handed over, where what learns is float32"
     large = {**held, "engine": replace(held["engine"], cache=80 * GB)}
-    assert needed_on(by_ipc, large) == needed_on(asleep, large) + held["engine"].weights, (
-        "a copy of what is handed over"
-    )
+    handing = {**large, "learner": replace(held["learner"], transfer=copy)}
+    assert needed_on(asleep, handing) == needed_on(asleep, large) + copy
     with pytest.raises(ConfigError):
         list(plan_lines(awake, 80))
     assert list(plan_lines(asleep, 80))
@@ -152,15 +156,17 @@ def test_the_dry_run_names_every_gpu_once() -> None:
 def test_the_head_of_a_configuration_says_what_the_dry_run_says(path: Path) -> None:
     said = re.findall(r"^#   (node .*?) +(\w+) +(\d+\.\d)   (.*)", path.read_text(encoding="utf-8"), re.M)
     lines = list(plan_lines(load_config(path), 80))
-    columns = [*next(line for line in lines if line.startswith("memory, GB")).split()[-7:]]
+    columns = [*next(line for line in lines if line.startswith("memory, GB")).split()[-8:]]
     shown = [" ".join(line.split()) for line in lines if re.match(r" +node .*: [a-z]", line)]
     assert len(said) == len(shown) > 0
     for (gpus, role, total, parts), line in zip(said, shown, strict=True):
         assert line.startswith(f"{gpus}: {role} ")
-        *values, whole = line.split()[-7:]
+        *values, whole = line.split()[-8:]
         assert whole == total
         there = {name: value for name, value in zip(columns, values, strict=False) if value != "0.0"}
-        other = there.pop("other")
+        other, transfer = there.pop("other"), float(there.pop("transfer", 0))
+        step = sum(float(there.get(name, 0)) for name in ("gradients", "activations"))
+        assert transfer < step or role == "engine", "new weights take no more than a step did"
         assert parts == ", ".join(f"{name} {value}" for name, value in there.items()) + f", and {other} of CUDA"
         assert sum(map(float, there.values())) + float(other) == pytest.approx(float(total), abs=0.21)
 
