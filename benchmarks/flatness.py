@@ -34,7 +34,7 @@ from tests.fixtures.runs import SIEVE, SMOKE, environment
 STEPS, SETTLED, SECONDS_BETWEEN_LOOKS = 500, 50, 5.0
 PROMPTS = 32
 OPTIONS = ("engine.kind=hf", f"steps={STEPS}", "checkpoint_every=25", "keep_checkpoints=2", "record=true")
-SMALL = ("learner.prompts=2", "learner.samples=2", "annotation.continuations=2", "engine.max_completion_tokens=32")
+SMALL = ("learner.prompts=2", "annotation.continuations=2")
 HELD_OUT = ("evaluation.prompts=4", "evaluation.every=0", "selection.capacity=32", "mprm.guard_capacity=16")
 MIB = 2**20
 PANELS = {"memory, MiB": "memory", "open files": "files", "on the disk, MiB": "disk"}

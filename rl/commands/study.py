@@ -40,7 +40,8 @@ def study(
     runs what is missing, failed, or was made with other settings. A study of replays records its runs first, one a
     seed, into `streams` beside its folder.
 
-    The report: `report.md` with tables and `figures/`, and every number in `results.csv` and `results.parquet`.
+    The report: `report.md` with tables and `figures/`, every number in `results.csv` and `results.parquet`, and the
+    outcomes, a row a cell, in `outcomes.csv`.
 
     Examples:
 

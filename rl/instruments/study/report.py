@@ -29,7 +29,7 @@ different they could be."""
 
 
 def write_report(findings: Findings, folder: Path, command: str) -> Path:
-    """Write ``report.md``, ``figures/``, ``results.csv`` and ``results.parquet``; gives the report's path.
+    """Write ``report.md``, ``figures/``, and every number as in `write_numbers`; gives the report's path.
 
     Args:
         findings: The cells.
@@ -116,7 +116,7 @@ def _settings(findings: Findings, command: str) -> list[str]:
     settings = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, width=110, default_flow_style=None)
     return [
         "## Every number",
-        "`results.csv` and `results.parquet`: a row a number, of every cell, metric and step.",
+        "`outcomes.csv`: a row a cell. `results.csv` and `results.parquet`: a row a number, at every step.",
         "## Settings",
         f"```yaml\n{settings}```",
         "Again (finished cells are kept; without the folder all are run anew):",

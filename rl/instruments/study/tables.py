@@ -137,11 +137,16 @@ def _p(p: float | None) -> str:
 
 
 def write_numbers(findings: Findings, folder: Path) -> None:
-    """``results.csv`` and ``results.parquet``: a row a number, of every cell, metric and step.
+    """Every number, for others to compute with.
 
-    Columns: ``combination`` (the arm's name), its level of each factor, ``seed``, ``metric``, ``step`` (null for final
-    numbers), ``value``.
+    ``results.csv`` and ``results.parquet``: a row a number, of every cell, metric and step. Columns: ``combination``
+    (the arm's name), its level of each factor, ``seed``, ``metric``, ``step`` (null for final numbers), ``value``.
+
+    ``outcomes.csv``, small enough to keep: a row a cell. Columns: ``combination``, ``seed``, and the study's outcomes
+    (null where one was not measured).
     """
+    with replacing(folder / "outcomes.csv") as path:
+        csv.write_csv(_outcomes(findings), path)
     columns: dict[str, list[Any]] = {name: [] for name in ("combination", *findings.study.factors, "seed", "metric")}
     columns |= {"step": [], "value": []}
     for name, cells in findings.cells.items():
@@ -157,6 +162,17 @@ def write_numbers(findings: Findings, folder: Path) -> None:
         csv.write_csv(table, path)
     with replacing(folder / "results.parquet") as path:
         parquet.write_table(table, path)
+
+
+def _outcomes(findings: Findings) -> pa.Table:
+    cells = [(name, seed, cell) for name, by_seed in findings.cells.items() for seed, cell in sorted(by_seed.items())]
+    columns = {
+        "combination": pa.array([name for name, _, _ in cells], pa.string()),
+        "seed": pa.array([seed for _, seed, _ in cells], pa.int64()),
+    }
+    for outcome in findings.study.outcomes:
+        columns[outcome] = pa.array([cell.result.final.get(outcome) for _, _, cell in cells], pa.float64())
+    return pa.table(columns)
 
 
 def _numbers(cell: Finished) -> Iterable[tuple[int | None, str, float]]:

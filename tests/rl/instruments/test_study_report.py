@@ -185,6 +185,9 @@ def test_every_number_is_in_both_tables(findings: Findings, tmp_path: Path) -> N
     where = {"selection.selector": "bis", "selection.keep_ratio": "0.5", "replay.order": "online", "seed": 2}
     found = [row for row in table.to_pylist() if where.items() <= row.items() and row["metric"] == "auc"]
     assert [(row["step"], row["value"]) for row in found][-2:] == [(2, 0.702), (None, 0.702)]
+    cells = csv.read_csv(tmp_path / "outcomes.csv").to_pylist()
+    assert len(cells) == 17 and 0.702 in [row["auc"] for row in cells if row["seed"] == 2]
+    assert all("unheard_of" in row and row["unheard_of"] is None for row in cells)
 
 
 def test_a_dry_run_lists_cells_and_writes_nothing(plan: StudyPlan, tmp_path: Path) -> None:
