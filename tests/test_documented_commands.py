@@ -198,6 +198,8 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/packed.py --repetitions 3 --prompts 16 --image 84 --answer 40 "
     "--checkpoint rl/tiny_policy/grid_policy": options,
     "python benchmarks/engine.py": options,
+    "python benchmarks/start.py --imports": options,
+    "python benchmarks/start.py --out runs/start": options,
     ".venv/bin/python benchmarks/label_limit.py": options,
     ".venv/bin/sieve annotate configs/beliefs.yaml engine.kind=hf workers=inline annotation.budget=fixed "
     "learner.samples=2 --prompts 4000 -o runs/warm.jsonl": parsed,
