@@ -7,8 +7,7 @@ from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-from rewards.ranks import average_ranks
+from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ def _both(label: np.ndarray) -> bool:
 
 def _placements(score: np.ndarray, label: np.ndarray) -> np.ndarray:
     """The share of the other class's steps (S,) that each is on the proper side of, ties half; means are the area."""
-    ranks, others = average_ranks(score), np.zeros(len(score))
+    ranks, others = rankdata(score), np.zeros(len(score))
     for own in (label, ~label):
-        others[own] = (ranks[own] - average_ranks(score[own])) / (~own).sum()
+        others[own] = (ranks[own] - rankdata(score[own])) / (~own).sum()
     return np.where(label, others, 1 - others)
 
 

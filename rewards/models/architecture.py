@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from rewards.models import lean_transformers  # noqa: F401  # isort: skip
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
 

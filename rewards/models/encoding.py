@@ -15,8 +15,6 @@ from itertools import chain
 import numpy as np
 import torch
 from PIL import Image
-
-from rewards.models import lean_transformers  # noqa: F401  # isort: skip
 from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
 from rewards.models.chat_template import ChatTemplate

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from rewards.files.record_files import (
     SCHEMA,
@@ -22,7 +23,6 @@ from rewards.files.record_files import (
     write_table,
 )
 from rewards.process_model.labels import LabelRule, hard
-from rewards.ranks import average_ranks
 from rewards.records import Annotated, StepScores
 from rewards.seeds import derive_seed
 
@@ -55,7 +55,7 @@ def group_area(annotated: Sequence[Annotated], scores: Sequence[StepScores], lab
         label, score = np.array(group).reshape(-1, 2).T
         known = ~np.isnan(label)
         right = label[known] >= 0.5
-        ranks = average_ranks(score[known])
+        ranks = rankdata(score[known])
         positives, negatives = int(right.sum()), int((~right).sum())
         ordered += float(ranks[right].sum()) - positives * (positives + 1) / 2
         pairs += positives * negatives

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.signal import lfilter
 
 EPSILON = 1e-8
 
@@ -39,8 +40,6 @@ def generalized_advantages(
     Raises:
         ValueError: There are not as many values as rewards.
     """
-    from scipy.signal import lfilter  # most of a second, which a learner without a critic need not wait
-
     rewards, values = np.asarray(rewards, dtype=float), np.asarray(values, dtype=float)
     if rewards.shape != values.shape or rewards.ndim != 1:
         raise ValueError(f"rewards {rewards.shape} and values {values.shape} are not of the same tokens")

@@ -16,9 +16,9 @@ def imported(*names):
 import rl.checkpoints.run_folder, rl.config
 imported("ray", "torch", "transformers")
 import rl.train
-imported("datasets", "openai", "pandas", "scipy.optimize", "scipy.stats", "sklearn", "trl", "vllm")
+imported("datasets", "openai", "trl", "vllm")
 import rl.engines.making, rl.engines.hf_engine, rl.engines.vllm_engine, rl.learning.learner, rl.reward_models.mprm
-imported("openai", "scipy.optimize", "scipy.signal", "scipy.stats", "sklearn", "vllm")
+imported("openai", "vllm")
 """
 
 
