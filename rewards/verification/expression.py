@@ -56,7 +56,7 @@ _SPELLINGS = [
     ]
 ]
 _SEPARATED = re.compile(
-    r"[-+]?[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,}|(?: \d{3})+,\d{1,2}|(?:['\u2019_]\d{3})+(?:\.\d+)?)"
+    r"[-+]?[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,}|(?: \d{3})+,\d{1,2}|(?:['\u2019]\d{3})+(?:\.\d+)?)"
 )
 """A number with separators that LaTeX does not know; within brackets, commas are between numbers."""
 _UNREADABLE = re.compile(

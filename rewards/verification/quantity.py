@@ -52,7 +52,7 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<![\d.,])(\d{1,3}(?: \d{3})+),(\d{1,2})(?![\d.,])", lambda found: f"{found[1].replace(' ', '')}.{found[2]}"),
     (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])", lambda found: found[0].replace(".", "")),
     (r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,)", lambda found: found[0].replace(",", "")),
-    (r"(?<=\d)['\u2019_](?=\d{3}(?!\d))", ""),
+    (r"(?<=\d)['\u2019](?=\d{3}(?!\d))", ""),
     (r"(?<=\d),?\s*\(?(?:approximately|approx\.?|roughly|about|exactly)\)?\s*$", ""),
     (r"\bper\s*cent\b|\bpct\b", "percent"),
     (r"(?<![\w.])10\s*\^\s*([-+\u2212]?\d)", r"1e\1"),

@@ -16,7 +16,7 @@ RIGHT = [
     *(("multiple_choice", f"Answer: {text}", "ABD") for text in ("ABD", "A, B, D", "A、B、D")),
     ("multiple_choice", "Answer: Ⅳ", "iv"),
     *((name, f"Answer: {text}", "1234.56") for name in NUMBERS for text in ("1.234,56", "1 234,56", "1.234,56 €")),
-    *((name, f"Answer: {text}", "1234567") for name in NUMBERS for text in ("1.234.567", "1’234’567", "1_234_567")),
+    *((name, f"Answer: {text}", "1234567") for name in NUMBERS for text in ("1.234.567", "1’234’567")),
     ("latex", "Answer: (1.234,56)", "(1.234, 56)"),
     ("latex", "Answer: 0.125,3", "0.125, 3"),
     *(
@@ -62,7 +62,7 @@ WRONG = [
     ("multiple_choice", "Ответ: B", "В"),  # the second of A, B, C is not the third of А, Б, В
     *(("multiple_choice", f"Answer: {text}", "A, C") for text in ("CA", "ac", "ACT", "ABC", "both")),
     ("multiple_choice", "Answer: A, C", "ACT"),
-    *((name, f"Answer: {text}", "1234") for name in NUMBERS for text in ("1.234", "12_34", "1_2_34")),
+    *((name, f"Answer: {text}", "1234") for name in NUMBERS for text in ("1.234", "12_34")),
     *((name, "Answer: 0.125,3", "125.3") for name in NUMBERS),
     *((name, "Answer: 2¹⁰", reference) for name in NUMBERS for reference in ("2", "20", "210")),
     *((name, "Answer: 10⁻³", reference) for name in NUMBERS for reference in ("10", "1000", "7")),
