@@ -46,9 +46,11 @@ UNTIMED = {
     "a loss or a gradient that is not a number": "the update is left out and counted (`policy/skipped`); after "
     "`learner.max_skipped` policy steps in a row the run stops",
     "your task, verifier, selector or credit rule raises": STOPS,
+    "a task, verifier, selector or credit rule of yours does not come back": "after a minute one line names it, and "
+    "from then on Ctrl-C or SIGTERM stops the run at once, exit code 1; `--resume` goes on",
     "`ulimit -v` with less than the libraries and Ray's objects map": "the run is refused, exit code 2",
 }
-"""What becomes of these is tested in ``tests/rl/test_faults*.py`` and ``tests/rl/workers``."""
+"""What becomes of these is tested in ``tests/rl/test_faults*.py``, ``test_signals.py`` and ``tests/rl/workers``."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Code of the user's, called: whatever it raises, there is one line about it."""
+"""Code of the user's, called: whatever it raises, there is one line about it, and one where it does not come back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from rewards.overdue import named_when_overdue
 
 LONGEST_WORDS = 500
 """Characters of what an error says."""
@@ -16,17 +18,22 @@ class UsersCodeError(RuntimeError):
 
 @contextmanager
 def in_one_line(
-    what: str, kind: Callable[[str], Exception] = UsersCodeError, let_through: tuple[type[Exception], ...] = ()
+    name: str,
+    failing: str = "failed",
+    kind: Callable[[str], Exception] = UsersCodeError,
+    let_through: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """Turn what the block raises, but for Ctrl-C, into an error of another kind.
+    """Turn what the block raises, but for Ctrl-C, into an error of another kind, and name it where it does not end.
 
     Args:
-        what: Begins the message, as ``task.verifier mine:verify failed``; the error's own kind and words follow.
+        name: Of what is called, as ``task.verifier mine:verify``.
+        failing: Follows the name in the message; the error's own kind and words come then.
         kind: Makes the error from its message.
         let_through: What is raised as it is.
     """
     try:
-        yield
+        with named_when_overdue(name):
+            yield
     except let_through:
         raise
     except KeyboardInterrupt:
@@ -34,7 +41,7 @@ def in_one_line(
     except BaseException as error:  # it can fail in any way, and `sys.exit` is one of them
         # Caused by a StopIteration, the new error would be taken for it by the `with` statement, and get lost.
         cause = None if isinstance(error, StopIteration) else error
-        raise kind(f"{what}: {type(error).__name__}: {_words(error)}") from cause
+        raise kind(f"{name} {failing}: {type(error).__name__}: {_words(error)}") from cause
 
 
 def _words(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from rewards.files.whole_file import replacing
+from rewards.overdue import is_overdue
 from rl.checkpoints.checkpoint import Progress
 from rl.checkpoints.ledger import Ledger
 from rl.checkpoints.recovery import recovering
@@ -159,7 +160,8 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
 
 
 class StopOnSignal:
-    """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for a stop after the policy step; the second one kills."""
+    """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for a stop after the policy step; the second one kills, as
+    the first does while code of the user's is overdue: that step may never end."""
 
     def __init__(self, console: Console) -> None:
         words = "stopping after this step, with a checkpoint; once more to stop at once"
@@ -180,16 +182,16 @@ class StopOnSignal:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self():
+        if self._saying.is_alive():
             self._saying.join()
         for number, handler in self._before.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self():
-            if now > self._asked_at + SECONDS_OF_ONE_REQUEST:
-                raise KeyboardInterrupt
+        now, again = time.monotonic(), self()
+        if again and now <= self._asked_at + SECONDS_OF_ONE_REQUEST:
             return
         self._asked_at = now
+        if again or is_overdue():
+            raise KeyboardInterrupt
         self._saying.start()

@@ -35,7 +35,7 @@ def apply_selector(name: str, selector: Selector, candidates: Candidates) -> np.
     Raises:
         UsersCodeError: It raised, or did not return one number a rollout; ``name`` says which selector.
     """
-    with in_one_line(f"{name} failed"):
+    with in_one_line(name):
         scores = np.asarray(selector(deepcopy(candidates)), dtype=float)
     if scores.shape != (len(candidates),):
         raise UsersCodeError(

@@ -70,7 +70,7 @@ def apply_rule(name: str, rule: CreditRule, batch: ScoredBatch) -> list[np.ndarr
     """
     said = {name: deepcopy(getattr(batch, name)) for name in ("scores", "counts", "separators")}
     copied = replace(batch, rollouts=list(batch.rollouts), **said)  # to do anything with
-    with in_one_line(f"{name} failed"):
+    with in_one_line(name):
         given = [np.asarray(tokens, dtype=float) for tokens in rule(copied)]
     shapes, allowed = [tokens.shape for tokens in given], [(len(r.token_ids),) for r in batch.rollouts]
     if len(shapes) != len(allowed):

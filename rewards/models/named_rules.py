@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 
+from rewards.invisible import INVISIBLE
 from rewards.models.numbered_steps import numbered_steps
 from rewards.models.sentences import sentences
 from rewards.models.step_rule import Gap, StepRule, rule_of_expression
 
-BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+BLANK_LINES = re.compile(rf"\n(?:(?:[^\S\n]|[{INVISIBLE}])*\n)+")
 LINE = rule_of_expression(r"\n")
 RULES = {
     "line": LINE,

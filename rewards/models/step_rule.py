@@ -72,7 +72,7 @@ def rule_of_function(name: str, ends: Callable[[str], Iterable[int]]) -> StepRul
     """
 
     def gaps(text: str) -> list[Gap]:
-        with in_one_line(f"task.steps {name} failed", let_through=(UsersCodeError,)):
+        with in_one_line(f"task.steps {name}", let_through=(UsersCodeError,)):
             places = list(map(int, ends(text)))
             if places != sorted(set(places)) or not all(0 <= place <= len(text) for place in places):
                 raise UsersCodeError(

@@ -12,8 +12,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from rewards.invisible import INVISIBLE
 from rewards.models.named_rules import LINE
-from rewards.models.numbered_steps import UNSEEN
 from rewards.models.sentences import STOPS
 from rewards.models.step_rule import Gap, StepRule
 from rewards.models.token_text import INCOMPLETE, TokenText
@@ -50,7 +50,7 @@ class Markers:
 
 
 NO_MARKERS = Markers()
-SPACE, DRESS = r"\s*", rf"[\s*_#>`{UNSEEN}]*?"
+SPACE, DRESS = r"\s*", rf"[\s*_#>`{INVISIBLE}]*?"
 """What may stand before an answer marker: white space, and what makes a text bold, a quote or a heading."""
 
 

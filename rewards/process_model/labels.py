@@ -48,7 +48,7 @@ def checked_rule(name: str, rule: LabelRule) -> LabelRule:
     """
 
     def targets(counts: StepCounts) -> np.ndarray:
-        with in_one_line(f"{name} failed"):
+        with in_one_line(name):
             given = np.asarray(rule(deepcopy(counts)), dtype=float)
         if given.shape != counts.sampled.shape:
             raise UsersCodeError(

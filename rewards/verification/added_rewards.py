@@ -82,7 +82,7 @@ def users_reward(name: str, function: Callable[..., object]) -> Callable[[Answer
     judge, _ = judge_of(function)
 
     def value(answer: Answer) -> float | None:
-        with in_one_line(f"{name} failed", let_through=(UsersCodeError,)):
+        with in_one_line(name, let_through=(UsersCodeError,)):
             said = judge(answer)
             try:
                 return None if said is None else read_verdict(said, bounded=False).score

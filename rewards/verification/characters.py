@@ -1,5 +1,5 @@
-"""Characters that mean the same, brought to one of them: digits of every script, full-width letters, marks of what is
-written from right to left, accents that stand apart, HTML's names of characters."""
+"""Characters that mean the same, brought to one of them: digits of every script, full-width letters, accents that stand
+apart, HTML's names of characters; and without those that nobody sees."""
 
 # ruff: noqa: RUF002
 
@@ -9,19 +9,26 @@ import re
 from html import unescape
 from unicodedata import decimal, normalize
 
+from rewards.invisible import INVISIBLE
+
 _SAME = (
     {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
     | {0x3000: 0x20}
     | {0x066A: "%", 0x066B: ".", 0x066C: ","}  # the Arabic percent sign and separators
-    | {0x24B6 + place: 0x41 + place for place in range(26)}  # a letter in a circle
+    | {
+        start + place: 0x41 + place for start in (0x24B6, 0x1F150, 0x1F170) for place in range(26)
+    }  # in circles, squares
+    | {0x20E3: None}  # the key around a digit
     | {0x249C + place: f"({chr(0x61 + place)})" for place in range(26)}  # a letter in brackets
     | {0x2460 + place: f"({1 + place})" for place in range(20)}  # a number in a circle
     | {0x2044: "/", 0x2215: "/"}
 )
-_INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _DIGIT = re.compile(r"(?![0-9])\d")
-_IN_ONE_SIGN = re.compile("[\u2103\u2109\u3371-\u33df\U0001d400-\U0001d7cb]+")
-"""Degrees Celsius and Fahrenheit, units such as ㎝, and letters of mathematical typefaces."""
+_IN_ONE_SIGN = re.compile(
+    "[\u2103\u2109\u2160-\u217f\u24d0-\u24e9\u3371-\u33df\U0001d400-\U0001d7cb\U0001f130-\U0001f149]+"
+)
+"""Degrees Celsius and Fahrenheit, Roman numerals, units such as ㎝, letters of mathematical typefaces and in boxes."""
 _NAMED = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,30});")
 
 

@@ -34,7 +34,7 @@ class CheckedVerifier:
     def verdict(self, answer: Answer) -> Verdict:
         """What it says of an answer."""
         judge, bounded = self._judge
-        with in_one_line(f"{self.name} failed", let_through=(UsersCodeError,)):
+        with in_one_line(self.name, let_through=(UsersCodeError,)):
             said = judge(answer)
             try:
                 return read_verdict(said, self.weights, bounded)
@@ -53,7 +53,7 @@ class CheckedVerifier:
 
     def _read(self, reader: Callable[[str], str | None], completion: str) -> str | None:
         name = f"{self.name}: answer_of"
-        with in_one_line(f"{name} failed", let_through=(UsersCodeError,)):
+        with in_one_line(name, let_through=(UsersCodeError,)):
             answer = reader(completion)
             if answer is None or isinstance(answer, str):
                 return answer

@@ -11,7 +11,7 @@ _PAIRS = (
     *(("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_")),
     *(("``", "``"), ("`", "`"), ("==", "=="), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("„", "”"), ("”", "”")),
     *(("‘", "’"), ("‚", "‘"), ("«", "»"), ("»", "«"), ("‹", "›"), ("「", "」"), ("『", "』")),  # noqa: RUF001
-    *((f"<{tag}>", f"</{tag}>") for tag in ("b", "strong", "i", "em", "u", "mark", "code", "span", "p")),
+    *((f"<{tag}>", f"</{tag}>") for tag in ("b", "strong", "i", "em", "u", "ins", "mark", "code", "span", "p")),
 )
 _STYLES = (
     r"\\(?:displaystyle|textstyle|bf|rm|it|sf|tt|bfseries|boldmath|small|normalsize|large|Large|LARGE|huge|Huge)"
@@ -26,7 +26,7 @@ _FENCE = re.compile(r"```[^\n`]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 _ENVIRONMENT = re.compile(
     r"\\begin\{(equation|align(?:ed)?|gather(?:ed)?|split|displaymath|math)(\*?)\}(.*)\\end\{\1\2\}", re.DOTALL
 )
-_SPACE = rf"[\s\u200b\u2060\ufeff~]|\\(?:[,;:! ]|q?quad(?![a-zA-Z])|\\|tag\*?\{{[^{{}}]*\}})|{_STYLES}|<\|[\w ]+\|>"
+_SPACE = rf"[\s~]|\\(?:[,;:! ]|q?quad(?![a-zA-Z])|\\|tag\*?\{{[^{{}}]*\}})|{_STYLES}|<\|[\w ]+\|>"
 _SIGNS = "[\u2713\u2714\u2705\u2728\u2b50\U0001f389\U0001f38a\U0001f3af\U0001f3c6\U0001f44d\U0001f4a1]\ufe0f?"
 _BEFORE = re.compile(
     rf"(?:{_SPACE}|{_SIGNS}|[\u2022\u2192\u27a1\U0001f449]\ufe0f?|[:=](?!=)|\\color\s*\{{[^{{}}]*\}}(?!\s*\{{)"
@@ -39,10 +39,10 @@ _SPELLINGS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
         (r"\\(?:text(?:bf|it|rm|normal)?|math(?:bf|rm|it)|mbox|boldsymbol|bm)\s*\{([^{}]*)\}", r"\1"),
-        (r"\\[dtc]frac", r"\\frac"),
+        (r"\\(?:[dtcs]|nice)frac", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\(?:left|right|displaystyle|[Bb]igg?[lrm]?)(?![a-zA-Z])", ""),
-        (r"(?<!\\)\\[()\[\],;:! ]|\\q?quad(?![a-zA-Z])|\{,\}|[$~\u200b]|\*\*", ""),
+        (r"(?<!\\)\\[()\[\],;:! ]|\\q?quad(?![a-zA-Z])|\{,\}|[$~]|\*\*", ""),
         (r"(?<!\d)\s+|\s+(?!\d)|(?<=\d)\s(?=\d{3}(?!\d))", ""),
         (r"([_^])\{(\w)\}", r"\1\2"),
         (r"\(?\\pmod(?![a-zA-Z])\{?(\w+)\}?\)?|\(\\?b?mod(\w+)\)", r"(mod\1\2)"),

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from unicodedata import normalize
 
 from rewards.verification.number_words import MAKES_ANOTHER, scaled_in_digits
-from rewards.verification.quantity import repeating_as_fraction
+from rewards.verification.quantity import in_one_spelling, repeating_as_fraction
 
 LONGEST = 1000
 """Characters of a text that may be an expression."""
 
+_MONEY = "(?:[€£¥₹₽₩¢]|(?:USD|EUR|GBP|JPY|CNY|INR|CHF|RUB)(?![a-zA-Z]))"
 _FUNCTIONS = (
     "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt"
     "|pi|infty|theta|alpha|beta|gamma|lambda|mu|sigma|phi|omega"
@@ -25,9 +26,9 @@ _SIGNS = str.maketrans(
     {chr(0x3B1 + place): rf"\{name} " for place, name in enumerate(_GREEK.split(" ")) if name}
     | {"×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "−": "-", "–": "-", "∞": r"\infty ", "≤": r"\leq "}  # noqa: RUF001
     | {"≥": r"\geq ", "≠": r"\neq ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∅": r"\emptyset "}  # noqa: RUF001
-    | {sign: f"^{{{digit}}}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
     | {sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in _VULGAR.items()}
 )
+_RAISED = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _GROUP = r"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"
 _SPELLINGS = [
     (re.compile(pattern), replacement)
@@ -35,7 +36,8 @@ _SPELLINGS = [
         (r"\\(?:math(?:rm|bf|it|sf)|text(?:bf|it|rm)?|boldsymbol|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\1"),
         (rf"\\(?:operatorname|math(?:rm|bf|it)|text)\s*\{{\s*({_FUNCTIONS})\s*\}}", r"\\\1 "),
         (r"\{,\}|(?<!\\)\$|\\[()\[\]]", ""),
-        (r"\\[dtc]frac", r"\\frac"),
+        (r"\\(?:[dtcs]|nice)frac", r"\\frac"),
+        (r"\\frac\s+(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
         (r"√\s*(\w+)", r"\\sqrt{\1}"),
         (rf"√\s*{_GROUP}", r"\\sqrt{\1}"),
@@ -43,21 +45,29 @@ _SPELLINGS = [
         (rf"\\sqrt\s*{_GROUP}", r"\\sqrt{\1}"),
         (r"\*\*", "^"),
         (rf"\^\s*{_GROUP}", r"^{\1}"),
+        (r"\^\s*([-+]\d+)", r"^{\1}"),
+        (r"(?<=\d)\s*x\s*(?=10\s*\^)", r"\\cdot "),
         (r"(?<![\w.])(\d+(?:\.\d*)?)[eE]([-+]?\d+)(?![\w.])", r"\1 \\cdot 10^{\2}"),
         (r"(?<=\d) (?=(?:\d{3} )*\d{3}$)", ""),
         (r"(?<![\d.\w^/])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}"),
-        (r"^\s*(?:\\?\$|[€£¥₹])\s*(?=[\d.])", ""),
+        (r"^\s*(?:≈|\\(?:approx|sim)(?![a-zA-Z]))\s*", ""),
+        (rf"^\s*(?:\\?\$|{_MONEY})\s*(?=[\d.])", ""),
+        (r"(?<![\\A-Za-z])infinity(?![A-Za-z])", r"\\infty "),
     ]
 ]
+_SEPARATED = re.compile(
+    r"[-+]?[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,}|(?: \d{3})+,\d{1,2}|(?:['\u2019]\d{3})+(?:\.\d+)?)"
+)
+"""A number with separators that LaTeX does not know; within brackets, commas are between numbers."""
 _UNREADABLE = re.compile(
     r"\\[lcdv]?dots(?![a-zA-Z])|…|\.\.\.|(?<![_^])\d\s+\d|(?<![\w{])\d+\s*_|\d\.\d+\."
-    r"|(?:°|\\circ)\}?\s*\d|\d\s*:\s*\d+\s*:|\\underline|_{2,}"
+    r"|(?<!\d)\d{4}-\d\d-\d\d(?!\d)|(?:°|\\circ)\}?\s*\d|\d\s*:\s*\d+\s*:|\\underline|_{2,}"
     r"|\\(?:text|math)(?:rm|bf|it|normal)?\s*\{(?!\s*(?:and|or)\s*\})[^{}]*[^\W\d_]{2}"
 )
 _STRUCTURE = re.compile(
     r"\\(?:begin|end)\s*\{[a-zA-Z]+\*?\}|\\(?:mathbb|mathcal)\s*\{[A-Z]\}|\b(?:and|or)\b|\\[a-zA-Z]+"
 )
-_NAMES = re.compile(r"[^\W\d_]{4,}|\b(?:is|if|in|at|of|to|by|so|on|we)\b")
+_NAMES = re.compile(r"[^\W\d_]{4,}|\b(?:is|if|in|at|of|to|by|so|on|we|the)\b")
 _WORDS_ALONE = re.compile(r"[^\W\d_]{3,}|[^\W\d_]+(?:[\s-]+[^\W\d_]+)+")
 
 _KNOWN_UNITS = (
@@ -71,10 +81,11 @@ _ONE = rf"(?:{_WRITTEN}|{_KNOWN_UNITS}){_POWER}"
 _FURTHER = rf"(?:[\s·]+(?:{_ONE}|[hsmgdKC]\s*\^\s*\{{?\s*-\d\s*\}}?)|\s*/\s*(?:{_ONE}|[hsmgd]{_POWER}))*"
 _UNITS = re.compile(
     rf"(?<=[\d.)\]}}a-z\s])(?<![-+*/=^(,<>]\s)\s*({_ONE}{_FURTHER}|(?<=\d){_UNSPACED}"
+    rf"|{_MONEY}|(?<=\d)(?:st|nd|rd|th)(?:\s+[a-z]{{3,}})*"
     r"|\\?%|percent|(?:\^\s*\{?\s*)?(?:\\circ|°)(?:\s*\})?(?:\s*[CF])?"
     rf"|(?<=\s)(?:[a-z]+[/\s]\s*)*[a-z]{{4,}}{_POWER}|(?<=\d\s)[mgshLlNJWVACFK]{_POWER}{_FURTHER})\s*$"
 )
-_OTHERWISE = re.compile(rf"(?:.*\b(?:and|or|not|if|is)\b|\s*{MAKES_ANOTHER})", re.IGNORECASE | re.DOTALL)
+_OTHERWISE = re.compile(rf"(?:.*\b(?:and|or|not|if|is|at)\b|\s*{MAKES_ANOTHER})", re.IGNORECASE | re.DOTALL)
 _DEGREES = r"\s*(\d+(?:\.\d+)?)\s*(?:°|\^\s*\\circ|\^\s*\{\s*\\circ\s*\})\s*"
 _OF_DEGREES = re.compile(
     rf"\\?(sin|cos|tan|cot|sec|csc)\s*(?:\({_DEGREES}\)|\\left\({_DEGREES}\\right\)|\{{{_DEGREES}\}}|{_DEGREES})"
@@ -111,10 +122,13 @@ def parse_expression(text: str) -> Expression | None:
         text = pattern.sub(space, text)
     text = scaled_in_digits(text)
     latex, unit = _without_unit(_OF_DEGREES.sub(_in_radians, text))
-    latex = repeating_as_fraction(latex).translate(_SIGNS)
+    latex = _RAISED.sub(lambda power: f"^{{{normalize('NFKC', power[0])}}}", repeating_as_fraction(latex))
+    latex = latex.translate(_SIGNS)
     for pattern, replacement in _SPELLINGS:
         latex = pattern.sub(replacement, latex)
     latex = latex.strip()
+    if _SEPARATED.fullmatch(latex):
+        latex = in_one_spelling(latex)
     bare = _STRUCTURE.sub(" ", latex)
     if not latex or _UNREADABLE.search(latex) or _NAMES.search(bare) or _WORDS_ALONE.fullmatch(latex):
         return None

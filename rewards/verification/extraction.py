@@ -1,13 +1,14 @@
 r"""Where a completion states its final answer: one order, the same for every verifier.
 
-1. What stands up to the last ``</think>`` is thought, and no answer; a thought that does not end has none.
-2. What is in the last ``<answer>…</answer>``.
+1. What stands up to the last ``</think>`` is thought, and no answer; a thought that does not end has none. What is
+   struck out is left out.
+2. What is in the last ``<answer>…</answer>``, or ``<conclusion>…</conclusion>``.
 3. The value of the last JSON key ``"answer"``, unless something is boxed behind it.
 4. What is in the last ``\boxed{…}``, and in those beside it: ``\boxed{1}, \boxed{2}`` states two.
 5. What follows the last marker: ``Answer:``, ``the answer is``, ``Final Answer:``, ``the correct option is``, a heading
    ``Answer``, the last line after ``####``, or the like in another language (`_MARKER`). It is the line, or the display
    maths or code block that begins there.
-6. Only where none of these stands anywhere: what the verifier takes for an answer then.
+6. Only where none of these stands anywhere: what the verifier takes for an answer then, outside of calls of tools.
 
 What is found in 2 to 5 is searched again, for ``<answer>The answer is \boxed{4}</answer>``. A place that is empty, or
 never closed, states an answer that cannot be read: that is none, and no other place is asked.
@@ -24,8 +25,18 @@ from rewards.verification.characters import plain_characters
 from rewards.verification.decoration import LONGEST, undecorated
 
 _QUOTED = re.compile(r"^[ \t]*(?:>[ \t]+)+", re.MULTILINE)
-_THINK = re.compile(r"<(/?)think(?:ing)?>|◁(/?)think▷", re.IGNORECASE)
-_TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>|<\|(?:begin|(end))_of_box\|>", re.IGNORECASE)
+_THOUGHT = re.compile(
+    r"<(/)?(?:\w+:)?(?:think(?:ing)?|thought)>|◁(/)?think▷|\[(/)?THINK\]|<\|(?:begin|(end))_of_thought\|>"
+    r"|<\|channel\|>(?:analysis|commentary|(final))\b[^<\n]*<\|message\|>",
+    re.IGNORECASE,
+)
+_STRUCK = re.compile(
+    r"(?<![^\s*_(>:])~~(?=\S)[^\n]{1,200}?(?<=\S)~~(?![^\s.,;:!?)*_<])|(?!\A)<(s|del|strike)>.{0,200}?</\1>"
+    r"|\\(?:cancel|sout)\s*\{[^{}]*\}|(?:[^\n][\u0335-\u0338])+",
+    re.IGNORECASE | re.DOTALL,
+)
+_CALL = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
+_TAG = re.compile(r"<(/?)(?:(?:final[_ ]?)?answer|conclusion)>|<\|(?:begin|(end))_of_box\|>", re.IGNORECASE)
 _KEY = re.compile(r"""(["'])(?:(?:final|correct|right|predicted)[\s_-]*)?answer\1\s*:\s*""", re.IGNORECASE)
 _VALUE = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|\[([^\[\]]*)\]|([^\s"\'\[{][^,}\]\n]*)', re.DOTALL)
 _NAMES = "eq?|abla|u|ot|otin|i|mid|leq|geq|exists|parallel|subseteq|earrow|warrow"  # of LaTeX, behind its n
@@ -83,9 +94,10 @@ def final_answer(completion: str, otherwise: Callable[[str], str | None] | None 
     (None, FinalAnswer(text='4', prose=True), None)
     """
     text = after_thought(_QUOTED.sub("", "\n".join(plain_characters(completion).splitlines())))
+    text = _STRUCK.sub(" ", text)
     found = _stated(text)
     if found is None and otherwise is not None:
-        found = FinalAnswer(plain_characters(otherwise(text) or ""), prose=True)
+        found = FinalAnswer(plain_characters(otherwise(_CALL.sub(" ", text)) or ""), prose=True)
     return None if found is None or not found.text else FinalAnswer(undecorated(found.text), found.prose)
 
 
@@ -119,10 +131,10 @@ def boxed_text(text: str) -> str | None:
 
 def after_thought(text: str) -> str:
     """What stands behind the last thought; an answer that cannot be read, where that does not end."""
-    *_, last = (None, *_THINK.finditer(text))
+    *_, last = (None, *_THOUGHT.finditer(text))
     if last is None:
         return text
-    return text[last.end() :] if last[1] or last[2] else r"\boxed"
+    return text[last.end() :] if last.lastindex else r"\boxed"
 
 
 def _stated(text: str, depth: int = 0) -> FinalAnswer | None:

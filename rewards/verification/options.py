@@ -24,7 +24,9 @@ _ANOTHER = re.compile(
     re.IGNORECASE,
 )
 
-_SEVERAL = re.compile(r"\(?[A-Z]\)?(?:(?:\s*[,;\u3001&+]\s*(?:and\s+)?|\s+and\s+)\(?[A-Z]\)?)+")
+_SEVERAL = re.compile(r"(?:both\s+)?\(?[A-Z]\)?(?:(?:\s*[,;\u3001&+]\s*(?:and\s+)?|\s+and\s+)\(?[A-Z]\)?)+")
+_TOGETHER = re.compile("(?=..)A?B?C?D?E?F?G?H?")
+_LATIN = str.maketrans("АВСЕНКМОРТХΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABCEHKMOPTXABEZHIKMNOPTYX")  # noqa: RUF001
 _NUMERAL = r"(\d{1,2}|[ivx]{1,5})"
 _NUMBERED = re.compile(rf"(?:[(\[]{_NUMERAL}[)\]]|{_NUMERAL}(?:[).:]+|$))(?=\s|$)", re.IGNORECASE)
 
@@ -40,14 +42,30 @@ def numeral_of(text: str, alone: bool = False) -> str:
     return "" if match is None else (match[1] or match[2]).casefold()
 
 
-def options_of(text: str) -> frozenset[str]:
+def same_option(option: str, right: str) -> bool:
+    """Whether two letters are the same, or the first one, of another script, looks like the other, a Latin one.
+
+    >>> same_option("\u0412", "B"), same_option("B", "\u0412")
+    (True, False)
+    """
+    return right in (option, option.translate(_LATIN))
+
+
+def options_of(text: str, together: bool = False) -> frozenset[str]:
     """The letters of a text that is nothing but several of them, for a question with more than one right option.
 
-    >>> sorted(options_of("A, C and (D)")), sorted(options_of("A or C")), sorted(options_of("ACT"))
+    Together, as in ``ACD``, they may be a word.
+
+    Args:
+        text: That.
+        together: Whether these are letters, too, in order.
+
+    >>> sorted(options_of("A, C and (D)")), sorted(options_of("A or C")), sorted(options_of("ACD"))
     (['A', 'C', 'D'], [], [])
     """
     text = text.strip()
-    return frozenset(re.findall("[A-Z]", text)) if _SEVERAL.fullmatch(text) else frozenset()
+    several = _SEVERAL.fullmatch(text) or (together and _TOGETHER.fullmatch(text))
+    return frozenset(re.findall("[A-Z]", text)) if several else frozenset()
 
 
 def option_of(text: str) -> tuple[str, str]:

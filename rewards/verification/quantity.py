@@ -22,7 +22,7 @@ _NUMBER = re.compile(
 _LEAD = re.compile(r"(?:(?>[^\W\d_]\w*)(?!\()|[$€£¥₹\s:,.'\"()\[\]~])*")
 _CHANGES_IT = re.compile(
     r"\b(?:not|half|third|quarter|twice|double|thrice|times|plus|less|fewer|more|greater|least|most|under|over|above|below"
-    r"|between|either|except|не|больше|меньше|более|менее|menos|más|pas|moins|nicht|kein|mindestens|höchstens|mehr"
+    r"|between|either|except|up\s+to|bis\s+zu|hasta|jusqu|fino|até|до|не|больше|меньше|более|менее|menos|más|pas|moins|nicht|kein|mindestens|höchstens|mehr"
     r"|weniger|meno|più|não|mais|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|root|mod)(?![^\W_])"
     r"|[<>≠!]=?\s*$|\\(?:neq?|l|g|le|ge)q?\s*$"
     r"|n't\b",
@@ -31,9 +31,9 @@ _CHANGES_IT = re.compile(
 _UNIT = re.compile(r"(?:[^\W\d_]|[\s°%€£¢₹₽₩./·*²³()\[\]'\"-]|(?<=[A-Za-z])\^-?\d+|(?<=[A-Za-z])\d)*")
 # What goes on with the expression instead of naming a unit: a variable, an operator, another number in words.
 _GOES_ON = re.compile(
-    r"\s*[²³*·]|\s*[xyznkpqruvwijeabπθβλφ](?![^\W\d_]|\.\w|\s+[^\W\d_])"
+    r"\s*[\u2070\u00b9\u00b2\u00b3\u2074-\u207b*·]|\s*[xyznkpqruvwijeabπθβλφ](?![^\W\d_]|\.\w|\s+[^\W\d_])"
     r"|\s*[-/]\s*(?![hsmgld]\b)(?:[^\W\d_](?![^\W\d_])|\()|\s*\(\s*[^\W\d_]\s*\)"
-    rf"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|or|and\s+an?)\b|\s*{MAKES_ANOTHER}",
+    rf"|\s*(?:sin|cos|tan|log|ln|sqrt|pi|plus|minus|times|or|and\s+an?|at\s+(?:most|least))\b|\s*{MAKES_ANOTHER}",
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,30})\s*\}?")
@@ -41,24 +41,22 @@ _REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?\s*(
 _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\^\s*\{?\s*\\circ\s*\}?|\\degree", "°"),
     (r"\^\s*\{\s*([-+]?\d+)\s*\}", r"^\1"),
-    (r"\\[dtc]frac", r"\\frac"),
-    (r"\\frac\s*(\d)\s*(\d)", r" \1/\2"),
-    (r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2"),
+    (r"\\(?:[dtcs]|nice)?frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})", r" \1\2/\3\4 "),
     (r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed)\s*\{([^{}]*)\}", r" \1"),
     (r"([\d.]+)\s*\\over\s*([\d.]+)", r"\1/\2"),
     (r"\{,\}|(?<=\d)[\u00a0\u202f\u2009](?=\d{3})|\\[,!]|\\(?:left|right|[Bb]igg?[lrm]?)(?![a-zA-Z])", ""),
     (r"\b10([\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)", lambda power: f"10^{_NFKC(power[1])}"),
     (r"\s*(?:\\times|\\cdot|(?<=\d)\s*x|[*\u00d7\u22c5\u00b7])\s*10\s*(?:\^|\*\*)\s*([-+\u2212]?\d+)", r"e\1"),
     (r"(?<=\d)\s*(?:[\u00f7\u2215\u2044]|\\div)\s*(?=\d)", "/"),
-    (r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])", lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
+    (r"(?<![\d.,])([1-9]\d{0,2}(?:\.\d{3})+),(\d+)(?![\d.,])", lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
     (r"(?<![\d.,])(\d{1,3}(?: \d{3})+),(\d{1,2})(?![\d.,])", lambda found: f"{found[1].replace(' ', '')}.{found[2]}"),
     (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])", lambda found: found[0].replace(".", "")),
     (r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?!\d|,)", lambda found: found[0].replace(",", "")),
     (r"(?<=\d)['\u2019](?=\d{3}(?!\d))", ""),
     (r"(?<=\d),?\s*\(?(?:approximately|approx\.?|roughly|about|exactly)\)?\s*$", ""),
     (r"\bper\s*cent\b|\bpct\b", "percent"),
-    (r"(?<![\w.])10\s*\^\s*([-+]?\d)", r"1e\1"),
-    (r"\\(?:approx|simeq)|\u2248", "="),
+    (r"(?<![\w.])10\s*\^\s*([-+\u2212]?\d)", r"1e\1"),
+    (r"\\(?:approx|sim(?:eq)?)(?![a-zA-Z])|\u2248", "="),
     (r"[\u2212\u2013]", "-"),
     (r"\\([%$])", r"\1"),
     (r"(?<!\\)\\[()\[\];: ]|[{}$~]|\*\*", " "),
@@ -157,7 +155,7 @@ def in_one_spelling(text: str) -> str:
     text = _VULGAR.sub(lambda sign: f" {_NFKC(sign[0]).replace(chr(0x2044), '/')}", text)
     for pattern, replacement in _IN_ONE_SPELLING:
         text = pattern.sub(replacement, text)
-    return scaled_in_digits(text)
+    return scaled_in_digits(text).strip()
 
 
 def repeating_as_fraction(text: str) -> str:

@@ -14,7 +14,7 @@ from rewards.verification.decoration import same_text
 from rewards.verification.expression import Expression, parse_expression
 from rewards.verification.extraction import FinalAnswer, reference_answer
 from rewards.verification.latex import compare_expressions
-from rewards.verification.options import numeral_of, options_of
+from rewards.verification.options import numeral_of, options_of, same_option
 from rewards.verification.quantity import agree, units_agree
 from rewards.verification.reading import exclaimed, read_answer, read_expressions, read_numbers, read_option
 
@@ -85,11 +85,11 @@ def multiple_choice(completion: str, reference: str) -> bool:
     option, text = read_option(answer.text)
     right_option, right_text = read_option(right)
     if option and right_option:
-        return option == right_option
+        return same_option(option, right_option)
     if numeral := numeral_of(right, alone=True):
         return numeral == numeral_of(answer.text)
-    if several := options_of(right):
-        return several == options_of(answer.text)
+    if options_of(right) or options_of(answer.text):  # then those of the other are letters, and no word
+        return options_of(right, together=True) == options_of(answer.text, together=True)
     return same_text(text, right_text)
 
 

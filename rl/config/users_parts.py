@@ -31,7 +31,7 @@ def resolve(key: str, name: str, builtin: Mapping[str, Part]) -> Part:
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(f"{key}: {name!r} is not one of {', '.join(builtin)}, nor package.module:Name")
-    with in_one_line(f"{key}: {name!r} cannot be imported", ConfigError):
+    with in_one_line(f"{key}: {name!r}", "cannot be imported", ConfigError):
         part = getattr(import_module(module), attribute)
     if not callable(part):
         raise ConfigError(f"{key}: {name!r} is a {type(part).__name__}; allowed is a function or a class")
@@ -82,5 +82,5 @@ def make_part(key: str, name: str, make: Callable[[], Made]) -> Made:
     Raises:
         ConfigError: It cannot.
     """
-    with in_one_line(f"{key}: {name!r} cannot be made", ConfigError, let_through=(ConfigError,)):
+    with in_one_line(f"{key}: {name!r}", "cannot be made", ConfigError, let_through=(ConfigError,)):
         return make()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, Features, Image, Json, LargeList, List
+from datasets import ClassLabel, Dataset, Features, Image, Json, LargeList, List
 
 from rewards.records import PromptError
 
@@ -15,7 +15,7 @@ BATCH = 1000
 
 
 class ArrowRows:
-    """See `rl.tasks.rows.Rows`; images are the bytes or paths that they are stored as.
+    """See `rl.tasks.rows.Rows`; images are the bytes or paths that they are stored as, and classes are their names.
 
     Args:
         name: For messages.
@@ -92,10 +92,19 @@ def _replaced(kind: pa.DataType, wanted: pa.DataType) -> pa.DataType:
     return kind
 
 
+class _Named(ClassLabel):
+    """A class by its name, where the library itself gives its number; None for -1, which stands for none."""
+
+    def decode_example(self, value: int, **_: Any) -> str | None:
+        return self.names[value] if 0 <= value < len(self.names) else None
+
+
 def _stored(kind: Any) -> Any:
-    """A kind of column with its images left as the bytes or paths that they are."""
+    """A kind of column with its images left as the bytes or paths that they are, and its classes named."""
     if isinstance(kind, Image):
         return Image(decode=False)
+    if isinstance(kind, ClassLabel) and kind.names:
+        return _Named(names=kind.names)
     if isinstance(kind, List | LargeList):
         return type(kind)(_stored(kind.feature))
     return {name: _stored(each) for name, each in kind.items()} if isinstance(kind, dict) else kind

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
 from huggingface_hub import DatasetCard
 
+from rewards.files.json_text import read_json
 from rewards.files.plain_text import named_kind
 from rewards.files.whole_file import content_of
 
@@ -20,6 +21,31 @@ READERS = ("json", "csv", "parquet", "arrow")
 `torch.load`."""
 KINDS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 ALLOWED = f"{', '.join(KINDS)} files, perhaps compressed"
+
+
+def check_regular(folder: Path) -> None:
+    """Whether there are files and folders alone in a dataset on the disk: who opens a pipe waits for its other end.
+
+    Raises:
+        ValueError: There is; names it.
+    """
+    for path in folder.rglob("*"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError(f"{path} is in it, and is neither a file nor a folder; allowed are these")
+
+
+def check_saved(folder: Path) -> None:
+    """Whether what `save_to_disk` left names files of its own; before `datasets` opens them.
+
+    Raises:
+        ValueError: It does not.
+        OSError: It cannot be read.
+    """
+    splits = folder / "dataset_dict.json"
+    for name in read_json(content_of(splits))["splits"] if splits.is_file() else ["."]:
+        state = folder / name / "state.json"
+        for file in read_json(content_of(state))["_data_files"]:
+            check_inside(str(state.parent / file["filename"]), folder)
 
 
 def check_card(folder: Path) -> None:

@@ -120,6 +120,8 @@ class Questions:
         """
         choices = self._choices(position, row)
         question, options, order = self._texts(position, row, choices)
+        if not question.strip() and not order:
+            raise self.columns.problem(position, "question", "no question, and no image that may hold one")
         extras = [*self._notes(position, row), letter_choices(options)]
         lines = [question, *(extra for extra in extras if extra not in question), self._reading.instruction]
         name = self.columns.text(row, "id", position) if self.columns.has("id") else str(position)

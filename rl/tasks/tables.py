@@ -22,7 +22,7 @@ from rewards.files.cache_folder import check_cache
 from rewards.files.plain_text import UnreadableTextError, named_kind
 from rewards.records import PromptError
 from rl.tasks.arrow_rows import ArrowRows
-from rl.tasks.dataset_files import check_card, check_files, check_inside, reader_of
+from rl.tasks.dataset_files import check_card, check_files, check_regular, check_saved, reader_of
 from rl.tasks.rows import CsvRows, JoinedRows, JsonRows, Rows
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ def _open_dataset(entry: str, spelled: str, folder: Path | None, sample: int | N
     config, split = [None, None, *selected][-2:] if selected else (None, None)
     repository, _, revision = name.partition("@") if folder is None else (str(folder.resolve()), "", "")
     try:
+        if folder is not None:
+            check_regular(folder)
         if folder is not None and saved:
             rows, parts = _saved_rows(entry, folder, split)
         else:
@@ -237,10 +239,8 @@ def _sampled_rows(entry: str, builder: DatasetBuilder, split: str | None, count:
 
 def _saved_rows(entry: str, folder: Path, split: str | None) -> tuple[Rows, list[Part]]:
     """What `save_to_disk` wrote: several splits, or one, which goes by the name that it had, else ``train``."""
+    check_saved(folder)
     saved = load_from_disk(str(folder))
-    for opened in saved.values() if isinstance(saved, DatasetDict) else [saved]:
-        for file in opened.cache_files:
-            check_inside(file["filename"], folder)
     splits = saved if isinstance(saved, DatasetDict) else {re.split(r"\W", str(saved.split or "train"))[0]: saved}
     if split is None:
         _only(splits)

@@ -81,7 +81,7 @@ class CheckedTask:
 
     def prompt(self, split: Split, index: int) -> Prompt:
         asked = f"{self.name}: prompt({split!r}, {index})"
-        with in_one_line(f"{asked} failed", let_through=LET_THROUGH):
+        with in_one_line(asked, let_through=LET_THROUGH):
             return _checked_prompt(asked, self.task.prompt(split, index))
 
 
@@ -102,7 +102,7 @@ def _checked_prompt(asked: str, prompt: Prompt) -> Prompt:
     if not isinstance(images, tuple | list) or not all(isinstance(image, PIL.Image.Image) for image in images):
         raise UsersCodeError(f"{asked} gave images as {reprlib.repr(images)}; allowed is a tuple of PIL's images")
     for image in images:
-        with in_one_line(f"{asked} gave an image that cannot be read"):
+        with in_one_line(asked, "gave an image that cannot be read"):
             image.load()
     if not all(min(image.size) for image in images):
         raise UsersCodeError(f"{asked} gave an image without a pixel; allowed is one or more")
@@ -116,8 +116,8 @@ class CheckedKnowing(CheckedTask):
     task: KnowsSteps
 
     def step_truth(self, prompt: Prompt, steps: Sequence[str]) -> list[StepTruth]:
-        asked = f"{self.name}: step_truth of {prompt.id}"
-        with in_one_line(f"{asked} failed", let_through=LET_THROUGH):
+        asked = f"{self.name}: step_truth of {prompt.id!r}"
+        with in_one_line(asked, let_through=LET_THROUGH):
             truths = list(self.task.step_truth(prompt, steps))
             if len(truths) != len(steps) or not all(map(_is_truth, truths)):
                 raise UsersCodeError(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rewards.overdue import is_overdue
+from rewards.users_code import in_one_line
 from rl.commands.ending import stop_as_on_ctrl_c
 from rl.monitoring.console import Console
 from rl.train import StopOnSignal
@@ -39,6 +41,25 @@ def test_each_asks_once_and_is_given_back(number: signal.Signals, capsys: pytest
             assert stopped()
     assert signal.getsignal(number) is signal.SIG_DFL
     assert capsys.readouterr().out.count("stopping after this step") == 1
+
+
+@pytest.mark.timeout(method="thread")  # the other one is a timer of its own
+def test_the_first_one_ends_a_run_whose_user_keeps_it_waiting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rewards.overdue.SECONDS", 0.01)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with pytest.raises(KeyboardInterrupt), StopOnSignal(Console()) as stopped:
+        try:
+            with in_one_line("task.verifier mine:verify"):
+                while not is_overdue():
+                    time.sleep(0.001)
+                signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # to its group, while it takes leave
+            assert stopped()
+    said = capsys.readouterr()
+    assert "stopping after this step" not in said.out and "mine:verify has been running" in said.err
 
 
 def test_a_signal_in_the_middle_of_a_line_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,14 @@ NUMBERED = [
         ["## Step 1: Look\n\nIt is red.", "## Step 2: Count\n\nThree."],
     ),
     ("### Observation\nRed.\n### Reasoning\nSo 3.", ["### Observation\nRed.", "### Reasoning\nSo 3."]),
+    ("[1] a\n[2] b", ["[1] a", "[2] b"]),
+    ("<b>Step 1:</b> a\n<b>Step 2:</b> b", ["<b>Step 1:</b> a", "<b>Step 2:</b> b"]),
+    ("\\textbf{Step 1:} a. \\textbf{Step 2:} b", ["\\textbf{Step 1:} a.", "\\textbf{Step 2:} b"]),
+    ("<step 1> a\n<step 2> b", ["<step 1> a", "<step 2> b"]),
+    ("Step I: a\nStep II: b\nin step i: c", ["Step I: a", "Step II: b\nin step i: c"]),
+    ("گام ۱: a\nگام ۲: b", ["گام ۱: a", "گام ۲: b"]),
+    ("1. lépés: a\n2. lépés: b", ["1. lépés: a", "2. lépés: b"]),
+    ("\u2066\u200d1. a\n\u2066\u200d2. b", ["\u2066\u200d1. a", "\u2066\u200d2. b"]),
     ("Let us see.\n1. a\n2. b", ["Let us see.", "1. a", "2. b"]),
     ("1. a:\n   1. detail\n   - more\n2. b", ["1. a:\n   1. detail\n   - more", "2. b"]),
     ("Step 1: a. Step 2: b. Step 3: c", ["Step 1: a.", "Step 2: b.", "Step 3: c"]),
@@ -123,6 +131,7 @@ SENTENCES = [
     ("he stopped ... then went on", ["he stopped ... then went on"]),
     ("B. 12 cm", ["B. 12 cm"]),
     ("Ein Fall, z.B. Kreise, d.h. Ringe", ["Ein Fall, z.B. Kreise, d.h. Ringe"]),
+    ("Vgl. z. B. Abb. 3. Gut.\u200d Ja.", ["Vgl. z. B. Abb. 3.", "Gut.\u200d", "Ja."]),
 ]
 
 

@@ -122,7 +122,7 @@ def test_what_it_says_of_the_users_data_stays() -> None:
 def test_what_is_no_truth_is_one_line(given: Any, told: str) -> None:
     task = checked_task("mine", Knowing(given))
     assert isinstance(task, KnowsSteps)
-    with pytest.raises(UsersCodeError, match=f"^mine: step_truth of row/7 {told}"):
+    with pytest.raises(UsersCodeError, match=f"^mine: step_truth of 'row/7' {told}"):
         task.step_truth(a_prompt("row/7"), ["one", "two"])
 
 

@@ -43,6 +43,19 @@ def refused(folder: Path, split: str = ":train") -> str:
     return said.partition("cannot be loaded: ")[2]
 
 
+@pytest.mark.parametrize("pipe", ["state.json", "dataset_info.json", "data-00000-of-00001.arrow", "../outside/pipe"])
+def test_nobody_waits_for_a_pipe(pipe: str, folder: Path) -> None:
+    Dataset.from_list([json.loads(ROW)]).save_to_disk(folder)
+    if pipe.startswith(".."):
+        state = json.loads((folder / "state.json").read_text())
+        (folder / "state.json").write_text(json.dumps(state | {"_data_files": [{"filename": pipe}]}))
+    else:
+        (folder / pipe).unlink()
+    os.mkfifo(folder / pipe)
+    said = refused(folder, "")
+    assert "neither a file nor a folder" in said or "lies outside" in said
+
+
 class Trap:
     """Makes a folder when it is unpickled."""
 

@@ -83,6 +83,26 @@ def test_choices_that_are_none_are_named(written: str, kind: str, tmp_path: Path
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
+def test_classes_are_their_names(tmp_path: Path) -> None:
+    classes = datasets.ClassLabel(names=["cat", "dog"])
+    shape = datasets.Features({"question": datasets.Value("string"), "answer": classes, "more": [classes]})
+    rows = [{"question": "?", "answer": number, "more": [0, 1]} for number in (1, -1)]
+    datasets.Dataset.from_list(rows[:1], shape).to_parquet(tmp_path / "a.parquet")
+    prompt = first(tmp_path / "a.parquet")
+    assert (prompt.answer, prompt.columns["more"]) == ("dog", ["cat", "dog"])
+    datasets.Dataset.from_list(rows, shape).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="row 1: column 'answer': no answer"):
+        a_task(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("question", ["", "  ", "<image>"])
+def test_where_nothing_is_asked_and_nothing_shown_the_row_is_refused(question: str, tmp_path: Path) -> None:
+    rows = [json.dumps({"question": each, "answer": 1}) for each in ("?", question)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    with pytest.raises(ValueError, match=r"row 1: column .question.: (no question|refers to)"):
+        a_task(tmp_path / "a.jsonl")
+
+
 def test_a_long_list_is_read() -> None:
     assert len(read_list("['a', " + "1, " * 30_000 + "'b']")) == 30_002
 
