@@ -31,7 +31,8 @@ from tests.fixtures.runs import (
 
 pytestmark = pytest.mark.slow
 OPTIONS = ("engine.kind=hf", "max_staleness=0", "steps=4", "evaluation.prompts=4")
-OPTIONS += ("learner.ranks=2", "learner.num_cpus=0.25")
+# Lessons of many small batches: the reward model is to be found in the middle of one, on a busy machine, too.
+OPTIONS += ("learner.ranks=2", "learner.num_cpus=0.25", "mprm.batch_size=1", "mprm.batches=64")
 
 
 @pytest.fixture(scope="module")
