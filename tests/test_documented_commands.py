@@ -187,7 +187,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/quickstart.py --out runs/benchmark": options,
     "python benchmarks/reward_model.py --out runs/reward_model": options,
     "python benchmarks/credit_rules.py --out runs/credit": options,
-    "python benchmarks/loop.py --out runs/loop --kinds policy-0 policy-1 policy-2 trl": options,
+    "python benchmarks/loop.py --out runs/loop --kinds policy-1 whole-1 trl": options,
     "python -m benchmarks.faults --out runs/faults": options,
     "python benchmarks/scoring.py": options,
     "python benchmarks/verdicts.py": options,

@@ -13,6 +13,7 @@ import fcntl
 import os
 import platform
 import re
+import secrets
 import shutil
 import signal
 import stat
@@ -36,11 +37,14 @@ def hold_new_folder(around: Path) -> tuple[Path, int]:
     Raises:
         OSError: It cannot be made.
     """
-    path = Path(tempfile.mkdtemp(prefix="sieve-", dir=around))
+    path = around / f"sieve-{secrets.token_hex(4)}"  # named before it is there: Ctrl-C may come the moment that it is
     try:
+        path.mkdir(mode=0o700)
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, platform.node().encode())
+    except FileExistsError:
+        raise
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
