@@ -19,18 +19,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openai
 
 from rewards.annotation.judge_config import JudgeConfig
-from rewards.annotation.judgement import Judgement
 from rewards.annotation.verdicts import NoVerdictError, answer_format, parse_verdict, question, step_verdicts
 from rewards.endpoints.answer_cache import AnswerCache
 from rewards.endpoints.asking import image_part, make_client, problem_in_words, reason_of
@@ -38,10 +37,41 @@ from rewards.models.steps import step_texts
 from rewards.records import Prompt, Rollout
 from rewards.seeds import derive_seed
 
+if TYPE_CHECKING:
+    import openai
+
 NO_REPLY = ("unreachable", "timeout", "rejected", "server_error")
 LONGEST_REST = 16
 MOST_TOKENS = 2**31
 """Of one call; a server that says more does not count."""
+
+
+@dataclass
+class Judgement:
+    """What came of a batch of B rollouts.
+
+    Attributes:
+        verdicts: For each rollout (K,): 1 right, 0 wrong, NaN unknown; see `rewards.annotation.verdicts.step_verdicts`.
+        judged: Rollouts with a verdict, from the judge or from the cache.
+        cached: Those from the cache.
+        failures: Rollouts without one although they were to be judged, by reason.
+        problem: The last failure in words; empty without one. The API key is not in it.
+        calls: Replies of the judge, usable or not.
+        prompt_tokens, completion_tokens: What they took, as the endpoint counts.
+        cost: Their price.
+        cache_failed: Whether the cache could not be used.
+    """
+
+    verdicts: list[np.ndarray]
+    judged: int = 0
+    cached: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    cache_failed: bool = False
 
 
 class Judge:
@@ -166,6 +196,8 @@ class _Batch:
         return first_wrong
 
     async def _ask(self, content: list[dict[str, Any]], steps: int) -> int | None:
+        import openai
+
         if self.silent >= self.settings.patience:
             self.judgement.failures["given_up"] += 1
             return None

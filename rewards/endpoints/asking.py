@@ -1,16 +1,21 @@
-"""Asking a model behind a URL: the client, a picture on its way, and what went wrong in one line."""
+"""Asking a model behind a URL: the client, a picture on its way, and what went wrong in one line.
+
+OpenAI's library is imported where one is asked: half a second, which runs that ask nobody spare.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 
 from rewards.endpoints.config import PROVIDERS, EndpointConfig, host_of
+
+if TYPE_CHECKING:
+    import openai
 
 MOST_BYTES = 2**24
 """Of an answer; verdicts and scores take thousands."""
@@ -21,6 +26,8 @@ WHO = ("OpenAI-Organization", "OpenAI-Project")
 def make_client(settings: EndpointConfig, api_key: str) -> openai.AsyncOpenAI:
     """A client that waits, and tries again with growing pauses, as the section says. It follows nobody elsewhere, and
     tells nobody but OpenAI who the user is there."""
+    import openai
+
     nameless = {} if host_of(str(settings.endpoint)) == PROVIDERS["OPENAI_API_KEY"] else dict.fromkeys(WHO, openai.omit)
     return openai.AsyncOpenAI(
         base_url=settings.endpoint,
@@ -71,6 +78,8 @@ def image_part(image: Any) -> dict[str, Any]:
 
 def reason_of(error: Exception) -> str:
     """`timeout`, `unreachable`, `rejected` (HTTP 3xx and 4xx), `server_error` (HTTP 5xx) or `malformed`."""
+    import openai
+
     if isinstance(error, openai.APITimeoutError):
         return "timeout"
     if isinstance(error, openai.APIConnectionError):
@@ -82,6 +91,8 @@ def reason_of(error: Exception) -> str:
 
 def problem_in_words(reason: str, error: BaseException, key: str) -> str:
     """One line without the key, which some servers repeat when they do not like it."""
+    import openai
+
     kind = f"{type(error).__name__}: " if reason in ("malformed", "broken") else ""
     text = str(error)
     if isinstance(error, openai.APIStatusError):

@@ -17,10 +17,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openai
 
 from rewards.annotation.judge import Judge
 from rewards.annotation.judge_config import JudgeConfig
@@ -31,6 +30,9 @@ from rewards.endpoints.served_config import ServedConfig
 from rewards.files.json_text import read_json
 from rewards.models.steps import step_texts
 from rewards.records import Prompt, Rollout, StepScores
+
+if TYPE_CHECKING:
+    import openai
 
 SHOWN = 80
 """Characters of an answer that are shown where it is no scores."""

@@ -6,19 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rewards.annotation.hybrid_labels import HybridRule, hybrid_labels
-from rewards.annotation.judgement import Judgement
+from rewards.annotation.judge import Judge, Judgement
 from rewards.records import Rollout, StepCounts
 from rl.config import Config
 from rl.config.api_keys import api_key
 from rl.monitoring.metrics import judge_metrics
-
-if TYPE_CHECKING:
-    from rewards.annotation.judge import Judge
 
 CACHE = "judge.sqlite"
 GRACE = 60
@@ -34,8 +31,6 @@ def make_judge(config: Config, decode: Callable[[Sequence[int]], str], folder: P
     judge = config.judge
     if judge.endpoint is None:
         return None
-    from rewards.annotation.judge import Judge  # half a second for OpenAI's library, which runs without a judge spare
-
     key = api_key(judge, "judge")
     # Runs share verdicts by a file that they name; else they are the run's own.
     cache = judge.cache if judge.cache is not None else str(folder / CACHE)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from rewards.annotation.annotator import Annotation, Continued
 from rewards.annotation.budgets import Budget, make_budget
-from rewards.annotation.judgement import Judgement
+from rewards.annotation.judge import Judge, Judgement
 from rewards.annotation.predicted_bis import predicted_balanced_information
 from rewards.records import Annotated, Completion, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
@@ -25,9 +25,6 @@ from rl.monitoring.report import Delivery, Labels
 from rl.rollouts.stream import Engines
 from rl.workers.pending import Pending, Ready, Starts
 from selection.rows import Whole
-
-if TYPE_CHECKING:
-    from rewards.annotation.judge import Judge
 
 Answers = list[list[Completion]]
 """To one round of requests."""

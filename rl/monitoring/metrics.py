@@ -11,7 +11,7 @@ import numpy as np
 
 from rewards.annotation.annotator import LabelCost
 from rewards.annotation.hybrid_labels import Agreement
-from rewards.annotation.judgement import Judgement
+from rewards.annotation.judge import Judgement
 from rewards.measuring.by_kind import KINDS, labels_by_kind, scores_by_kind
 from rewards.records import Rollout, StepCounts, StepScores
 from rl.monitoring.report import Offer, StepReport

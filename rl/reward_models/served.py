@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rewards.records import Prompt, Rollout, StepScores
+from rewards.served.step_scores import ServedModelError, ServedPRM
 from rl.config import Config
 from rl.config.api_keys import api_key
 from rl.errors import WorkerError
 from rl.reward_models.mprm import AbsentMPRM
 from rl.workers.pending import Pending
-
-if TYPE_CHECKING:
-    from rewards.served.step_scores import ServedPRM
 
 CACHE = "served.sqlite"
 
@@ -52,8 +50,6 @@ class _Asked:
     answer: Future[Any]
 
     def result(self) -> Any:
-        from rewards.served.step_scores import ServedModelError
-
         try:
             return self.answer.result()
         except ServedModelError as error:
@@ -70,8 +66,6 @@ def make_served(config: Config, decode: Callable[[Sequence[int]], str], folder: 
     served = config.served
     if served.endpoint is None:
         return None
-    from rewards.served.step_scores import ServedPRM  # half a second for OpenAI's library, which others spare
-
     key = api_key(served, "served")
     cache = served.cache if served.cache is not None else str(folder / CACHE)
     return ServedMPRM(ServedPRM(served.model_copy(update={"cache": cache}), decode, key))

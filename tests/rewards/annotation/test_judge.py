@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.annotation.judge import Judge
+from rewards.annotation.judge import Judge, Judgement
 from rewards.annotation.judge_config import JudgeConfig
-from rewards.annotation.judgement import Judgement
 from rewards.records import Prompt, Rollout, StepSpan
 from tests.fixtures.builders import a_prompt, a_rollout, an_image
 from tests.fixtures.chat_server import chat_server, completion, free_port

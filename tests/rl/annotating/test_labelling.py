@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.annotation.judge import Judge
+from rewards.annotation.judge import Judge, Judgement
 from rewards.annotation.judge_config import JudgeConfig
-from rewards.annotation.judgement import Judgement
 from rewards.records import Annotated, Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.annotating.judging import make_judge
