@@ -30,6 +30,8 @@ from tests.fixtures.runs import ROOT, Running
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 DEADLINE = 120
 OPTIONS = ("steps=100", "checkpoint_every=2", f"deadline={DEADLINE}", "evaluation.prompts=16")
+KILLS = 5
+"""Of vLLM, in each stage."""
 STAGES = ("engine 0.sample", "mprm.score", "mprm.update", "learner.step", "learner.save")
 RANKS = ("learner.ranks=2", "learner.num_cpus=0.25")
 GOES_ON = "the run begins anew from its newest checkpoint, with the numbers of a run without the fault"
@@ -105,10 +107,10 @@ def lose_workers(folder: Path) -> dict[str, Found]:
 
 
 def lose_vllm(folder: Path) -> dict[str, Found]:
-    """One run that loses its engine in every stage of a policy step, at a moment by chance."""
+    """One run that loses its engine in every stage of a policy step, `KILLS` times each, at moments by chance."""
     running = Running("train", CONFIG, f"output_dir={folder}", *OPTIONS)
     moments, each = random.Random(0), []
-    for stage in STAGES:
+    for stage in STAGES * KILLS:
 
         def fault(stage: str = stage) -> None:
             engine = running.busy_with("engine 0.sample")
@@ -119,8 +121,8 @@ def lose_vllm(folder: Path) -> dict[str, Found]:
         each.append(recover(running, fault))
     running.stop()
     noticed, back = max(found.noticed or 0 for found in each), max(found.back or 0 for found in each)
-    told = "`kill -9` of vLLM at a moment by chance while it samples, while the reward model scores or learns, and "
-    return {f"{told}while the learner takes its step or saves": Found(GOES_ON, noticed, back)}
+    told = "`kill -9` of vLLM while it samples, while the reward model scores or learns, and while the learner takes its step"
+    return {f"{told} or saves, {KILLS} times each at moments by chance": Found(GOES_ON, noticed, back)}
 
 
 def lose_node(folder: Path) -> dict[str, Found]:
