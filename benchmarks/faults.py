@@ -121,8 +121,8 @@ def lose_vllm(folder: Path) -> dict[str, Found]:
         each.append(recover(running, fault))
     running.stop()
     noticed, back = max(found.noticed or 0 for found in each), max(found.back or 0 for found in each)
-    told = "`kill -9` of vLLM while it samples, while the reward model scores or learns, and while the learner takes its step"
-    return {f"{told} or saves, {KILLS} times each at moments by chance": Found(GOES_ON, noticed, back)}
+    told = "`kill -9` of vLLM while it samples, while the reward model scores or learns, and while the learner takes "
+    return {f"{told}its step or saves, {KILLS} times each at moments by chance": Found(GOES_ON, noticed, back)}
 
 
 def lose_node(folder: Path) -> dict[str, Found]:
