@@ -54,6 +54,7 @@ def cluster() -> Iterator[Cluster]:
 def seen(config: Config) -> dict[tuple[str, int], tuple[str, str, float, float]]:
     """What every worker of a run saw, by role and number within it; they are gone then."""
     started = parts.start_workers(config)
+    assert [*started] == [kind.role for kind in as_started(config)], "the order that the plan gives GPUs out in"
     workers = {role: getattr(there, "workers", [there]) for role, there in started.items()}
     for each in workers.values():
         each[0].call("seen")  # of ranks, the first answers are that they are built
