@@ -88,17 +88,26 @@ def test_ray_knows_its_commands(command: str) -> None:
     words = shlex.split(command)
     start = next(place for place, word in enumerate(words) if Path(word).name == "ray")
     name, *rest = words[start + 1 :]
-    cli.commands[name].make_context(name, rest)
+    context = cli.commands[name].make_context(name, rest)
+    left = context.params.get("ray_args_and_entrypoint", ())  # of `symmetric-run`, which refuses no word itself
+    assert not [word for word in left[:1] if word.startswith("-")]
 
 
 POD = {"containers", "volumes"}
 CONTAINER = {"name", "image", "resources", "volumeMounts"}
+# Of what KubeRay's v1 types have (ray-operator/apis/ray/v1): Kubernetes refuses all else.
+JOB = {"entrypoint", "shutdownAfterJobFinishes", "rayClusterSpec"}
+CLUSTER = {"rayVersion", "headGroupSpec", "workerGroupSpecs"}
+HEAD = {"rayStartParams", "template"}
+GROUP = HEAD | {"groupName", "replicas", "minReplicas", "maxReplicas"}
 
 
 def pods(cluster: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Of KubeRay's cluster: how many, and what each is."""
+    assert cluster["headGroupSpec"].keys() == HEAD
     yield 1, cluster["headGroupSpec"]["template"]["spec"]
     for group in cluster["workerGroupSpecs"]:
+        assert group.keys() == GROUP
         assert group["minReplicas"] == group["replicas"] == group["maxReplicas"]
         yield group["replicas"], group["template"]["spec"]
 
@@ -107,6 +116,7 @@ def test_kuberays_pods_have_the_gpus_that_the_run_takes() -> None:
     job = yaml.safe_load((DEPLOY / "kuberay_job.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
+    assert (job["spec"].keys(), cluster.keys()) == (JOB, CLUSTER)
     assert cluster["rayVersion"] == version("ray")
     gpus = []
     for number, pod in pods(cluster):

@@ -64,7 +64,7 @@ class RenewableEngine(Engine, Protocol):
         ...
 
     def sleep(self) -> None:
-        """Give the device's memory back until `wake_up`, which must come before anything else.
+        """Give the device's memory back until `wake_up` and new weights, which must come before anything else.
 
         Raises:
             ValueError: The engine cannot.
@@ -72,7 +72,7 @@ class RenewableEngine(Engine, Protocol):
         ...
 
     def wake_up(self) -> None:
-        """Take the memory again, with the weights as they were."""
+        """Take the memory again; new weights, or adapters, come next."""
         ...
 
     def close(self) -> None:

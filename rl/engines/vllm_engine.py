@@ -60,8 +60,8 @@ class VllmEngine:
         weight_transfer: How weights come to `receive_weights`: vLLM's ``nccl`` or ``ipc``; None if they do not.
 
     Raises:
-        ValueError: There is no GPU, and ``sleep`` or ``weight_transfer`` wants one; or there is one, and adapters in
-            float32 do not want it.
+        ValueError: There is no GPU, and ``sleep``, ``weight_transfer`` or this vLLM wants one; or there is one, and
+            adapters in float32 do not want it.
     """
 
     def __init__(
@@ -104,6 +104,8 @@ class VllmEngine:
         from vllm import LLM  # only now: it reads the environment at import
         from vllm.config import WeightTransferConfig
 
+        if on_cpu:
+            _refuse_vllm_for_gpus()
         torch.set_num_threads(threads)
         self._llm = LLM(
             model=checkpoint,
@@ -133,6 +135,7 @@ class VllmEngine:
         leave_configurations_to_transformers()
         self._adapters: Any = None
         self._adapters_loaded = 0
+        self._sleep_level = 1 if lora_rank else 2
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
         self._temperature, self._truncation, self._max_tokens = temperature, truncation, max_completion_tokens
         self._context, self._images = max_model_len, images_per_prompt
@@ -215,10 +218,10 @@ class VllmEngine:
     def sleep(self) -> None:
         """See `rl.engines.engine.RenewableEngine.sleep`.
 
-        The weights move to the CPU and come back (vLLM's level 1): level 2 would drop them, and neither adapters alone
-        nor an evaluation before the next update could do with what is left.
+        Weights that will be sent anyway are dropped (vLLM's level 2). Beside adapters that travel alone they are kept
+        on the CPU (level 1).
         """
-        self._llm.sleep(level=1)
+        self._llm.sleep(level=self._sleep_level)
 
     def wake_up(self) -> None:
         """See `rl.engines.engine.RenewableEngine.wake_up`."""
@@ -273,6 +276,17 @@ def _largest_images(images: int, max_pixels: int | None) -> Any:
         return images
     side = math.isqrt(max_pixels)
     return {"count": images, "width": side, "height": side}
+
+
+def _refuse_vllm_for_gpus() -> None:
+    """Where no GPU is to be seen, and vLLM, which looks for itself, would die without saying why."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        raise ValueError(
+            "engine.kind is 'vllm': the vLLM that is installed is for GPUs, and this process sees none; allowed is "
+            "engine.num_gpus above 0 where there are some, hf, or the installation for CPUs (make setup)"
+        )
 
 
 def _refuse_on_cpu(sleep: bool, weight_transfer: str | None) -> None:

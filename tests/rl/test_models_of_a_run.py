@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from rewards.models.adamw import AdamW8bit
 from rewards.process_model.mprm import MPRM
 from rl.config import Config
 from rl.learning.learner import PolicyLearner
@@ -14,14 +15,13 @@ from rl.learning.making import build_learner
 from rl.reward_models.mprm import build_mprm
 from rl.reward_models.outcome import open_configured_model
 
-CONFIG = Config.model_validate(
-    {
-        "deadline": 3600,
-        "learner": {"algorithm": "ppo", "credit": "outcome"},
-        "value": {"backbone": "own"},
-        "outcome_model": {"reward": "hybrid", "harvest": True},
-    }
-)
+SECTIONS: dict[str, Any] = {
+    "deadline": 3600,
+    "learner": {"algorithm": "ppo", "credit": "outcome"},
+    "value": {"backbone": "own"},
+    "outcome_model": {"reward": "hybrid", "harvest": True},
+}
+CONFIG = Config.model_validate(SECTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,16 @@ def test_optimizers_make_no_further_copy_of_what_learns(learner: PolicyLearner, 
     optimizers.append(open_configured_model(CONFIG)._optimizer)
     for optimizer in optimizers:
         assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]
+
+
+@pytest.mark.slow
+def test_an_optimizer_of_8_bits_is_whose_section_names_it() -> None:
+    """The value model's is the learner's."""
+    named = {"optimizer": "adamw_8bit"}
+    config = Config.model_validate(SECTIONS | {"learner": SECTIONS["learner"] | named, "mprm": named})
+    made, mprm = build_learner(config), build_mprm(config)
+    assert made._critic is not None
+    assert all(isinstance(part, AdamW8bit) for part in (made._optimizer, made._critic.optimizer, mprm.optimizer))
 
 
 @pytest.mark.slow

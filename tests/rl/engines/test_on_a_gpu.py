@@ -58,6 +58,29 @@ def test_processes_of_an_engine_are_no_forks_of_one_that_has_asked_for_gpus(
     assert get_mp_context().get_start_method() == "spawn"
 
 
+def test_a_vllm_for_gpus_is_refused_where_none_is_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without any, or in a worker from which they are hidden: it would die without saying why."""
+    from vllm import platforms
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(platforms, "_current_platform", platforms.interface.UnspecifiedPlatform())
+    with pytest.raises(ValueError, match=r"^engine.kind is 'vllm': .* sees none; allowed is engine.num_gpus above 0"):
+        build_engine(Config())
+
+
+@pytest.mark.parametrize(("rank", "level"), [(0, 2), (8, 1)])
+def test_an_engine_that_sleeps_drops_what_will_be_sent_anyway(
+    rank: int, level: int, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where adapters travel alone, nobody sends what they adapt."""
+    llm = MagicMock()
+    monkeypatch.setattr("vllm.LLM", llm)
+    sections = {"policy": {"dtype": "bfloat16"}, "mprm": {"lora_rank": 8}, "max_staleness": 0}
+    engine = {"engine": {"sleep": True, "num_gpus": 0.5}, "learner": {"num_gpus": 0.5, "lora_rank": rank}}
+    build_engine(Config.model_validate(sections | engine)).sleep()
+    llm.return_value.sleep.assert_called_once_with(level=level)
+
+
 @pytest.mark.parametrize("is_reset", [True, False])
 def test_an_engine_that_keeps_old_keys_does_not_go_on_with_new_weights(is_reset: bool) -> None:
     """With asynchronous scheduling, which GPUs have, a batch may still be under way."""

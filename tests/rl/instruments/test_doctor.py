@@ -23,6 +23,7 @@ from rl.instruments.doctor.examine import Check, Finding, examine
 from rl.instruments.doctor.gpus import (
     Gpus,
     compiler,
+    gpus,
     judge,
     judge_compiler,
     links,
@@ -75,11 +76,11 @@ def ends(process: int) -> bool:
     return False
 
 
-@pytest.mark.slow
 def names(folder: Path) -> Finding:
     return Finding("ok", " ".join(path.name[:6] for path in folder.iterdir()))
 
 
+@pytest.mark.slow
 def test_a_run_can_start_here() -> None:
     """Ray and vLLM included: the machine that runs these tests has what they need."""
     done = sieve("doctor", "--json")
@@ -244,6 +245,7 @@ def test_a_gpu_wants_a_compiler_and_pythons_headers(tmp_path: Path, monkeypatch:
     header.write_text("")
     assert judge_compiler(True, "/usr/bin/gcc", header).state == "ok"
     assert judge_compiler(False, None, tmp_path / "absent").state == "ok", "nothing is compiled on a CPU"
+    assert {gpus, links, compiler} <= {check.look for check in all_checks()}
 
 
 def test_a_report_names_every_state_and_every_command() -> None:

@@ -122,6 +122,9 @@ def test_micro_batches_count_what_is_read(most: int, encoder: Encoder, grown: li
         head = max(heads[place] for place in batch)
         assert len(batch) == 1 or len(bodies) * (head + max(bodies.values())) <= most
     assert len(batches) == 1 or most < 10**6
+    for batch in choose_micro_batches(grown, heads, LearnerConfig(micro_batch_tokens=most), 1, packed=False):
+        row = max(heads[place] for place in batch) + max(len(grown[place].path) for place in batch)
+        assert len(batch) == 1 or len(batch) * row <= most, "in rows of their own"
 
 
 def test_continuations_are_told_apart_and_counted_even_if_there_are_none(grown: list[Experience]) -> None:

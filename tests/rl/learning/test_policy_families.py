@@ -6,6 +6,7 @@ prompts with one, two and no picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -40,6 +41,13 @@ def difference(learner: PolicyLearner, rows: Sequence[tuple[Prompt, Completion]]
     return largest_difference(rows, scored(learner, rows))
 
 
+@torch.no_grad()
+def forget(model: torch.nn.Module) -> None:
+    """Leave nothing of an engine's weights."""
+    for parameter in model.parameters():
+        parameter.fill_(math.nan)
+
+
 def test_engine_and_learner_agree_before_and_after_an_update(policy: Policy) -> None:
     learner = policy.learner()
     policy.engine.load_weights(learner.checkpoint_weights(), 0)
@@ -48,6 +56,7 @@ def test_engine_and_learner_agree_before_and_after_an_update(policy: Policy) -> 
 
     learner.step(some_experiences(before))
     assert difference(learner, before) > 10 * TOLERANCE, "the update must change the policy visibly"
+    policy.engine._llm.apply_model(forget)  # as one that has slept
     assert policy.engine.load_weights(learner.checkpoint_weights(), 1) == 1
     after = policy.sampled(PROMPTS, seed=2)
     assert {sample.policy_version for _, sample in after} == {1}

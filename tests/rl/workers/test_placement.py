@@ -17,7 +17,7 @@ from rl.config import Config, load_config
 from rl.instruments.planning.gpu_placement import place
 from rl.reward_models import mprm
 from rl.workers.group import WorkerGroup
-from rl.workers.ray_cluster import as_started, join_ray, leave_ray
+from rl.workers.ray_cluster import as_started, join_ray, leave_ray, share_gpus
 from tests.fixtures.placed_resident import Resident
 from tests.fixtures.runs import PATIENCE, ROOT, ray_cluster, warm_ray
 
@@ -54,6 +54,7 @@ def cluster() -> Iterator[Cluster]:
 def seen(config: Config) -> dict[tuple[str, int], tuple[str, str, float, float]]:
     """What every worker of a run saw, by role and number within it; they are gone then."""
     started = parts.start_workers(config)
+    assert [*started] == [kind.role for kind in as_started(config)], "the order that the plan gives GPUs out in"
     workers = {role: getattr(there, "workers", [there]) for role, there in started.items()}
     for each in workers.values():
         each[0].call("seen")  # of ranks, the first answers are that they are built
@@ -110,6 +111,7 @@ def test_engines_that_share_a_gpu_are_there_before_anyone_else_takes_some_of_it(
         {"engine": share | {"count": 2}, "learner": share, "mprm": share, "deadline": PATIENCE}
     )
     assert [kind.role for kind in as_started(config)] == ["engine", "learner", "mprm"]
+    assert share_gpus(config) and not share_gpus(Config.model_validate({"engine": {"num_gpus": 1}}))
     found = seen(config)
     (*_, first), (_, _, second_began, second) = (found["engine", number] for number in range(2))
     assert first <= second_began and all(second <= found[other, 0][2] for other in ("learner", "mprm"))
