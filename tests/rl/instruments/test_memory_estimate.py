@@ -272,6 +272,13 @@ def test_a_training_step_peaks_where_the_estimate_says(mode: str, checkpointing:
     assert reckoned == pytest.approx(peak, rel=0.1)
 
 
+def test_the_layer_that_is_computed_again_is_there_as_a_whole() -> None:
+    """A model of one layer saves nothing."""
+    one = replace(SEVEN, language=replace(SEVEN.language, layers=1))
+    again, kept = (a_pass("frozen vision", 64, checkpointing) for checkpointing in (True, False))
+    assert activation_bytes(one, again) >= activation_bytes(one, kept)
+
+
 def test_of_a_deeper_model_no_more_is_kept_where_layers_inputs_are_elsewhere() -> None:
     deeper = replace(SEVEN, language=replace(SEVEN.language, layers=2 * SEVEN.language.layers))
     kept = a_pass("bfloat16", 64, checkpointing=True)
