@@ -86,7 +86,7 @@ def test_an_unknown_stage_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kernels.fused_head", "kernels.sampler", "kernels.adapters"])
+@pytest.mark.parametrize("name", ["kernels.fused_head", "kernels.liger", "kernels.sampler", "kernels.adapters"])
 def test_it_is_on_a_cpu_as_it_is_to_be_on_a_gpu(name: str) -> None:
     """Triton's kernels by its interpreter against PyTorch; vLLM's second sampler against the learner's numbers."""
     line = ALL[name].run("cpu")

@@ -174,13 +174,14 @@ def adapters(device: str) -> dict[str, float]:
 
 def liger(device: str) -> dict[str, float]:
     """Liger's norm and feed-forward activation: values and gradients."""
-    from liger_kernel.ops import rms_norm
-    from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+    from liger_kernel.ops import rms_norm, swiglu
 
     numbers: list[float] = [1e-6, 0.0]
     if device == "cpu":
-        # The interpreter knows none of CUDA's own functions.
-        rms_norm.rsqrt = importlib.import_module("triton.language").rsqrt
+        # The interpreter knows none of CUDA's own functions; its own are there while it runs.
+        language = importlib.import_module("triton.language")
+        rms_norm.rsqrt = lambda value: language.rsqrt(value)
+        swiglu.float = _Number
         numbers = [_Number(value) for value in numbers]
 
     def norm(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -195,7 +196,7 @@ def liger(device: str) -> dict[str, float]:
             (states, weight),
         ),
         "feed-forward": (
-            LigerSiLUMulFunction.apply,
+            swiglu.LigerSiLUMulFunction.apply,
             lambda left, right: torch.nn.functional.silu(left) * right,
             (states, gate),
         ),
