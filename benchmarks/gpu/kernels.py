@@ -178,7 +178,7 @@ def liger(device: str) -> dict[str, float]:
 
     numbers: list[float] = [1e-6, 0.0]
     if device == "cpu":
-        # The interpreter knows none of CUDA's own functions; its own are there while it runs.
+        # The interpreter knows none of CUDA's own functions, its own only while it runs, and numbers as plain ones.
         language = importlib.import_module("triton.language")
         rms_norm.rsqrt = lambda value: language.rsqrt(value)
         swiglu.float = _Number

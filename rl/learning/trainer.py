@@ -17,7 +17,7 @@ from transformers.integrations.liger import apply_liger_kernel
 from trl import import_utils as trl_imports
 
 from rewards.models.adamw import AdamW8bit
-from rewards.models.backbone import add_lora, freeze_vision_tower, load_model
+from rewards.models.backbone import add_lora, device, freeze_vision_tower, load_model
 from rewards.models.encoding import Encoder
 from rewards.models.truncation import Truncation
 from rl.config import Config
@@ -144,8 +144,8 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     """A trainer around the checkpoint's model, of which what learns is float32 and requires a gradient.
 
     Raises:
-        ValueError: See `rl.config.checks.check_settings`; or the checkpoint has no part that is to be frozen or
-            adapted.
+        ValueError: See `rl.config.checks.check_settings`; Liger is to work on a CPU; or the checkpoint has no part
+            that is to be frozen or adapted.
     """
     settings, policy = config.learner, config.policy
     check_settings(settings)
@@ -169,6 +169,8 @@ def make_trainer(checkpoint: str, encoder: Encoder, config: Config) -> PolicyTra
     if settings.optimizer == "adamw_8bit":
         trainer.optimizer_cls_and_kwargs = AdamW8bit, {"lr": settings.learning_rate}
     if settings.liger:
+        if device() == "cpu":
+            raise ValueError("learner.liger is true: its kernels want a GPU, and there is none here; allowed is false")
         apply_liger_kernel(trainer.model, LIGER)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})

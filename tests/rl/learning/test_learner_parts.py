@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -148,16 +147,21 @@ OPTIONAL: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "package"), [row for row in OPTIONAL if not find_spec(row[1].replace("-", "_"))])
-def test_what_is_not_installed_is_refused_in_one_line(values: dict[str, Any], package: str) -> None:
+@pytest.mark.parametrize(("values", "package"), OPTIONAL)
+def test_what_is_not_installed_is_refused_in_one_line(
+    values: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rl.config.checks.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=rf"^learner\.\w+ is .*: the package {package} is not installed; allowed is"):
         check_settings(LearnerConfig(**values))
 
 
 def test_ligers_kernels_are_put_into_layers_and_trl_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """TRL's own argument goes with its second version, and warns of that; its fused head is no Liger's."""
+    with pytest.raises(ValueError, match=r"^learner.liger is true: .* there is none here; allowed is false$"):
+        make_trainer(CHECKPOINT, Encoder(CHECKPOINT), learner_config(liger=True))
     asked: list[Any] = []
-    monkeypatch.setattr("rl.config.checks.find_spec", lambda name: True)
+    monkeypatch.setattr("rl.learning.trainer.device", lambda: "cuda")
     monkeypatch.setattr("rl.learning.trainer.apply_liger_kernel", lambda model, settings: asked.append(settings))
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
