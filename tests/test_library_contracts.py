@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from rl.engines.adapter_files import RANKS
+from rl.engines.cpu_worker import TakesBackDraws
 from rl.learning.trainer import PolicyTrainer
 from rl.learning.weight_sender import WholeWeights, _Listener
 from tests.fixtures.library_uses import Use, uses, wrong
@@ -113,7 +114,7 @@ def asked_of_workers() -> Iterator[tuple[str, set[str]]]:
     """Methods of vLLM's workers that are named in words, and their keywords."""
     for node in ast.walk(ast.parse((ROOT / ENGINE).read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "collective_rpc":
-            given = next(keyword.value for keyword in node.keywords if keyword.arg == "kwargs")
+            given = next((keyword.value for keyword in node.keywords if keyword.arg == "kwargs"), ast.Dict([], []))
             assert isinstance(given, ast.Dict) and isinstance(node.args[0], ast.Constant)
             yield node.args[0].value, {ast.literal_eval(key) for key in given.keys if key}
 
@@ -124,9 +125,10 @@ def test_workers_of_gpus_do_what_an_engine_asks_of_them_with_either_model_runner
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner as First
     from vllm.v1.worker.gpu_worker import Worker
 
-    asked = list(asked_of_workers())
-    assert asked == [("reload_weights", {"weights_iterator"})]
-    for method, keywords in asked:
+    asked = dict(asked_of_workers())
+    assert asked.pop("take_back_draws") == set(), "of CPUs, by our own extension"
+    assert asked == {"reload_weights": {"weights_iterator"}}
+    for method, keywords in asked.items():
         assert callable(getattr(Worker, method)) and callable(getattr(Second, method))
         assert keywords <= inspect.signature(getattr(First, method)).parameters.keys()
     source = inspect.getsource(Worker)
@@ -136,6 +138,21 @@ def test_workers_of_gpus_do_what_an_engine_asks_of_them_with_either_model_runner
         assert all(callable(getattr(runner, method)) for runner in (First, Second)), method
     updates = ("init_weight_transfer_engine", "start_weight_update", "update_weights", "finish_weight_update")
     assert all(callable(getattr(Worker, method)) for method in (*updates, "sleep", "wake_up"))
+
+
+def test_what_a_worker_of_a_cpu_is_extended_by_stands_on_what_is_there() -> None:
+    from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+    from vllm.v1.worker.worker_base import WorkerWrapperBase
+
+    assert "worker_extension_cls" in inspect.getsource(WorkerWrapperBase) and callable(TakesBackDraws.take_back_draws)
+    runner, bookkeeping = inspect.getsource(GPUModelRunner), inspect.getsource(GPUModelRunner._bookkeeping_sync)
+    assert "self._bookkeeping_sync(\n" in runner, "by its name, and with positional arguments"
+    assert "gen.set_offset(gen.get_offset() - 4)" in bookkeeping, "what generators of a CPU cannot"
+    for name in ("self.discard_request_mask.np[:num_reqs]", "self.input_batch.generators.get("):
+        assert name in bookkeeping
+    assert "self.requests: dict[str, CachedRequestState]" in runner and "req_ids" in dir(InputBatch)
+    assert "output_token_ids" in CachedRequestState.__dataclass_fields__
 
 
 def test_handshake_and_update_are_what_both_sides_of_a_transfer_read() -> None:

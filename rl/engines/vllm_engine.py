@@ -131,7 +131,10 @@ class VllmEngine:
             max_loras=1,
             max_lora_rank=room_for_rank(lora_rank),
             weight_transfer_config=WeightTransferConfig(backend=weight_transfer) if weight_transfer else None,
+            worker_extension_cls="rl.engines.cpu_worker.TakesBackDraws" if on_cpu else "",
         )
+        if on_cpu:
+            self._llm.collective_rpc("take_back_draws")
         leave_configurations_to_transformers()
         self._adapters: Any = None
         self._adapters_loaded = 0

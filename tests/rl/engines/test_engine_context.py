@@ -1,13 +1,15 @@
-"""Answers as long as vLLM's context allows: they end there, and can still be continued, as labelling wants to."""
+"""As much as vLLM takes: answers that fill its context, and more prompts than it reads at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from rewards.models.encoding import Encoder
-from rewards.records import SamplingRequest
+from rewards.records import Completion, Prompt, SamplingRequest
 from rl.engines.vllm_engine import VllmEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
@@ -45,3 +47,29 @@ def test_an_answer_that_fills_the_context_is_cut_off_and_can_be_continued(
         assert (len(written), reason) == (room, "length")
         (further,) = engine.sample([SamplingRequest(prompt, written, temperature=0)])[0]
         assert len(further.token_ids) == 1
+
+
+def of_noise(number: int) -> Prompt:
+    """A prompt with a large picture like no other."""
+    pixels = np.random.default_rng(number).integers(0, 255, (588, 616, 3), dtype=np.uint8)
+    return Prompt(f"noise {number}", "noise", "how many?", (Image.fromarray(pixels),), "2")
+
+
+@pytest.mark.slow
+def test_prompts_that_are_read_in_parts_are_answered_as_if_alone() -> None:
+    """vLLM reads so many tokens at once, and keeps so many of pictures: with more, it reads some prompts in parts."""
+    engine = VllmEngine(str(SHIPPED_POLICY), max_completion_tokens=4, max_model_len=512)
+    prompts = [of_noise(number) for number in range(43)]
+    at_once = engine._llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
+    assert 16 * engine._encoder.head_length(prompts[0]) < at_once < 20 * engine._encoder.head_length(prompts[0])
+    requests = [SamplingRequest(prompt, n=2, seed=number) for number, prompt in enumerate(prompts)]
+    # After the first call, keys of the prompts are known up to the middle of their pictures, which are not any more.
+    together = [engine.sample(requests[:40]), engine.sample([*requests[:17], *requests[40:]])]
+    alone = [engine.sample([request])[0] for request in requests]
+    for answers, expected in zip(together, (alone[:40], alone[:17] + alone[40:]), strict=True):
+        assert written(answers) == written(expected)
+    engine.close()
+
+
+def written(answers: list[list[Completion]]) -> list[list[tuple[int, ...]]]:
+    return [[completion.token_ids for completion in group] for group in answers]
