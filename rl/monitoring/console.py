@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -81,9 +82,9 @@ class Console:
             self._table.add(step, metrics)
             return
         told: dict[str, list[str]] = defaultdict(list)
-        for name, (about, heading, form) in COLUMNS.items():
-            if name in metrics:
-                told[about].append(f"{heading} {form.format(metrics[name])}")
+        for name, value in _known(metrics).items():
+            about, heading, _ = COLUMNS[name]
+            told[about].append(f"{heading} {value}")
         fields = [f"{about} {' '.join(values)}" for about, values in told.items()]
         self.say("  ".join([f"step {step}/{steps}", *fields]))
 
@@ -120,14 +121,14 @@ class LiveTable:
     """
 
     def __init__(self, terminal: Terminal, steps: int, done: int) -> None:
-        self._rows: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=ROWS)
+        self._rows: deque[tuple[int, Mapping[str, str]]] = deque(maxlen=ROWS)
         columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), _ThisStep())
         self._bar = Progress(*columns, console=terminal)
         self._task = self._bar.add_task("steps", total=steps, completed=done, began=time.monotonic())
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show a finished policy step."""
-        self._rows.append((step, metrics))
+        self._rows.append((step, _known(metrics)))
         self._bar.update(self._task, completed=step, began=time.monotonic())
 
     def __rich__(self) -> Group:
@@ -136,14 +137,23 @@ class LiveTable:
     def _table(self) -> Table:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         table.add_column("\nstep", justify="right")
-        shown = [name for name in COLUMNS if any(name in metrics for _, metrics in self._rows)]
+        shown = [name for name in COLUMNS if any(name in values for _, values in self._rows)]
         before = ""
         for about, heading, _ in (COLUMNS[name] for name in shown):
             table.add_column(f"[dim]{about if about != before else ''}[/]\n{heading}", justify="right")
             before = about
-        for step, metrics in self._rows:
-            table.add_row(str(step), *(COLUMNS[n][2].format(metrics[n]) if n in metrics else "" for n in shown))
+        for step, values in self._rows:
+            table.add_row(str(step), *(values.get(name, "") for name in shown))
         return table
+
+
+def _known(metrics: Mapping[str, float]) -> dict[str, str]:
+    """What is shown of a policy step: not what nothing is known of, as of labels that have not come yet."""
+    return {
+        name: form.format(metrics[name])
+        for name, (_, _, form) in COLUMNS.items()
+        if not math.isnan(metrics.get(name, math.nan))
+    }
 
 
 class _ThisStep(ProgressColumn):

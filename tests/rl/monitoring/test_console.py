@@ -29,7 +29,8 @@ def wait():
 with console.waiting("starting the engines"):
     wait()
 with console.training(steps=3, done=1):
-    console.step(2, 3, {"reward/outcome": 0.625, "reward/mprm_gap": -0.25, "perf/step_seconds": 1.5})
+    unknown = {"reward/mprm_error": float("nan")}
+    console.step(2, 3, unknown | {"reward/outcome": 0.625, "reward/mprm_gap": -0.25, "perf/step_seconds": 1.5})
     with console.waiting("512 held-out prompts"):
         wait()
     console.evaluation(2, {"policy/accuracy": 0.7})
@@ -117,6 +118,11 @@ def test_a_pipe_has_plain_lines(environment: dict[str, str]) -> None:
 
 def test_a_terminal_that_cannot_move_its_cursor_has_lines() -> None:
     assert "step 3/3" in on_a_terminal(TERM="dumb")
+
+
+def test_what_is_not_known_of_a_step_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().step(1, 3, {"reward/outcome": 0.625, "reward/mprm_gap": -0.25, "reward/mprm_error": float("nan")})
+    assert capsys.readouterr().out == "step 1/3  policy right 0.62  MPRM gap -0.25\n"
 
 
 def test_further_evaluations_are_told_by_their_headlines(capsys: pytest.CaptureFixture[str]) -> None:
