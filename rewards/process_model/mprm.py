@@ -7,6 +7,7 @@ How a rollout is read is in `reading`, the network in `step_scorer`, the loss in
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -210,26 +211,28 @@ class MPRM:
         only watched.
 
         Returns:
-            What `train` returns; with held-back rollouts also ``guard_pairs``, the pairs of a right and a wrong step of
-            one group, and where there are any, ``guard_auc_before`` and ``guard_auc_after``, and, with a margin,
-            ``rolled_back``, 0 or 1.
+            What `train` returns, and the ``seconds`` of it all; with held-back rollouts also ``guard_pairs``, the pairs
+            of a right and a wrong step of one group, and where there are any, ``guard_auc_before`` and
+            ``guard_auc_after``, and, with a margin, ``rolled_back``, 0 or 1.
         """
+        started = time.perf_counter()
         before = self._group_area(held_back)
-        if not before.pairs:
-            return self.train(samples) | ({"guard_pairs": 0.0} if held_back else {})
-        snapshot = None if margin is None else Snapshot.take(self.scorer, self.optimizer)
+        snapshot = Snapshot.take(self.scorer, self.optimizer) if before.pairs and margin is not None else None
         version = self.version
         metrics = self.train(samples)
-        after = self._group_area(held_back)
-        metrics |= {"guard_auc_before": before.area, "guard_auc_after": after.area, "guard_pairs": float(before.pairs)}
-        if margin is not None and snapshot is not None:
-            # Written so that scores that are no numbers are taken back, too.
-            worse = not after.area >= before.area - margin
-            metrics["rolled_back"] = float(worse)
-            if worse:
-                snapshot.put_back(self.optimizer)
-                self.version = version
-        return metrics
+        if held_back:
+            metrics["guard_pairs"] = float(before.pairs)
+        if before.pairs:
+            after = self._group_area(held_back)
+            metrics |= {"guard_auc_before": before.area, "guard_auc_after": after.area}
+            if margin is not None and snapshot is not None:
+                # Written so that scores that are no numbers are taken back, too.
+                worse = not after.area >= before.area - margin
+                metrics["rolled_back"] = float(worse)
+                if worse:
+                    snapshot.put_back(self.optimizer)
+                    self.version = version
+        return metrics | {"seconds": time.perf_counter() - started}
 
     def save(self, folder: Path) -> None:
         """All that `open_mprm` and `load` need: backbone or adapters, head, processor, optimizer and settings."""

@@ -210,7 +210,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
     ),
     "annotation/truncated": ("continuations cut off, and so left out", "below 0.05", "raise the length limit"),
     "annotation/rounds": ("times the engines were asked", "a few", "`first_error: ignore` asks in fewer rounds"),
-    "annotation/seconds": ("seconds the loop waited for them", "below the learner's", "lower `annotation.share`"),
+    "annotation/seconds": (
+        "seconds the loop waited when they were due",
+        "below the learner's",
+        "lower `annotation.share`",
+    ),
     "annotation/saved_continuations": ("continuations that `fixed` would take on top", "most of them", "nothing"),
     "annotation/saved_tokens": ("their tokens, estimated", "as above", "nothing"),
     "annotation/saved_seconds": ("the time for them, at the same speed", "as above", "nothing"),
@@ -292,6 +296,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "perf/teach_seconds": ("waiting for the MPRM's update", "small", "lower `mprm.batches`"),
     "perf/learn_seconds": ("waiting for the policy update after annotation", "near 0", "a GPU for the learner"),
     "perf/sync_seconds": ("new weights to the engines", "near 0", "engines are busy: they take weights between calls"),
+    "perf/mprm_update_seconds": ("the MPRM's own time for an update", "below a step", "lower `mprm.batches`"),
     "perf/learner_seconds": ("the learner's own time for its step", "most of the step", "a faster learner"),
     "perf/learner_wait": (
         "seconds of the step in which the learner had nothing to do",

@@ -64,7 +64,7 @@ def step_metrics(report: StepReport) -> dict[str, float]:
         | annotation_metrics(labels.cost, counts, labelled)
         | policy_metrics(said.policy)
         | selection_metrics(report.offer)
-        | group("mprm", said.mprm)
+        | mprm_metrics(said.mprm)
         | pace.run
     )
 
@@ -77,6 +77,12 @@ def group(name: str, values: Mapping[str, float]) -> dict[str, float]:
 def policy_metrics(said: Mapping[str, float]) -> dict[str, float]:
     """What the learner says of its step, without what `pace_metrics` tells."""
     return group("policy", {name: value for name, value in said.items() if name not in PACE})
+
+
+def mprm_metrics(said: Mapping[str, float]) -> dict[str, float]:
+    """What the MPRM says of an update, if there was one."""
+    pace = {"perf/mprm_update_seconds": said["seconds"]} if "seconds" in said else {}
+    return group("mprm", {name: value for name, value in said.items() if name not in PACE}) | pace
 
 
 def pace_metrics(

@@ -209,7 +209,7 @@ def test_a_report_becomes_metrics_each_where_it_belongs() -> None:
     said = replace(
         report.said,
         policy=SAID,
-        mprm={"loss": 0.25},
+        mprm={"loss": 0.25, "seconds": 1.5},
         outcome_model={"loss": 0.125},
         answers={"model": 0.75},
         hacking={"reward/hacking_gap": 0.5},
@@ -218,6 +218,7 @@ def test_a_report_becomes_metrics_each_where_it_belongs() -> None:
     made = step_metrics(replace(report, said=said, labels=labels))
     assert made["perf/tokens_per_second"] == 100 + 6, "sampled for rollouts and for labels"
     assert (made["perf/engine_idle"], made["perf/learner_seconds"], made["perf/wall_seconds"]) == (0.5, 2.0, 60.0)
+    assert made["perf/mprm_update_seconds"] == 1.5 and "mprm/seconds" not in made
     assert (made["policy/loss"], made["mprm/loss"], made["reward/model_loss"]) == (0.5, 0.25, 0.125)
     assert (made["reward/model"], made["reward/hacking_gap"], made["reward/groups"]) == (0.75, 0.5, 1.0)
     assert made["reward/mprm_error"] == pytest.approx((0.75 + 0.25) / 2), "labels 1 and 0 of the second rollout"
@@ -261,7 +262,7 @@ def test_every_metric_that_is_made_is_documented() -> None:
 def test_every_stage_of_the_loop_is_documented() -> None:
     stages = re.findall(r'clock\("(\w+)"\)', (Path(rl.__file__).parent / "loop.py").read_text(encoding="utf-8"))
     documented = {name for name in METRICS if re.fullmatch(r"perf/\w+_seconds", name)}
-    others = {f"perf/{name}_seconds" for name in ("step", "wall", "learner", "engine_busy")}
+    others = {f"perf/{name}_seconds" for name in ("step", "wall", "learner", "mprm_update", "engine_busy")}
     assert {f"perf/{stage}_seconds" for stage in stages} == documented - others
 
 
