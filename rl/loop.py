@@ -21,7 +21,7 @@ from rl.errors import RewardHackingError
 from rl.evaluating.schedule import Evaluations
 from rl.monitoring.metrics import StageClock
 from rl.monitoring.monitor import Monitor
-from rl.monitoring.report import Labels, Offer, Pace, Said, StepReport
+from rl.monitoring.report import Delivery, Labels, Offer, Pace, Said, StepReport
 from rl.parts import Parts
 from rl.reward_models.credit import learner_waits_for
 from rl.rollouts.staleness import check_one_version, check_versions_sent
@@ -63,10 +63,9 @@ def run(
             scores: list[StepScores] = scoring.result()
             check_one_version(scores)
 
-        # 3. The engines begin to continue some rollouts from each step, behind the next rollouts if counts may be late.
-        if config.annotation.delay:
-            stream.prefetch()
-        labelling = parts.labeller.begin(step, batch, scores)
+        # 3. The engines begin to continue some rollouts from each step.
+        with clock("annotate"):
+            labelling = _begin_to_label(config, parts, step, batch, scores)
 
         # 4. Scores and outcome rewards become one advantage a token, and the policy takes its step …
         update = update or learn(scores, labelling if waits_for == "counts" else None)
@@ -92,6 +91,8 @@ def run(
         with clock("sync"):
             check_versions_sent(sent, step)
             sent = _send_weights(config, parts, step + 1)
+        with clock("rollout"):
+            _ask_ahead(config, parts)
         with clock("teach"):
             taught, taught_answers = lesson.result(), answer_lesson.result()
 
@@ -105,6 +106,24 @@ def run(
         _conclude(config, parts, progress, evaluations, monitor, warning)
     check_versions_sent(sent, progress.step)
     _label_the_rest(config, parts, progress, monitor)
+
+
+def _begin_to_label(
+    config: Config, parts: Parts, step: int, batch: Delivery, scores: Sequence[StepScores]
+) -> Labelling:
+    """Ask for continuations of a step's rollouts, and, unless that has its own time, for more of those before it."""
+    with parts.engines.together():
+        if not config.asks_ahead:
+            parts.labeller.advance()
+        return parts.labeller.begin(step, batch, scores)
+
+
+def _ask_ahead(config: Config, parts: Parts) -> None:
+    """Where labels may be late, ask the new weights for the next rollouts and more continuations in one call."""
+    if config.asks_ahead:
+        with parts.engines.together():
+            parts.stream.prefetch()
+            parts.labeller.advance()
 
 
 def _learn(

@@ -100,9 +100,9 @@ class Annotation:
             annotation.receive(engine.sample(requests))
         counts = annotation.counts()
 
-    It waits for nothing, so the engines may do other work between two rounds. Samples depend on the seed, the prompt,
-    the group, the tokens of the prefix and how many were asked for there before: not on who else is in the batch, nor
-    on the number of engines.
+    It waits for nothing, so the engines may do other work between two rounds. The seeds of samples depend on its own
+    seed, the prompt, the group, the tokens of the prefix and how many were asked for there before: not on who else is
+    in the batch, nor on the number of engines.
 
     Args:
         rollouts: What to label.

@@ -35,9 +35,9 @@ class Labeller:
     """Labels the steps of a random share of each policy step's rollouts.
 
     With `annotation.delay` N the labels of a policy step are there N steps later. Until then its continuations take one
-    round a step, each asked of the weights of that step: a round never outlives a weight update, and every continuation
-    says which weights sampled it. A checkpoint holds the rounds so far, and a resumed run goes through them again and
-    on from there: nothing is finished early for it, so that a run is the same however often it is saved.
+    round a step, when `advance` says so, each asked of the weights of that time, which every continuation names. A
+    checkpoint holds the rounds so far, and a resumed run goes through them again and on from there: nothing is finished
+    early for it, so that a run is the same however often it is saved.
 
     Attributes:
         config: The experiment.
@@ -73,11 +73,14 @@ class Labeller:
         self.under_way.append(Labelling(self, step, batch, scores, chosen, verdicts, entropy))
         return self.under_way[-1]
 
+    def advance(self) -> None:
+        """Ask for the next round of every labelling; waits for those that are under way."""
+        for labelling in self.under_way:
+            labelling.advance()
+
     def due(self, step: int) -> Labelling:
         """The labelling of the policy step `annotation.delay` before ``step``, after which nobody asks for it again; of
-        no rollouts, where there was no such step. The others go on with their next round."""
-        for labelling in list(self.under_way)[:-1]:
-            labelling.advance()
+        no rollouts, where there was no such step."""
         if len(self.under_way) > self.config.annotation.delay:
             return self.under_way.popleft()
         return Labelling(self, step, Delivery([], [], {}, 0), [], [], None, Ready(np.zeros(0)))

@@ -17,8 +17,8 @@ class AnnotationConfig(Section):
     continuations: Count = 8
     """N: most continuations sampled from the end of each written step."""
     delay: Annotated[int, Field(ge=0)] = 0
-    """Policy steps that labels come late, so that no step waits for its own continuations; 0 for labels in their own
-    step, as credit rules that read counts want them."""
+    """Policy steps that labels come late, so that engines need not go through all rounds of a step's continuations
+    before the next rollouts; 0 for labels in their own step, as credit rules that read counts want them."""
     budget: Literal["fixed", "first_success", "sequential", "triage"] = "fixed"
     """`fixed` (always N), `first_success` (until one is right), `sequential` (until it is sure enough whether the
     success rate is above `threshold`), or `triage` (probe all rollouts, then label the most promising ones)."""

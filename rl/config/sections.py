@@ -258,6 +258,12 @@ class Sections(Section):
         return [key for key, is_set in waits.items() if is_set]
 
     @property
+    def asks_ahead(self) -> bool:
+        """Whether the engines are asked for late continuations and the next rollouts in one call: neither is needed
+        before new weights are, and no segment of a rollout has to be back soon."""
+        return self.annotation.delay > 0 and self.max_staleness > 0 and self.engine.segment_tokens is None
+
+    @property
     def weight_route(self) -> str:
         """How new weights come to the engines: whole ``weights`` or ``adapters`` alone through Ray's object store, or
         by vLLM's ``nccl`` or ``ipc``. On a GPU vLLM's kernels for adapters compute in bfloat16 alone."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.records import Completion, SamplingRequest
@@ -22,12 +24,28 @@ class EnginePool:
     def __init__(self, workers: Sequence[Worker | InlineWorker]) -> None:
         self.workers = workers
         self.busy_seconds = 0.0
+        self._held: _Held | None = None
 
     def __len__(self) -> int:
         return len(self.workers)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is asked for inside is sampled in one call, begun at the end: an engine decodes all of it side by side,
+        in as many passes as the longest takes. No answer can be waited for before that."""
+        self._held = held = _Held()
+        try:
+            yield
+        finally:
+            self._held = None
+        call = self.sample(held.requests)
+        for part in held.parts:
+            part.call = call
+
     def sample(self, requests: Sequence[SamplingRequest]) -> Pending[list[list[Completion]]]:
-        """Begin `rl.engines.engine.Engine.sample`."""
+        """Begin `rl.engines.engine.Engine.sample`; inside `together` it begins later."""
+        if self._held is not None:
+            return self._held.hold(requests)
         prompts = dict.fromkeys(request.prompt.id for request in requests)
         owner = {prompt: index % len(self.workers) for index, prompt in enumerate(prompts)}
         shards: list[list[int]] = [[] for _ in self.workers]
@@ -53,6 +71,37 @@ class EnginePool:
 
     def _count(self, seconds: float) -> None:
         self.busy_seconds += seconds
+
+
+@dataclass
+class _Part:
+    """The answers to some of a call's requests; none before the call has begun."""
+
+    first: int
+    number: int
+    call: Pending[list[list[Completion]]] | None = None
+    answers: list[list[Completion]] | None = None
+
+    def result(self) -> list[list[Completion]]:
+        if self.answers is None:
+            if self.call is None:
+                raise RuntimeError("the engines have not been asked yet: see EnginePool.together")
+            self.answers = self.call.result()[self.first : self.first + self.number]
+            self.call = None  # else it would keep the answers to all of the call, as long as this is kept
+        return self.answers
+
+
+@dataclass
+class _Held:
+    """Requests of one call, and the parts that it will answer."""
+
+    requests: list[SamplingRequest] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
+
+    def hold(self, requests: Sequence[SamplingRequest]) -> _Part:
+        self.parts.append(_Part(len(self.requests), len(requests)))
+        self.requests += requests
+        return self.parts[-1]
 
 
 class _Merged:

@@ -4,32 +4,93 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rewards.records import SamplingRequest
 from rl.checkpoints.run_folder import open_run_folder
 from rl.config import load_config
 from rl.instruments.replay.stream import open_stream
 from rl.monitoring.console import Console
 from rl.train import train
+from rl.workers.inline import InlineWorker
+from rl.workers.pending import Ready
 from tests.fixtures.runs import SMOKE, metrics
 
 pytestmark = pytest.mark.slow
 STEPS, DELAY = 5, 2
 LATE = [
-    *("engine.kind=hf", "workers=inline", f"steps={STEPS}", "checkpoint_every=3", "evaluation.every=3"),
+    *(
+        "engine.kind=hf",
+        "workers=inline",
+        "max_staleness=1",
+        f"steps={STEPS}",
+        "checkpoint_every=3",
+        "evaluation.every=3",
+    ),
     *("evaluation.prompts=2", f"annotation.delay={DELAY}", "annotation.budget=first_success"),
     *("selection.selector=bis_visual", "selection.prompts=difficulty"),
 ]
+
+
+@dataclass
+class Asked:
+    """What the engine of a run was asked for.
+
+    Attributes:
+        together: Whether each call held both rollouts and continuations.
+        versions: Of the weights that were asked for continuations of each prefix, in order.
+    """
+
+    together: list[bool] = field(default_factory=list)
+    versions: dict[tuple[str, tuple[int, ...]], list[int]] = field(default_factory=dict)
+
+    def rounds(self) -> list[list[int]]:
+        """The versions, counted from the first; without prefixes that would have gone on after the end."""
+        return [[one - all[0] for one in all] for all in self.versions.values() if all[0] <= STEPS - DELAY]
+
+
+def trained(run: Path, *settings: str) -> Asked:
+    """Train such a run."""
+    start, asked = InlineWorker.start_timed, Asked()
+
+    def seen(worker: InlineWorker, method: str, requests: Sequence[SamplingRequest]) -> Ready[Any]:
+        asked.together.append({bool(request.prefix) for request in requests} == {False, True})
+        answer = start(worker, method, requests)
+        for request, samples in zip(requests, answer.result()[1], strict=True):
+            if request.prefix:
+                known = asked.versions.setdefault((request.prompt.id, request.prefix), [])
+                known += [sample.policy_version for sample in samples]
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InlineWorker, "start_timed", seen)
+        train(load_config(SMOKE, [*LATE, *settings, f"output_dir={run}"]), run, False, Console())
+    return asked
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Such a run, which two tests look at."""
     run = tmp_path_factory.mktemp("late") / "run"
-    train(load_config(SMOKE, [*LATE, f"output_dir={run}"]), run, False, Console())
+    trained(run)
     return run
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_each_round_is_asked_of_newer_weights(staleness: int, tmp_path: Path) -> None:
+    settings = "annotation.share_prefixes=true", "selection.prompts=uniform", f"max_staleness={staleness}"
+    asked = trained(tmp_path / "run", *settings)
+    # One at a time twice, then two, and what is left once they are due.
+    expected = [0, 1, *[DELAY] * 6]
+    assert max(map(len, asked.rounds())) > 2
+    assert [found for found in asked.rounds() if found != expected[: len(found)]] == []
+    # In one call, after each step that has a next but one; rollouts that are waited for come alone.
+    assert sum(asked.together) == (STEPS - 2 if staleness else 0)
 
 
 def test_labels_come_late_and_none_is_lost(finished: Path) -> None:

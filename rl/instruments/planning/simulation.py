@@ -95,9 +95,11 @@ class Simulation:
 
     Engines, learner and MPRM are servers with queues; the controller is a process that hands out work and waits. Its
     waits are events in a heap, taken in the order of time. Rollouts of a step are sampled behind the first round of the
-    step's continuations, or before it with `annotation.delay`, and before the further rounds, as far ahead as
-    ``max_staleness`` lets them; new weights arrive behind whatever an engine was asked before. What an engine takes
-    depends on the lengths of its answers, drawn from the seed; everything else takes as long as it is said to.
+    step's continuations and before the further ones, or, with `annotation.delay`, behind these as soon as new weights
+    were sent, as far ahead as ``max_staleness`` lets them; new weights arrive behind whatever an engine was asked
+    before. What an engine takes depends on the lengths of its answers, drawn from the seed; everything else takes as
+    long as it is said to. What is asked for in one call takes as long as it would apart, though engines decode it side
+    by side.
 
     Args:
         config: Batch sizes, ``max_staleness``, ``mprm.every``, ``engine.segment_tokens``, the seed.
@@ -177,8 +179,8 @@ class Simulation:
             if self._waits_for == "outcomes":
                 updated = self._learner.submit(self._now, self._learn)
             yield scored
-            if self._config.annotation.delay:
-                self._ask(step + ahead)
+            if not self._config.asks_ahead:
+                yield from self._advance()
             first, *others = self._rounds.popleft()
             self._labellings.append(SimulatedLabelling(self._engines.submit(self._now, first), deque(others)))
             if self._waits_for == "counts":
@@ -194,15 +196,26 @@ class Simulation:
             yield updated
             self._version = step + 1
             self._engines.submit(self._now, self._sync)
+            if self._config.asks_ahead:
+                yield from self._advance(step + 1 + ahead)
             yield taught
             yield batch
 
+    def _advance(self, last: int | None = None) -> Iterator[float]:
+        """The next round of every labelling, in one call with rollouts of the steps up to ``last``."""
+        for labelling in self._labellings:
+            yield labelling.done
+        advanced = [labelling for labelling in self._labellings if labelling.others]
+        done = max((self._engines.submit(self._now, one.others.popleft()) for one in advanced), default=self._now)
+        if last is not None:
+            before = len(self._upcoming)
+            self._ask(last)
+            done = max([done, *(batch.done for batch in list(self._upcoming)[before:])])
+        for labelling in advanced:
+            labelling.done = done
+
     def _labels(self) -> Iterator[float]:
         """`rl.annotating.labelling.Labeller.due`, and all rounds of what is due."""
-        for labelling in list(self._labellings)[:-1]:
-            yield labelling.done
-            if labelling.others:
-                labelling.done = self._engines.submit(self._now, labelling.others.popleft())
         if len(self._labellings) > self._config.annotation.delay:
             due = self._labellings.popleft()
             yield due.done

@@ -112,7 +112,7 @@ def _allowed(name: str, value: float) -> tuple[str, bool]:
 
 def measured_seconds(run: Path) -> tuple[StageSeconds, Config]:
     """The median stage times of a run, from its ``metrics.jsonl``, and the configuration it ran with. The first policy
-    step, in which everything warms up, does not count where there are others.
+    steps, in which everything warms up and labels are still to come, do not count where there are others.
 
     Raises:
         ConfigError: The folder holds no run, no policy step of it, or numbers that none has.
@@ -121,7 +121,7 @@ def measured_seconds(run: Path) -> tuple[StageSeconds, Config]:
 
     rows = policy_steps(run)
     config = load_config(run / "config.yaml")
-    found = stage_medians(rows[1:] or rows, config)
+    found = stage_medians(rows[1 + config.annotation.delay :] or rows[1:] or rows, config)
     for name, value in vars(found).items():
         if not 0 <= value <= MOST.get(name, MOST_SECONDS):
             raise ConfigError(f"{run}: its policy steps have {value:g} for {name}; allowed is what a run can measure")
@@ -138,7 +138,7 @@ def stage_medians(rows: Sequence[Mapping[str, float]], config: Config) -> StageS
     taught = [row for row in rows if "mprm/loss" in row]
     rollout, annotate = typical("rollout_seconds"), typical("annotate_seconds")
     busy = [busy_seconds(row) for row in rows]
-    if config.max_staleness and all(value > 0 for value in busy):
+    if (config.max_staleness or config.annotation.delay) and all(value > 0 for value in busy):
         # Rollouts and continuations share the engines there, and only the sum is known: it goes by tokens.
         share = annotated_share(rows, config)
         rollout, annotate = median(busy) * (1 - share), median(busy) * share
@@ -160,7 +160,7 @@ def stage_medians(rows: Sequence[Mapping[str, float]], config: Config) -> StageS
         teach=typical("mprm_update_seconds", taught) or teach + hidden,
         sync=sync if sync > UNSEEN else 0.0,
         other=max(0.0, median(other)),
-        rounds=max(1.0, median(row.get("annotation/rounds", 1.0) for row in rows)),
+        rounds=median([row["annotation/rounds"] for row in rows if row.get("annotation/rounds")] or [1.0]),
         tokens=answer,
         steps=median(row.get("reward/steps", 5.0) for row in rows),
         prompt=max(0.0, read / (config.learner.prompts * config.learner.samples) - answer),

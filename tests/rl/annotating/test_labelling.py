@@ -147,17 +147,20 @@ def a_late_labeller() -> tuple[AtOnce, Labeller]:
 
 
 def labels_of(step: int, engines: AtOnce, labeller: Labeller) -> Labels:
-    """What a policy step gets, whose weights have taken so many steps before."""
+    """What a policy step gets, whose weights have taken so many steps before; with the next ones, labels go on."""
     engines.engine = SimulatedEngine(lambda request: 0.3, version=step)
     labeller.begin(step, *a_step())
-    return labeller.due(step).labels(step, 0.0, refuse_to_say)
+    labels = labeller.due(step).labels(step, 0.0, refuse_to_say)
+    assert len(engines.engine.rounds[0]) == 14, "the step's own, of every step of every rollout"
+    engines.engine = SimulatedEngine(lambda request: 0.3, version=step + 1)
+    labeller.advance()
+    return labels
 
 
 def test_late_labels_are_of_an_earlier_step_and_say_which_weights_sampled_them() -> None:
     engines, labeller = a_late_labeller()
     for step in range(5):
         labels = labels_of(step, engines, labeller)
-        assert len(engines.engine.rounds[0]) == 14, "the step's own, of every step of every rollout"
         if step < 2:
             assert not labels.annotated and labels.metrics.get("annotation/age") is None
             continue

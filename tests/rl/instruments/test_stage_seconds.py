@@ -81,7 +81,7 @@ def rows(config: Config, truth: StageSeconds, number: int = 8) -> list[dict[str,
         "reward/tokens": truth.tokens,
         "reward/steps": truth.steps,
     }
-    return [first, *([steady] * number)]
+    return [first, *(dict(steady) for _ in range(number))]
 
 
 def a_run(folder: Path, config: Config, truth: StageSeconds) -> None:
@@ -114,8 +114,26 @@ def test_where_rollouts_hide_behind_the_learner_the_engines_say_what_they_worked
         "reward/tokens": 30.0,
         "annotation/tokens": 128 * 10.0,
     }
-    found = stage_medians([row, row], a_config(1))
-    assert (found.rollout, found.annotate) == pytest.approx((3.0, 1.0))
+    late = a_config(0, annotation={"delay": 1})
+    for config in (a_config(1), late):
+        found = stage_medians([row, row], config)
+        assert (found.rollout, found.annotate) == pytest.approx((3.0, 1.0))
+
+
+def test_steps_before_the_first_late_labels_do_not_count(tmp_path: Path) -> None:
+    truth = StageSeconds(rollout=3, annotate=1, score=0.5, learn=2, teach=1.5, rounds=3, tokens=40)
+    delay = 4
+    config = a_config(annotation={"delay": delay})
+    taken = rows(config, truth, number=2 * delay)
+    for row in taken[: 1 + delay]:
+        row |= {"annotation/rounds": 0.0, "perf/annotate_seconds": 0.0}
+    for row in taken[1 + delay :]:
+        row |= {"mprm/loss": 0.3, "perf/mprm_update_seconds": truth.teach}
+    save_config(config, tmp_path / "config.yaml")
+    lines = [json.dumps({"step": step} | row) for step, row in enumerate(taken, 1)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    found, _ = measured_seconds(tmp_path)
+    assert (found.rounds, found.annotate, found.teach) == (3, 1, 1.5)
 
 
 def test_what_a_killed_run_tore_does_not_count_and_other_broken_lines_are_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import pytest
 import ray
@@ -62,6 +63,34 @@ def test_each_prompt_has_one_engine_and_answers_keep_the_order(requests: list[Sa
     assert sum(map(len, owned)) == len(set().union(*owned)), "no prompt has two engines"
     assert max(map(len, owned)) - min(map(len, owned)) <= 1, "and each engine as many prompts"
     assert all(len(scribe.calls) <= 1 for scribe in scribes) and all(call for s in scribes for call in s.calls)
+
+
+@given(st.lists(REQUESTS, max_size=4), st.integers(1, 3))
+def test_what_is_asked_together_is_one_call(asked: list[list[SamplingRequest]], engines: int) -> None:
+    seeds = count()
+    asked = [[SamplingRequest(each.prompt, n=each.n, seed=next(seeds)) for each in requests] for requests in asked]
+    scribes = [Scribe() for _ in range(engines)]
+    pool = EnginePool(scribes)  # type: ignore[arg-type]
+    with pool.together():
+        answers = [pool.sample(requests) for requests in asked]
+        assert not any(scribe.calls for scribe in scribes)
+        for answer in answers:
+            with pytest.raises(RuntimeError, match="not been asked yet"):
+                answer.result()
+    assert all(len(scribe.calls) <= 1 for scribe in scribes)
+    for requests, answer in reversed([*zip(asked, answers, strict=True)]):
+        assert answer.result() == [[a_completion([request.seed])] * request.n for request in requests]
+    assert pool.busy_seconds == 0.25 * sum(map(len, asked)), "counted once"
+    assert pool.sample(asked[0]).result() == answers[0].result() if asked else True, "and what comes later is apart"
+
+
+def test_nothing_is_asked_where_making_the_requests_failed() -> None:
+    scribe = Scribe()
+    pool = EnginePool([scribe])  # type: ignore[list-item]
+    with pytest.raises(KeyError), pool.together():
+        pool.sample([SamplingRequest(PROMPTS[0])])
+        raise KeyError
+    assert not scribe.calls and pool.sample([SamplingRequest(PROMPTS[0], seed=3)]).result() == [[a_completion([3])]]
 
 
 @pytest.fixture(scope="module")
