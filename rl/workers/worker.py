@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -92,6 +93,9 @@ class _Resident:
     def __init__(self, build: Callable[[], Any]) -> None:
         with telling_what_is_free():
             self._object = build()
+        # All that was imported and built stays: the collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
 
     def built(self) -> None:
         """Answers once it is."""
