@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -81,6 +82,10 @@ def training_result(run: Path, config: Config) -> CellResult:
     evaluations = [line for line in lines if ACCURACY in line]
     if not evaluations:
         raise TrainingFailedError(f"{run / METRICS_FILE} has no evaluation: no line with {ACCURACY}")
+    # Labels that were still late at the end have no policy step of their own.
+    counted = sum(row.get("annotation/tokens", 0.0) for row in rows.values())
+    summary = json.loads((run / SUMMARY_FILE).read_text(encoding="utf-8"))
+    spent["tokens"] += summary.get("annotation", {}).get("tokens", counted) - counted
     steps = [line["step"] for line in evaluations]
     final = {name: value for name, value in evaluations[-1].items() if name != "step"}
     throughout = [name for name in final if all(name in line for line in evaluations)]

@@ -101,20 +101,23 @@ def test_a_training_run_becomes_curves_and_totals(tmp_path: Path) -> None:
     lines = [
         {"step": 0, "policy/accuracy": 0.2, "mprm/auc_plain": 0.5},
         {"step": 1, "perf/step_seconds": 2.0, "perf/tokens_per_second": 50.0, "reward/outcome": 0.3},
-        {"step": 2, "perf/step_seconds": 3.0, "perf/tokens_per_second": 100.0},
+        {"step": 2, "perf/step_seconds": 3.0, "perf/tokens_per_second": 100.0, "annotation/tokens": 90.0},
         {"step": 2, "policy/accuracy": 0.4},
         {"step": 4, "policy/accuracy": 0.6, "mprm/auc_plain": 0.9},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / SUMMARY_FILE).write_text('{"annotation": {"tokens": 120}}')
     found = training_result(tmp_path, Config.model_validate({"learner": {"prompts": 4, "samples": 8}}))
     assert found.final["area/policy/accuracy"] == pytest.approx(0.4) and found.final["policy/accuracy"] == 0.6
     assert "area/mprm/auc_plain" not in found.final, "it was not measured throughout"
-    assert (found.final["rollouts"], found.final["tokens"], found.final["seconds"]) == (128, 400, 5)
+    spent = found.final["rollouts"], found.final["tokens"], found.final["seconds"]
+    assert spent == (128, 430, 5), "with labels that were late at the end"
     assert found.curve[2] == {
         "step": 2,
         "policy/accuracy": 0.4,
         "perf/step_seconds": 3.0,
         "perf/tokens_per_second": 100.0,
+        "annotation/tokens": 90.0,
         "rollouts": 64,
         "tokens": 400,
         "seconds": 5,
