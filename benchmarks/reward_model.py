@@ -82,7 +82,7 @@ def main() -> None:
 def run_seed(out: Path, seed: int) -> None:
     """Everything of one seed that is not there yet."""
     online, frozen = out / f"online-{seed}", out / f"frozen-{seed}"
-    sieve(online / "summary.json", "train", CONFIG, f"seed={seed}", f"output_dir={online}")
+    sieve(online / "summary.json", "train", CONFIG, f"seed={seed}", f"output_dir={online}", "annotation.delay=0")
     config = load_config(CONFIG, [f"seed={seed}"])
     labelled = json.loads((online / "summary.json").read_text())["selection"]["seen"]
     corpus, chosen = out / f"corpus-{seed}.jsonl", out / f"chosen-{seed}.jsonl"

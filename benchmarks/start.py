@@ -38,7 +38,7 @@ IMPORTS = {
 TOLD = "import sys, time; print(time.process_time(), len(sys.modules))"
 MILESTONES = {
     "it begins to start Ray and workers": "starting ",
-    "all workers are there": "comparing ",
+    "Ray is there, and the workers begin": "comparing ",
     "the first evaluation is over": "held-out after step 0",
     "the first policy step is over": "step 1/",
 }
