@@ -187,7 +187,7 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/quickstart.py --out runs/benchmark": options,
     "python benchmarks/reward_model.py --out runs/reward_model": options,
     "python benchmarks/credit_rules.py --out runs/credit": options,
-    "python benchmarks/loop.py --out runs/loop --kinds policy-1 whole-1 trl": options,
+    "python benchmarks/loop.py --out runs/loop --kinds policy-1 shipped-1 trl": options,
     "python -m benchmarks.faults --out runs/faults": options,
     "python benchmarks/scoring.py": options,
     "python benchmarks/verdicts.py": options,
@@ -199,13 +199,14 @@ TRIALS: dict[str, Trial] = {
     "--checkpoint rl/tiny_policy/grid_policy": options,
     "python benchmarks/engine.py": options,
     "python benchmarks/start.py --imports": options,
-    "python benchmarks/start.py --out runs/start": options,
+    "python benchmarks/start.py --out runs/start --configs quickstart": options,
     ".venv/bin/python benchmarks/label_limit.py": options,
     ".venv/bin/sieve annotate configs/beliefs.yaml engine.kind=hf workers=inline annotation.budget=fixed "
     "learner.samples=2 --prompts 4000 -o runs/warm.jsonl": parsed,
     ".venv/bin/python benchmarks/warm_reward_model.py runs/warm.jsonl": options,
     ".venv/bin/sieve study configs/studies/beliefs_selectors.yaml seeds=[0,1,2,3]": parsed,
     ".venv/bin/sieve study configs/studies/beliefs_tokens.yaml": parsed,
+    ".venv/bin/sieve study configs/studies/tokens.yaml": parsed,
     ".venv/bin/python benchmarks/remaining_errors.py runs/studies/streams/*/run": options,
     ".venv/bin/sieve train configs/beliefs.yaml engine.kind=hf workers=inline max_staleness=0 steps=1 "
     "annotation.share=0 mprm.warm_start=[runs/warm.jsonl] mprm.warm_start_epochs=3 "
