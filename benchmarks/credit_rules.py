@@ -107,15 +107,7 @@ def run_missing(arguments: argparse.Namespace) -> None:
         settings = [f"learner.credit={credit}", f"learner.reuse_continuations={bool(continuations)}".lower()]
         settings += [f"seed={seed}", f"output_dir={place}", f"steps={arguments.steps}", "annotation.delay=0"]
         settings += [f"evaluation.every={arguments.every}", f"evaluation.prompts={arguments.prompts}"]
-        command = [
-            str(SIEVE),
-            "train",
-            str(CONFIG),
-            *settings,
-            "checkpoint_every=0",
-            "watch.action=warn",
-            "annotation.delay=0",
-        ]
+        command = [str(SIEVE), "train", str(CONFIG), *settings, "checkpoint_every=0", "watch.action=warn"]
         log = place.with_suffix(".log")
         with log.open("w") as file:
             done = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})

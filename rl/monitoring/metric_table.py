@@ -210,11 +210,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     ),
     "annotation/truncated": ("continuations cut off, and so left out", "below 0.05", "raise the length limit"),
     "annotation/rounds": ("times the engines were asked", "a few", "`first_error: ignore` asks in fewer rounds"),
-    "annotation/seconds": (
-        "seconds the loop waited when they were due",
-        "below the learner's",
-        "lower `annotation.share`",
-    ),
+    "annotation/seconds": ("seconds waited for them once due", "below the learner's", "lower `annotation.share`"),
     "annotation/saved_continuations": ("continuations that `fixed` would take on top", "most of them", "nothing"),
     "annotation/saved_tokens": ("their tokens, estimated", "as above", "nothing"),
     "annotation/saved_seconds": ("the time for them, at the same speed", "as above", "nothing"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
 
+from rewards.files.json_text import read_json_file
 from rl.config import Config, load_config, save_config
 from rl.errors import ConfigError
 from rl.files.folders import only_one
@@ -84,8 +84,7 @@ def training_result(run: Path, config: Config) -> CellResult:
         raise TrainingFailedError(f"{run / METRICS_FILE} has no evaluation: no line with {ACCURACY}")
     # Labels that were still late at the end have no policy step of their own.
     counted = sum(row.get("annotation/tokens", 0.0) for row in rows.values())
-    summary = json.loads((run / SUMMARY_FILE).read_text(encoding="utf-8"))
-    spent["tokens"] += summary.get("annotation", {}).get("tokens", counted) - counted
+    spent["tokens"] += read_json_file(run / SUMMARY_FILE).get("annotation", {}).get("tokens", counted) - counted
     steps = [line["step"] for line in evaluations]
     final = {name: value for name, value in evaluations[-1].items() if name != "step"}
     throughout = [name for name in final if all(name in line for line in evaluations)]
