@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +23,7 @@ from rl.errors import (
     UnreadableRolloutsError,
     WorkerError,
 )
+from rl.files.importing import importing
 from rl.monitoring.terminal import typed_command
 
 if TYPE_CHECKING:
@@ -82,16 +85,33 @@ def train(
     _train(resolved, folder, resume is not None)
 
 
+def _start_ray_beside_imports() -> None:
+    """Have Ray's servers start while a thread imports what a run needs: each takes seconds, the servers of waiting.
+
+    They have to be this thread's children, since the kernel ends them together with the thread that began them.
+    """
+    from rl.workers.ray_cluster import join_ray
+
+    with ThreadPoolExecutor(1) as beside:
+        imported = beside.submit(import_module, "rl.train")
+        with suppress(ConfigError, WorkerError):  # the run asks for Ray once more, and says what is wrong
+            join_ray()
+    imported.result()
+
+
 def _train(config: Config, folder: Path, resume: bool) -> None:
     """Train, or go on with the run in the folder, and say how it ended."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from rewards.records import PromptError
-    from rewards.users_code import UsersCodeError
-    from rl.files.run_files import checkpoints
-    from rl.monitoring.console import Console
-    from rl.monitoring.summary import summary_lines
-    from rl.train import train
-    from rl.workers.ray_cluster import watch_ray
+    with importing():
+        if config.workers == "ray":
+            _start_ray_beside_imports()
+        from rewards.records import PromptError
+        from rewards.users_code import UsersCodeError
+        from rl.files.run_files import checkpoints
+        from rl.monitoring.console import Console
+        from rl.monitoring.summary import summary_lines
+        from rl.train import train
+        from rl.workers.ray_cluster import watch_ray
 
     named = WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError, UsersCodeError
     sieve = typed_command("sieve")

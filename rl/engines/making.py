@@ -10,6 +10,7 @@ from rewards.records import Completion, PromptError, SamplingRequest
 from rl.config import Config
 from rl.engines.engine import Engine, RenewableEngine
 from rl.errors import ConfigError
+from rl.files.importing import importing
 from rl.files.named_checkpoint import policy_checkpoint
 from rl.files.quiet import quiet_stderr
 
@@ -54,8 +55,9 @@ class LocalEngine:
 def build_engine(config: Config, follows: bool = True) -> RenewableEngine:
     """An engine, in the process that calls this; ``follows`` says whether a learner will bring it new weights. One that
     follows nobody takes its share of what judges in its process have left of the GPU."""
-    from rl.engines.hf_engine import HfEngine
-    from rl.engines.vllm_engine import VllmEngine
+    with importing():
+        from rl.engines.hf_engine import HfEngine
+        from rl.engines.vllm_engine import VllmEngine
 
     engine, checkpoint = config.engine, policy_checkpoint(config)
     route = config.weight_route if follows else "weights"

@@ -16,6 +16,7 @@ from rewards.models.truncation import Truncation
 from rewards.records import Completion, Prompt, SamplingRequest
 from rl.engines.adapter_files import room_for_rank, write_adapters
 from rl.engines.engine import check_prompt, cut_off, room_left
+from rl.files.importing import importing
 
 ENVIRONMENT = {
     # The engine core runs in this process: half the start-up time, and weights need not cross a process boundary.
@@ -101,8 +102,9 @@ class VllmEngine:
             os.environ.update(GPU_ENVIRONMENT)
         if tensor_parallel > 1:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that vLLM starts
-        from vllm import LLM  # only now: it reads the environment at import
-        from vllm.config import WeightTransferConfig
+        with importing():  # only now: it reads the environment
+            from vllm import LLM
+            from vllm.config import WeightTransferConfig
 
         if on_cpu:
             _refuse_vllm_for_gpus()

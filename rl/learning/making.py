@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rl.config import Config
+from rl.files.importing import importing
 from rl.files.named_checkpoint import make_encoder, policy_checkpoint
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 def build_learner(config: Config) -> PolicyLearner:
     """The policy learner, in the process that calls this: one rank, where the environment speaks of several."""
-    from rl.learning.learner import PolicyLearner
+    with importing():
+        from rl.learning.learner import PolicyLearner
 
     return PolicyLearner(policy_checkpoint(config), make_encoder(config), config)

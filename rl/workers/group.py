@@ -17,7 +17,7 @@ from rl.workers.answer import Answer, wait_for_all
 from rl.workers.inline import InlineWorker
 from rl.workers.ray_cluster import environment_of, kind_of
 from rl.workers.shortage import telling_what_is_free
-from rl.workers.worker import Worker, worker_environment
+from rl.workers.worker import Worker, made, worker_environment
 
 
 def start(role: str, build: Callable[[], Any], config: Config) -> Worker | WorkerGroup | InlineWorker:
@@ -73,7 +73,8 @@ class WorkerGroup:
         ]
         # Nobody waits for the first rank's process here: those of other workers start beside it.
         met = self._actors[0].meeting_point.remote()
-        self._built = [actor.build.remote(build, rank, ranks, met) for rank, actor in enumerate(self._actors)]
+        packed = ray.cloudpickle.dumps(build)
+        self._built = [actor.build.remote(packed, rank, ranks, met) for rank, actor in enumerate(self._actors)]
 
     def start(self, method: str, *arguments: Any) -> GroupAnswer:
         """Begin ``object.method(*arguments)`` in every rank; calls run one after another, in this order.
@@ -158,10 +159,9 @@ class _Rank:
             found.bind(("", 0))
             return ray.util.get_node_ip_address(), found.getsockname()[1]
 
-    def build(self, build: Callable[[], Any], rank: int, ranks: int, meeting_point: tuple[str, int]) -> None:
+    def build(self, build: bytes, rank: int, ranks: int, meeting_point: tuple[str, int]) -> None:
         os.environ.update(_environment(rank, ranks, *meeting_point))
-        with telling_what_is_free():
-            self._object = build()
+        self._object = made(build)
 
     def call(self, method: str, *arguments: Any) -> Any:
         with telling_what_is_free():

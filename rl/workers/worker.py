@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
 
+from rl.files.importing import importing
 from rl.files.quiet import QUIET_LIBRARIES
 from rl.workers.answer import Answer
 from rl.workers.shortage import telling_what_is_free
@@ -61,7 +63,7 @@ class Worker:
         variables = dict(worker_environment(num_gpus) if environment is None else environment)
         self._actor = _Resident.options(  # type: ignore[attr-defined]
             num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": variables}
-        ).remote(build)
+        ).remote(ray.cloudpickle.dumps(build))
 
     def built(self) -> Answer[None]:
         """The answer that is there once the object is."""
@@ -86,16 +88,26 @@ class Worker:
         return Answer(reference, description, self._deadline, self.beside)
 
 
+def made(build: bytes) -> Any:
+    """The object of an actor, by the pickled function that makes it, with which come the libraries that it is made of.
+
+    All that was imported and built stays: the collector need not look through it again and again.
+    """
+    with telling_what_is_free():
+        with importing():
+            make = pickle.loads(build)
+        resident = make()
+    gc.collect()
+    gc.freeze()
+    return resident
+
+
 @ray.remote
 class _Resident:
     """The actor around a worker's object."""
 
-    def __init__(self, build: Callable[[], Any]) -> None:
-        with telling_what_is_free():
-            self._object = build()
-        # All that was imported and built stays: the collector need not look through it again and again.
-        gc.collect()
-        gc.freeze()
+    def __init__(self, build: bytes) -> None:
+        self._object = made(build)
 
     def built(self) -> None:
         """Answers once it is."""
