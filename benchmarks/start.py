@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -65,7 +65,7 @@ def main() -> None:
             folder = arguments.out / f"{config}-{number}"
             shutil.rmtree(folder, ignore_errors=True)
             command = [SIEVE, "train", CONFIGS / f"{config}.yaml", f"output_dir={folder}", *arguments.set]
-            runs.append(dict(milestones([str(part) for part in command])))
+            runs.append(milestones([str(part) for part in command]))
         print_start(config, runs)
 
 
@@ -83,11 +83,11 @@ def print_imports(repeats: int) -> None:
         print(f"| {process} | {seconds:.1f} | {modules:,.0f} |")
 
 
-def milestones(command: Sequence[str]) -> Iterator[tuple[str, tuple[float, dict[str, float]]]]:
+def milestones(command: Sequence[str]) -> dict[str, tuple[float, dict[str, float]]]:
     """Begin a run, and stop it after its first policy step: of each milestone, the seconds since the command, and the
     processor seconds of each process so far."""
     began, spent, names = time.monotonic(), dict[int, float](), dict[int, str]()
-    left, printed = dict(MILESTONES), b""
+    left, printed, seen = dict(MILESTONES), b"", dict[str, tuple[float, dict[int, float]]]()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
@@ -98,14 +98,20 @@ def milestones(command: Sequence[str]) -> Iterator[tuple[str, tuple[float, dict[
             reached = [name for name, text in left.items() if any(line.startswith(text.encode()) for line in lines)]
             for milestone in reached:
                 del left[milestone]
-                by_name = defaultdict[str, float](float)
-                for number, seconds in spent.items():
-                    by_name[names[number]] += seconds
-                yield milestone, (time.monotonic() - began, by_name)
+                seen[milestone] = time.monotonic() - began, dict(spent)
             if reached and not left:
                 process.send_signal(signal.SIGTERM)
     if process.returncode:
         sys.exit(f"{' '.join(command)}: exit code {process.returncode}")
+    return {milestone: (seconds, by_name(then, names)) for milestone, (seconds, then) in seen.items()}
+
+
+def by_name(spent: dict[int, float], names: dict[int, str]) -> dict[str, float]:
+    """The seconds of processes, as they were called in the end: a worker has its name only once it has been called."""
+    found = defaultdict[str, float](float)
+    for number, seconds in spent.items():
+        found[names[number]] += seconds
+    return found
 
 
 def look(command: int, spent: dict[int, float], names: dict[int, str]) -> None:
@@ -121,7 +127,8 @@ def look(command: int, spent: dict[int, float], names: dict[int, str]) -> None:
             continue
         spent[process.pid] = times.user + times.system
         name = "controller" if process.pid == command else role(line)
-        if name != "others" or process.pid not in names:
+        # A worker begins as a copy of the server that starts it.
+        if name != "others" or names.get(process.pid, "Ray's servers") == "Ray's servers":
             names[process.pid] = name
 
 

@@ -95,10 +95,10 @@ class CreditAssignment:
     ) -> list[Experience]:
         """What else the learner trains on: continuations of the rollouts, but for those that were cut off or cannot be
         read back; see `rewards.credit.continuations`. They have verdicts alone, and so the rollouts' outcomes are
-        verdicts here, and not rewards."""
+        verdicts here, and not rewards. What a continuation's tokens count is in their advantages."""
         outcomes = np.array([rollout.outcome for rollout in rollouts], dtype=float)
         groups = np.array([rollout.group for rollout in rollouts])
-        scale = comparison_scale(self.comparison, outcomes, groups)
+        scale = self.settings.continuation_weight * comparison_scale(self.comparison, outcomes, groups)
         experiences = []
         for entry in continued:
             rollout = rollouts[entry.rollout]

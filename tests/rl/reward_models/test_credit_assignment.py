@@ -121,8 +121,10 @@ def continued_from(tokens: int, *verdicts: bool | None) -> Continued:
 
 
 @pytest.mark.parametrize(("budget", "gained"), [("fixed", [1, -0.5]), ("first_success", [1, -0.5])])
-def test_continuations_are_learned_from_behind_their_prefixes(budget: str, gained: list[float]) -> None:
-    config = Config.model_validate({"learner": {"algorithm": "rloo"}, "annotation": {"budget": budget}})
+@pytest.mark.parametrize("weight", [1, 0.25])
+def test_continuations_are_learned_from_behind_their_prefixes(budget: str, gained: list[float], weight: float) -> None:
+    learner = {"algorithm": "rloo", "continuation_weight": weight}
+    config = Config.model_validate({"learner": learner, "annotation": {"budget": budget}})
     credit, prompts = make_credit(config, ENCODER.separators), [a_prompt(f"p{place}") for place in range(4)]
     continued = [continued_from(2, True, None, False), continued_from(4), continued_from(4, None)]
     right, wrong = credit.continued(prompts, GROUP, continued)
@@ -131,8 +133,8 @@ def test_continuations_are_learned_from_behind_their_prefixes(budget: str, gaine
     assert right.prefix == wrong.prefix == rollout.token_ids[:2]
     assert (right.token_ids, wrong.token_ids) == ((90,), (92,)) and right.sampler_logprobs == (-0.5,)
     # Of four rollouts two are right, and the mean of the others stretches what is centred by 4 / 3.
-    assert right.advantages == pytest.approx([gained[0] * 4 / 3])
-    assert wrong.advantages == pytest.approx([gained[1] * 4 / 3])
+    assert right.advantages == pytest.approx([weight * gained[0] * 4 / 3])
+    assert wrong.advantages == pytest.approx([weight * gained[1] * 4 / 3])
 
 
 def test_continuations_with_an_image_placeholder_are_left_out() -> None:
