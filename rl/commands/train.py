@@ -111,7 +111,7 @@ def _train(config: Config, folder: Path, resume: bool) -> None:
         from rl.monitoring.console import Console
         from rl.monitoring.summary import summary_lines
         from rl.train import train
-        from rl.workers.ray_cluster import watch_ray
+        from rl.workers.ray_cluster import leave_ray, watch_ray
 
     named = WorkerError, CheckpointError, MixedGroupError, UnreadableRolloutsError, UsersCodeError
     sieve = typed_command("sieve")
@@ -135,6 +135,8 @@ def _train(config: Config, folder: Path, resume: bool) -> None:
             raise ConfigError(f"{error}; once it is mended, {further()}") from None
         except RewardHackingError as error:
             fail(f"{error}; to go on all the same: {again} watch.action=warn", FAILURE)
+        finally:
+            leave_ray()  # which a run that never came to its workers has not
     if outcome.summary is None:
         console.say(f"stopped after step {outcome.step}; go on with: {again}")
         return

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 from rl.checkpoints.checkpoint import delete_oldest
 from rl.checkpoints.ledger import LEDGER_FILE, Ledger
@@ -187,6 +188,7 @@ def test_a_run_that_another_process_has_is_left_to_it(
         main()
     said = capfd.readouterr().err.strip().splitlines()
     assert caught.value.code == 2 and said == [f"sieve: {run} is in use by another process; allowed is one at a time"]
+    assert not ray.is_initialized(), "which starts while the command imports"
 
 
 def test_how_labels_are_made_cannot_change_while_some_are_under_way() -> None:
