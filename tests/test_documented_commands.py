@@ -201,6 +201,8 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/start.py --imports": options,
     "python benchmarks/start.py --out runs/start --configs quickstart": options,
     ".venv/bin/python benchmarks/label_limit.py": options,
+    ".venv/bin/python benchmarks/policy_gradient.py configs/beliefs.yaml --set "
+    "mprm.checkpoint=runs/warm/checkpoints/step-1/mprm": options,
     ".venv/bin/sieve annotate configs/beliefs.yaml engine.kind=hf workers=inline annotation.budget=fixed "
     "learner.samples=2 --prompts 4000 -o runs/warm.jsonl": parsed,
     ".venv/bin/python benchmarks/warm_reward_model.py runs/warm.jsonl": options,
