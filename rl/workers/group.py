@@ -73,8 +73,8 @@ class WorkerGroup:
         ]
         # Nobody waits for the first rank's process here: those of other workers start beside it.
         met = self._actors[0].meeting_point.remote()
-        packed = ray.cloudpickle.dumps(build)
-        self._built = [actor.build.remote(packed, rank, ranks, met) for rank, actor in enumerate(self._actors)]
+        referred = [ray.put(build)]
+        self._built = [actor.build.remote(referred, rank, ranks, met) for rank, actor in enumerate(self._actors)]
 
     def start(self, method: str, *arguments: Any) -> GroupAnswer:
         """Begin ``object.method(*arguments)`` in every rank; calls run one after another, in this order.
@@ -159,7 +159,7 @@ class _Rank:
             found.bind(("", 0))
             return ray.util.get_node_ip_address(), found.getsockname()[1]
 
-    def build(self, build: bytes, rank: int, ranks: int, meeting_point: tuple[str, int]) -> None:
+    def build(self, build: Sequence[Any], rank: int, ranks: int, meeting_point: tuple[str, int]) -> None:
         os.environ.update(_environment(rank, ranks, *meeting_point))
         self._object = made(build)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -63,7 +62,7 @@ class Worker:
         variables = dict(worker_environment(num_gpus) if environment is None else environment)
         self._actor = _Resident.options(  # type: ignore[attr-defined]
             num_cpus=num_cpus, num_gpus=num_gpus, runtime_env={"env_vars": variables}
-        ).remote(ray.cloudpickle.dumps(build))
+        ).remote([ray.put(build)])
 
     def built(self) -> Answer[None]:
         """The answer that is there once the object is."""
@@ -88,14 +87,15 @@ class Worker:
         return Answer(reference, description, self._deadline, self.beside)
 
 
-def made(build: bytes) -> Any:
-    """The object of an actor, by the pickled function that makes it, with which come the libraries that it is made of.
+def made(build: Sequence[Any]) -> Any:
+    """The object of an actor, by Ray's reference to the function that makes it, the only entry of ``build``: outside of
+    a list Ray itself would fetch it, and with it all libraries that it needs.
 
     All that was imported and built stays: the collector need not look through it again and again.
     """
     with telling_what_is_free():
         with importing():
-            make = pickle.loads(build)
+            (make,) = ray.get(list(build))
         resident = make()
     gc.collect()
     gc.freeze()
@@ -106,7 +106,7 @@ def made(build: bytes) -> Any:
 class _Resident:
     """The actor around a worker's object."""
 
-    def __init__(self, build: bytes) -> None:
+    def __init__(self, build: Sequence[Any]) -> None:
         self._object = made(build)
 
     def built(self) -> None:
