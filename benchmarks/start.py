@@ -35,6 +35,7 @@ IMPORTS = {
     "learner": "import rl.workers.worker, rl.learning.making, rl.learning.learner",
     "reward model": "import rl.workers.worker, rl.reward_models.mprm",
 }
+AS_A_RUN = "from rl.files.importing import importing"
 TOLD = "import sys, time; print(time.process_time(), len(sys.modules))"
 MILESTONES = {
     "it begins to start workers": "starting ",
@@ -74,7 +75,7 @@ def print_imports(repeats: int) -> None:
     found = defaultdict(list)
     for _ in range(repeats):
         for process, script in IMPORTS.items():
-            command = [sys.executable, "-c", f"{script}\n{TOLD}"]
+            command = [sys.executable, "-c", f"{AS_A_RUN}\nwith importing(): {script}\n{TOLD}"]
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             found[process].append([float(number) for number in said.split()])
     print("| process | processor seconds to import | modules |\n|---|---|---|")
