@@ -19,10 +19,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
+from rewards.credit.outcome import outcome
 from rewards.models.steps import step_texts
 from rewards.records import Experience, Prompt, Rollout, StepScores
 from rewards.seeds import derive_seed
@@ -87,7 +89,7 @@ class Products:
 
     def without(self, batch: int) -> Products:
         """All batches but one."""
-        return Products({ways: np.delete(np.delete(all_, batch, 0), batch, 1) for ways, all_ in self.of.items()})
+        return Products({ways: np.delete(np.delete(found, batch, 0), batch, 1) for ways, found in self.of.items()})
 
 
 def main() -> None:
@@ -116,11 +118,7 @@ def batches(config: Config, number: int) -> Iterator[tuple[Gradients, np.ndarray
     learner = Gradient(policy_checkpoint(config), encoder, config)
     mprm = build_mprm(config) if config.mprm.checkpoint else None
     by_steps = make_credit(config, encoder.separators, encoder.placeholders)
-    by_outcomes = make_credit(
-        config.model_copy(update={"learner": config.learner.model_copy(update={"credit": "outcome"})}),
-        encoder.separators,
-        encoder.placeholders,
-    )
+    by_outcomes = replace(by_steps, rule=outcome)
     annotator = Annotator(config, LocalEngine(config), encoder, verifier, make_configured_budget(config))
     size = config.learner.prompts
     for first in range(0, number * size, size):
@@ -171,16 +169,15 @@ def print_table(products: Products, tokens: np.ndarray) -> None:
     mixes: list[tuple[str, Mix]] = [("outcomes", {OUTCOMES: 1})]
     mixes += [(f"outcomes, continuations at {weight:g}", {OUTCOMES: 1, CONTINUATIONS: weight}) for weight in WEIGHTS]
     mixes += [(way, {way: 1}) for way in (CONTINUATIONS, MPRM, TRUTH) if (way, way) in products.of]
-    print(
-        f"\n\n{len(products.of[OUTCOMES, OUTCOMES])} batches, {rolled:,.0f} tokens of rollouts and {continued:,.0f} of"
-    )
-    print("continuations each; standard errors by jackknife\n")
+    number = len(products.of[OUTCOMES, OUTCOMES])
+    print(f"\n\n{number} batches, {rolled:,.0f} tokens of rollouts and {continued:,.0f} of continuations each;")
+    print("standard errors by jackknife\n")
     print("| learned from | efficiency | worth |\n|---|---|---|")
     for name, mix in mixes:
-        efficiency = with_error(products, lambda some, mix=mix: some.efficiency(mix), 3)  # type: ignore[misc]
-        worth = with_error(products, lambda some, mix=mix: some.worth(mix), 2)  # type: ignore[misc]
+        efficiency = with_error(products, partial(Products.efficiency, mix=mix), 3)
+        worth = with_error(products, partial(Products.worth, mix=mix), 2)
         print(f"| {name} | {efficiency} | {worth} |")
-    efficiency = with_error(products, lambda some: some.efficiency({OUTCOMES: 1}, more), 3)
+    efficiency = with_error(products, partial(Products.efficiency, mix={OUTCOMES: 1}, batches=more), 3)
     print(f"| outcomes, {more:.1f} times the rollouts | {efficiency} | {more:.2f} |")
 
 

@@ -95,7 +95,7 @@ def made(build: Sequence[Any]) -> Any:
     """
     with telling_what_is_free():
         with importing():
-            (make,) = ray.get(list(build))
+            make = ray.get(build[0])
         resident = make()
     gc.collect()
     gc.freeze()
