@@ -25,8 +25,7 @@ import numpy as np
 import torch
 
 from rewards.credit.outcome import outcome
-from rewards.models.steps import step_texts
-from rewards.records import Experience, Prompt, Rollout, StepScores
+from rewards.records import Experience, StepScores
 from rewards.seeds import derive_seed
 from rl.annotating.corpus import Annotator
 from rl.annotating.labelling import make_configured_budget
@@ -37,7 +36,7 @@ from rl.learning.learner import PolicyLearner
 from rl.reward_models.credit import make_credit
 from rl.reward_models.mprm import build_mprm
 from rl.tasks.making import make_task, make_verifier
-from rl.tasks.task import KnowsSteps
+from rl.tasks.task import KnowsSteps, truths_of
 
 SETTINGS = "workers=inline", "engine.kind=hf", "annotation.delay=0", "learner.continuation_weight=1"
 WEIGHTS = 0.1, 0.25, 0.5, 1.0
@@ -137,16 +136,11 @@ def batches(config: Config, number: int) -> Iterator[tuple[Gradients, np.ndarray
         if mprm is not None:
             learned_from[MPRM] = by_steps.experiences(asked, rollouts, mprm.score(asked, rollouts))
         if isinstance(task, KnowsSteps):
-            scores = [_truth(task, *pair, encoder.decode) for pair in zip(asked, rollouts, strict=True)]
+            truths = [truths_of(task, *pair, encoder.decode) for pair in zip(asked, rollouts, strict=True)]
+            scores = [StepScores(np.array([truth.so_far for truth in steps], dtype=float), 0) for steps in truths]
             learned_from[TRUTH] = by_steps.experiences(asked, rollouts, scores)
         sampled = sum(len(rollout.token_ids) for rollout in rollouts), annotation.cost().tokens
         yield {way: learner.of(experiences) for way, experiences in learned_from.items()}, np.array(sampled)
-
-
-def _truth(task: KnowsSteps, prompt: Prompt, rollout: Rollout, decode: Callable[[Sequence[int]], str]) -> StepScores:
-    """Scores of an MPRM that knew whether a rollout is right so far, after each step."""
-    truths = task.step_truth(prompt, [text.strip() for text in step_texts(rollout, decode)])
-    return StepScores(np.array([truth.so_far for truth in truths], dtype=float), 0)
 
 
 def between(products: np.ndarray) -> float:

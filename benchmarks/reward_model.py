@@ -24,7 +24,6 @@ import numpy as np
 
 from rewards.measuring.discrimination import step_discrimination
 from rewards.measuring.process_metrics import LabelledSteps, step_f1
-from rewards.models.steps import step_texts
 from rl.config import Config, load_config
 from rl.engines.making import LocalEngine
 from rl.evaluating.guided_search import step_scores
@@ -32,7 +31,7 @@ from rl.evaluating.policy import JudgeOrder, open_judge
 from rl.files.named_checkpoint import SHIPPED_POLICY, make_encoder
 from rl.rollouts.making import make_rollouts, rollout_requests
 from rl.tasks.making import make_task, make_verifier
-from rl.tasks.task import KnowsSteps
+from rl.tasks.task import KnowsSteps, truths_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 SIEVE = Path(sys.executable).parent / "sieve"
@@ -135,8 +134,7 @@ def judged_steps(config: Config, judges: dict[str, Path]) -> Steps:
     asked = [prompts[rollout.group] for rollout in rollouts]
     truths = []
     for prompt, rollout in zip(asked, rollouts, strict=True):
-        texts = [text.strip() for text in step_texts(rollout, encoder.decode)]
-        truths += task.step_truth(prompt, texts)
+        truths += truths_of(task, prompt, rollout, encoder.decode)
     scores = {}
     for name, folder in judges.items():
         judge = open_judge(config, JudgeOrder(name, "mprm", str(folder)))

@@ -24,7 +24,6 @@ import numpy as np
 
 from rewards.measuring.discrimination import step_discrimination
 from rewards.models.encoding import Encoder
-from rewards.models.steps import step_texts
 from rewards.process_model.mprm import MPRM
 from rewards.records import Annotated, Prompt, Rollout, SamplingRequest
 from rl.config import Config, load_config
@@ -35,7 +34,7 @@ from rl.reward_models.warm_start import batches, falling_rates, find_records
 from rl.rollouts.making import make_rollouts
 from rl.tasks.beliefs import BeliefsTask
 from rl.tasks.making import make_verifier
-from rl.tasks.task import StepTruth
+from rl.tasks.task import StepTruth, truths_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "beliefs.yaml"
 HELD_OUT = 500
@@ -74,21 +73,18 @@ def held_out(config: Config, encoder: Encoder) -> Answers:
     samples = engine.sample([SamplingRequest(prompt, n=1, seed=index) for index, prompt in enumerate(asked)])
     rollouts = make_rollouts(asked, samples, encoder, make_verifier(config))
     prompts = [asked[rollout.group] for rollout in rollouts]
-    truths = [truths_of(task, prompt, rollout, encoder) for prompt, rollout in zip(prompts, rollouts, strict=True)]
+    truths = [
+        truths_of(task, prompt, rollout, encoder.decode) for prompt, rollout in zip(prompts, rollouts, strict=True)
+    ]
     answer = np.repeat(np.arange(len(truths)), [len(steps) for steps in truths])
     return Answers(prompts, rollouts, [truth for steps in truths for truth in steps], answer)
-
-
-def truths_of(task: BeliefsTask, prompt: Prompt, rollout: Rollout, encoder: Encoder) -> list[StepTruth]:
-    """What is true of the steps of an answer."""
-    return task.step_truth(prompt, [text.strip() for text in step_texts(rollout, encoder.decode)])
 
 
 def with_true_labels(entry: Annotated, encoder: Encoder) -> Annotated:
     """A record of the corpus, whose line says which prompt it is of, with the truth in place of its labels."""
     task, line = BeliefsTask(), int(entry.prompt.id.rpartition(":")[2])
     asked = replace(entry.prompt, id=f"{task.name}/train/{(line - 1) // SAMPLES}")
-    right = np.array([truth.so_far for truth in truths_of(task, asked, entry.rollout, encoder)])
+    right = np.array([truth.so_far for truth in truths_of(task, asked, entry.rollout, encoder.decode)])
     return replace(entry, counts=replace(entry.counts, correct=right * entry.counts.sampled))
 
 

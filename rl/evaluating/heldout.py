@@ -15,12 +15,11 @@ import numpy as np
 from rewards.measuring.bootstrap import Interval, bootstrap_means, percentile_interval
 from rewards.measuring.by_kind import discrimination_by_kind, step_kinds
 from rewards.measuring.discrimination import step_discrimination
-from rewards.models.steps import step_texts
 from rewards.records import Prompt, Rollout, StepScores
 from rl.config import Config
 from rl.parts import Parts
 from rl.rollouts.making import make_rollouts, rollout_requests
-from rl.tasks.task import KnowsSteps, StepTruth
+from rl.tasks.task import KnowsSteps, StepTruth, truths_of
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,7 @@ def _scored_steps(
 ) -> ScoredSteps:
     truths: list[StepTruth] = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):
-        steps = [text.strip() for text in step_texts(rollout, parts.encoder.decode)]
-        truths += task.step_truth(prompt, steps)
+        truths += truths_of(task, prompt, rollout, parts.encoder.decode)
     return ScoredSteps(
         scores=np.concatenate([scored.scores for scored in scores]),
         so_far=np.array([truth.so_far for truth in truths], dtype=bool),

@@ -16,12 +16,11 @@ import numpy as np
 from rewards.annotation.annotator import Annotation
 from rewards.annotation.budgets import make_budget
 from rewards.measuring.discrimination import step_discrimination
-from rewards.models.steps import step_texts
 from rewards.process_model.labels import hard
 from rewards.records import Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rl.evaluating.guided_search import Sampler
-from rl.tasks.task import KnowsSteps, StepTruth
+from rl.tasks.task import KnowsSteps, StepTruth, truths_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def measure_steps(
     """Sample an answer to each prompt, continue it from the end of each step, and compare both with the truth."""
     requests = [SamplingRequest(p, n=1, seed=derive_seed(seed, "steps", p.id)) for p in prompts]
     rollouts = sampler.read(prompts, [samples[0] for samples in sampler.sample(requests)])
-    truths = [_truth(sampler, task, prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
+    truths = [truths_of(task, *pair, sampler.encoder.decode) for pair in zip(prompts, rollouts, strict=True)]
     flat = [truth for steps in truths for truth in steps]
     own, so_far = (np.array([getattr(truth, name) for truth in flat], dtype=bool) for name in ("own", "so_far"))
     label = _labels(sampler, prompts, rollouts, continuations, seed)
@@ -93,10 +92,6 @@ def measure_steps(
         false_positive=_share(label[known & ~so_far] == 1),
         false_negative=_share(label[known & so_far] == 0),
     )
-
-
-def _truth(sampler: Sampler, task: KnowsSteps, prompt: Prompt, rollout: Rollout) -> list[StepTruth]:
-    return task.step_truth(prompt, [text.strip() for text in step_texts(rollout, sampler.encoder.decode)])
 
 
 def _likelihood(

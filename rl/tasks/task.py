@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import PIL.Image
 
-from rewards.records import Prompt, PromptError
+from rewards.models.steps import step_texts
+from rewards.records import Prompt, PromptError, Rollout
 from rewards.users_code import UsersCodeError, in_one_line
 
 Split = Literal["train", "heldout"]
@@ -54,6 +55,13 @@ class KnowsSteps(Task, Protocol):
     """A task that can tell, for evaluation, which written steps of an answer to its prompt are right."""
 
     def step_truth(self, prompt: Prompt, steps: Sequence[str]) -> list[StepTruth]: ...
+
+
+def truths_of(
+    task: KnowsSteps, prompt: Prompt, rollout: Rollout, decode: Callable[[Sequence[int]], str]
+) -> list[StepTruth]:
+    """The truth about each step of a rollout."""
+    return task.step_truth(prompt, [text.strip() for text in step_texts(rollout, decode)])
 
 
 @runtime_checkable
