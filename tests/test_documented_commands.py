@@ -195,6 +195,8 @@ TRIALS: dict[str, Trial] = {
     "python benchmarks/families.py --further --write docs/models.md": options,
     "python benchmarks/scoring.py --steps 12 --rollouts 64": options,
     "python benchmarks/packed.py --repetitions 3 --layers 4": options,
+    "python benchmarks/packed.py --repetitions 3 --layers 24": options,
+    "python benchmarks/packed.py --repetitions 3 --layers 12 --hidden 512": options,
     "python benchmarks/packed.py --repetitions 3 --prompts 16 --image 84 --answer 40 "
     "--checkpoint rl/tiny_policy/grid_policy": options,
     "python benchmarks/engine.py": options,
