@@ -75,6 +75,7 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
     pairs = None if resume else find_preferences(config)
     benchmark = read_configured_benchmark(config)
     others = "learner and reward model" if config.places_mprm else "and learner"
+    said: list[str] = []
     with PeakMemory() as memory, StopOnSignal(console) as stopped, ExitStack() as others_kept_out:
         if resume:
             others_kept_out.enter_context(only_one(folder))
@@ -92,8 +93,10 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
                 with console.waiting("comparing engines and learner"):
                     check_agreement(config, parts, progress.step)
-                if config.learner.pack and not parts.learner.call("packs"):
-                    console.say("learner.pack: this model cannot read packed rows; each rollout has one of its own")
+                for line in _reading_rows(config, parts):
+                    if line not in said:
+                        console.say(line)
+                        said.append(line)
                 step = progress.step if goes_on else None
                 writers = open_writers(config, folder, parts.task, step)
                 with closing(Monitor(config, parts.encoder, console, writers)) as monitor:
@@ -121,6 +124,20 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
         for line in asked_elsewhere(config):
             console.say(line)
         return recovering(attempt, config.recovery.attempts, ledger, console.say, stopped, partial(for_worker, config))
+
+
+def _reading_rows(config: Config, parts: Parts) -> list[str]:
+    """What to say of models that cannot read the rollouts of a prompt in one row, as they were asked to."""
+    asked = {
+        "learner.pack": parts.learner if config.learner.pack else None,
+        "mprm.pack": parts.mprm if config.places_mprm and config.mprm.pack else None,
+        "outcome_model.pack": parts.answers.model if config.outcome_model.pack else None,
+    }
+    return [
+        f"{key}: this model cannot read packed rows; each rollout has one of its own"
+        for key, model in asked.items()
+        if model is not None and not model.call("packs")
+    ]
 
 
 def _first_lessons(

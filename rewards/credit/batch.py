@@ -59,6 +59,8 @@ CreditRule = Callable[[ScoredBatch], list[np.ndarray]]
 
 A rule that wants ``counts`` says so by an attribute ``needs_counts = True``; annotation then comes before the update.
 One that does without ``scores`` says ``needs_scores = False``: it may get empty ones, and the update need not wait.
+One that compares outcomes by itself says how in ``comparison``: continuations that the policy learns from are then in
+its units.
 """
 
 

@@ -21,6 +21,9 @@ known by then. What else is known depends on the budget:
   the gradient of V times how often, on average, the prefix is sampled from. (Since verdicts alone decide when to stop,
   the first baseline has the right direction, too, but at each prefix another length, which depends on V.)
 
+All of this is of samples that end. One that was cut off has no verdict and is left out, and then the baseline is more
+than a matter of variance: what is followed is, about, the chance of a right answer among those that end, and not V.
+
 The prefix's tokens are read, and learned from in the rollout alone, with its own advantages.
 
 Known before: VinePPO (arXiv 2410.01679) estimates step values by continuations, SPO (2505.23564) those of segments,
@@ -57,12 +60,14 @@ def continuation_advantages(verdicts: Sequence[float], outcome: float, stops_ear
 
 
 def comparison_scale(comparison: Comparison, rewards: np.ndarray, groups: np.ndarray) -> float:
-    """By how much a comparison stretches rewards that are centred in their groups, in the mean over a batch: what puts
+    """By how much a comparison stretches what rewards of one group differ by, in the mean over a batch: what puts
     advantages of continuations in its units. 1 where no group is mixed.
 
     >>> from rewards.credit.comparison import leave_one_out
     >>> comparison_scale(leave_one_out, np.array([1.0, 0.0, 0.0, 0.0]), np.array([3, 3, 4, 4]))
     2.0
     """
+    # A comparison with the whole batch also says how groups differ from one another.
+    compared = np.linalg.norm(group_centred(comparison(rewards, groups), groups))
     centred = np.linalg.norm(group_centred(rewards, groups))
-    return float(np.linalg.norm(comparison(rewards, groups)) / centred) if centred > 0 else 1.0
+    return float(compared / centred) if centred > 0 else 1.0

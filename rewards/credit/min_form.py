@@ -57,6 +57,9 @@ def min_form(batch: ScoredBatch, temperature: float = 0.1) -> list[np.ndarray]:
     return advantages
 
 
+min_form.comparison = leave_one_out  # type: ignore[attr-defined]
+
+
 def _per_token(batch: ScoredBatch, parts: list[np.ndarray]) -> np.ndarray:
     """What the others of each rollout's group earned a token (B,), 0 where there are none."""
     _, member = np.unique(batch.groups, return_inverse=True)

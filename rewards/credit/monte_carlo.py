@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rewards.credit.batch import ScoredBatch
-from rewards.credit.comparison import group_means
+from rewards.credit.comparison import group_centred, group_means
 from rewards.process_model.labels import soft
 from rewards.records import StepCounts
 
@@ -64,3 +64,4 @@ def monte_carlo(batch: ScoredBatch, scaled: bool = False) -> list[np.ndarray]:
 
 
 monte_carlo.needs_counts = True  # type: ignore[attr-defined]
+monte_carlo.comparison = group_centred  # type: ignore[attr-defined]

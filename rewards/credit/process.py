@@ -33,3 +33,6 @@ def process(batch: ScoredBatch) -> list[np.ndarray]:
     normalised = group_normalised(np.concatenate([np.zeros(0), *batch.scores]), np.repeat(batch.groups, lengths))
     parts = np.split(normalised, np.cumsum(lengths)[:-1]) if lengths else []
     return [rewards_to_go(at_step_ends(r, part)) for r, part in zip(batch.rollouts, parts, strict=True)]
+
+
+process.comparison = group_normalised  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, NamedTuple
 
@@ -102,7 +103,7 @@ def pack_trees(
     body: Callable[[Sequence[int]], int] | None = None,
 ) -> list[list[int]]:
     """`pack`, where the rows of one prompt are read as one (`rewards.models.token_tree`): they stay together if they
-    fit, and are else cut into parts as equal as can be.
+    fit, and are else cut into as few parts as hold them, of equally many rows where that is possible.
 
     Args:
         prompts: What tells each row's prompt from others.
@@ -117,6 +118,8 @@ def pack_trees(
     [[0, 1, 4], [2, 3]]
     >>> pack_trees("aaaa", [Length(5, 2)] * 4, most_rows=3, at_least=2)
     [[0, 1], [2, 3]]
+    >>> pack_trees("aaaa", [Length(5, 20), Length(5, 2), Length(5, 2), Length(5, 2)], 26)
+    [[0], [1, 2, 3]]
     """
     members: dict[Hashable, list[int]] = {}
     for place in order or range(len(prompts)):
@@ -125,12 +128,18 @@ def pack_trees(
     def length(rows: Sequence[int]) -> Length:
         return Length(lengths[rows[0]].head, body(rows) if body else sum(lengths[place].body for place in rows))
 
+    def is_too_much(rows: Sequence[int]) -> bool:
+        return len(rows) > most_rows or sum(length(rows)) > most_tokens
+
     def cut(rows: list[int]) -> list[list[int]]:
-        for parts in range(1, len(rows)):
-            pieces = [piece.tolist() for piece in np.array_split(rows, parts)]
-            if all(len(piece) <= most_rows and sum(length(piece)) <= most_tokens for piece in pieces):
-                return pieces
-        return [[place] for place in rows]
+        filled, start = [], 0
+        while start < len(rows):
+            counts = range(start + 1, len(rows) + 1)
+            end = start + max(1, bisect_left(counts, True, key=lambda end: is_too_much(rows[start:end])))
+            filled.append(rows[start:end])
+            start = end
+        alike = [piece.tolist() for piece in np.array_split(rows, len(filled))]
+        return filled if any(map(is_too_much, alike)) else alike
 
     trees = [piece for rows in members.values() for piece in cut(rows)]
     while len(trees) < min(at_least, len(lengths)):

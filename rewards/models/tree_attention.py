@@ -43,8 +43,8 @@ def read_trees(model: Any, encoder: Encoder) -> bool:
     the last hidden states of each completion, (R, T + 1, H); see `TokenTree.unfold`. Other inputs are read as before.
 
     Not every model can: one whose tokens see each other in other ways than by Transformers' attention (linear
-    attention, cross attention) reads a tree as something else. So it is asked to read a small one, and if it does not
-    say what it says of the same rows, it is left as it was; of ranks, on all of them.
+    attention, cross attention) reads a tree as something else. So it is asked to read a small one, with gradients, and
+    if it does not say what it says of the same rows, it is left as it was; of ranks, on all of them.
 
     Args:
         model: Whole, and where it can compute.
@@ -76,7 +76,7 @@ def read_trees(model: Any, encoder: Encoder) -> bool:
 @torch.no_grad()
 def _reads_alike(model: Any, encoder: Encoder) -> bool:
     """Whether small trees of prompts of different lengths, with a picture if the model sees any, and without, say what
-    their rows say."""
+    their rows say, and can be learned from."""
     pictures: list[tuple[Image, ...]] = [(gradient(64, 64),) if encoder.sees else (), ()]
     asked = [Prompt(f"a tree, {place}", "", "? " * place, images, "") for place, images in enumerate(pictures, 1)]
     shown = taken(encoder, asked)
@@ -89,7 +89,7 @@ def _reads_alike(model: Any, encoder: Encoder) -> bool:
     was_training = model.training
     model.eval()
     try:
-        ours = model.base_model(**packed.model_inputs(model.device)).last_hidden_state
+        ours = _differentiated(model, packed.model_inputs(model.device))
         theirs = model.base_model(**plain.model_inputs(model.device), use_cache=False).last_hidden_state
     except Exception:  # whatever a model does that cannot read it
         return False
@@ -102,6 +102,24 @@ def _reads_alike(model: Any, encoder: Encoder) -> bool:
     ]
     left, right = (torch.cat(parts).float() for parts in zip(*pairs, strict=True))
     return bool((left - right).norm() <= torch.finfo(ours.dtype).eps ** 0.5 * right.norm())
+
+
+def _differentiated(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """The last hidden states, once a gradient has come back from them to the tokens' embeddings."""
+    embedded: list[torch.Tensor] = []
+
+    def keep(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        embedded.append(output.requires_grad_())
+        return output.clone()  # which pictures may be written into
+
+    hook = model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            states = model.base_model(**inputs).last_hidden_state
+            torch.autograd.grad(states.sum(), embedded, allow_unused=True)
+    finally:
+        hook.remove()
+    return states.detach()
 
 
 @contextmanager

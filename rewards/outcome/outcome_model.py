@@ -89,6 +89,10 @@ class OutcomeModel:
         )
         self.version = 0
 
+    def packs(self) -> bool:
+        """Whether the answers to a prompt share a row."""
+        return self._packs
+
     def score(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> np.ndarray:
         """How good each answer is (B,), sigmoid(r), in [0, 1]."""
         rewards = self.rewards(prompts, [rollout.token_ids for rollout in rollouts])

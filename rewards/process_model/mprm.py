@@ -124,6 +124,10 @@ class MPRM:
         self.optimizer = make_adamw(settings.optimizer, self._parameter_groups(), settings.learning_rate)
         self.version = 0
 
+    def packs(self) -> bool:
+        """Whether the rollouts of a prompt share a row."""
+        return self._packs
+
     @torch.no_grad()
     def score(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[StepScores]:
         """The probability that each step is right, as `rewards.process_model.step_scorer` has it."""
@@ -187,15 +191,13 @@ class MPRM:
                 continue
             losses.append(loss)
             norms.append(norm)
-            labelled = np.concatenate([entry.target[entry.weight > 0] for entry in targets])
-            positives.append(labelled.mean())
+            positives.append(np.concatenate([entry.target[entry.weight > 0] for entry in targets]).mean())
         if losses:
             self.version += 1
-        nothing = [float("nan")]
         metrics = {
-            "loss": float(np.mean(losses or nothing)),
-            "grad_norm": float(np.mean(norms or nothing)),
-            "positive": float(np.mean(positives or nothing)),
+            "loss": float(np.mean(losses or [np.nan])),
+            "grad_norm": float(np.mean(norms or [np.nan])),
+            "positive": float(np.mean(positives or [np.nan])),
             "skipped": float(skipped),
         }
         if self.settings.likelihood:

@@ -107,6 +107,7 @@ class Critic:
     Attributes:
         optimizer: Of the head, and of a model of its own.
         blank: What a model of its own that ranks share sees where there is no picture; None for any other.
+        packs: Whether a model of its own reads the rollouts of a prompt in one row; True without one.
 
     Raises:
         ValueError: A checkpoint of its own has another vocabulary than the policy.
@@ -120,7 +121,7 @@ class Critic:
         self._encoder, self._accelerator = encoder, accelerator
         self._policy_states = LastStates(policy) if settings.backbone == "policy" else None
         # The head is in no wrapper, which would make its number format that of the backbone.
-        self._model, self.blank = torch.nn.ModuleDict(), None
+        self._model, self.blank, self.packs = torch.nn.ModuleDict(), None, True
         shape = policy.config
         if settings.backbone == "own":
             own = self._own_backbone(settings.checkpoint or checkpoint)
@@ -218,7 +219,7 @@ class Critic:
             raise ValueError(f"value.checkpoint is {checkpoint!r}: allowed is one with the policy's vocabulary")
         whole = load_model(checkpoint, "float32", trust, self._config.learner.sharding)
         check_reading(whole, self._encoder)
-        self._packs = self._config.learner.pack and read_trees(whole, self._encoder)
+        self.packs = self._config.learner.pack and read_trees(whole, self._encoder)
         model = whole.base_model
         if self._config.learner.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -227,7 +228,7 @@ class Critic:
     def _own_states(self, experiences: Sequence[Experience]) -> torch.Tensor:
         """(B, L, H) last hidden states of the critic's own backbone."""
         prompts, answers = [e.prompt for e in experiences], [e.token_ids for e in experiences]
-        batch = pack_batch(self._encoder, prompts, answers) if self._packs else self._encoder.batch(prompts, answers)
+        batch = pack_batch(self._encoder, prompts, answers) if self.packs else self._encoder.batch(prompts, answers)
         backbone = self._model["backbone"].train(torch.is_grad_enabled())
         inputs = batch.model_inputs(self._accelerator.device) | {"use_cache": False}
         return backbone(**inputs).last_hidden_state

@@ -113,8 +113,8 @@ class PolicyLearner:
         return self._accelerator.process_index
 
     def packs(self) -> bool:
-        """Whether the rollouts of a prompt share a row."""
-        return self._packs
+        """Whether the rollouts of a prompt share a row, wherever they are read."""
+        return self._packs and (self._critic is None or self._critic.packs)
 
     def step(self, experiences: Sequence[Experience]) -> dict[str, float]:
         """One policy step: `epochs` passes over all experiences, with `mini_batches` optimizer steps each.

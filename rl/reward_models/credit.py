@@ -32,7 +32,7 @@ class CreditAssignment:
     Attributes:
         settings: The section `learner`.
         rule: Gives one advantage a token; with `ppo`, one reward a token.
-        comparison: How the algorithm compares rewards.
+        comparison: How rewards are compared: as the rule does by itself, or as the algorithm does.
         separators: Which tokens only separate steps; see `rewards.models.encoding.Encoder.separators`.
         stops_early: Whether verdicts decide how many continuations there are.
         placeholders: Tokens that stand for images: a completion in which the policy wrote one cannot be read back.
@@ -134,9 +134,10 @@ def make_credit(
             late, cannot tell.
     """
     learner = config.learner
-    comparison = make_comparison(learner.algorithm, learner.scale_rewards)
+    rule = configured_rule(config)
+    comparison = getattr(rule, "comparison", make_comparison(learner.algorithm, learner.scale_rewards))
     stops_early = config.annotation.budget != "fixed"
-    credit = CreditAssignment(learner, configured_rule(config), comparison, separators, stops_early, placeholders)
+    credit = CreditAssignment(learner, rule, comparison, separators, stops_early, placeholders)
     if not config.mprm.enabled and credit.needs != "outcomes":
         raise ConfigError(
             f"learner.credit is {learner.credit!r}, which reads {credit.needs}: allowed with mprm.enabled false is "

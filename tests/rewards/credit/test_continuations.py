@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 
-from rewards.credit.comparison import group_centred, group_normalised, leave_one_out
+from rewards.credit.comparison import batch_normalised, group_centred, group_normalised, leave_one_out
 from rewards.credit.continuations import comparison_scale, continuation_advantages
 
 POLICY = np.array([0.2, 0.5, 0.3])
@@ -94,3 +94,12 @@ def test_the_scale_is_that_of_the_comparison() -> None:
     assert comparison_scale(leave_one_out, rewards, groups) == pytest.approx(4 / 3)
     assert 1.7 < comparison_scale(group_normalised, rewards, groups) < 2.0
     assert comparison_scale(group_normalised, np.ones(8), groups) == 1
+
+
+@pytest.mark.parametrize("mixed", [1, 4, 16])
+def test_the_scale_of_a_comparison_with_the_batch_is_that_of_a_difference(mixed: int) -> None:
+    """However few groups are mixed, and however much the groups differ from one another."""
+    alike = [np.full(4, float(number % 2)) for number in range(16 - mixed)]
+    rewards, groups = np.concatenate([*[[1.0, 0.0, 1.0, 0.0]] * mixed, *alike]), np.repeat(np.arange(16), 4)
+    one, other = batch_normalised(rewards, groups)[:2]
+    assert comparison_scale(batch_normalised, rewards, groups) == pytest.approx(one - other)

@@ -120,21 +120,31 @@ def continued_from(tokens: int, *verdicts: bool | None) -> Continued:
     return Continued(1, tokens, samples)
 
 
-@pytest.mark.parametrize(("budget", "gained"), [("fixed", [1, -0.5]), ("first_success", [1, -0.5])])
+@pytest.mark.parametrize(("budget", "gained"), [("fixed", [-0.5, 1]), ("first_success", [0, 1])])
 @pytest.mark.parametrize("weight", [1, 0.25])
 def test_continuations_are_learned_from_behind_their_prefixes(budget: str, gained: list[float], weight: float) -> None:
     learner = {"algorithm": "rloo", "continuation_weight": weight}
     config = Config.model_validate({"learner": learner, "annotation": {"budget": budget}})
     credit, prompts = make_credit(config, ENCODER.separators), [a_prompt(f"p{place}") for place in range(4)]
-    continued = [continued_from(2, True, None, False), continued_from(4), continued_from(4, None)]
-    right, wrong = credit.continued(prompts, GROUP, continued)
+    continued = [continued_from(2, False, None, True), continued_from(4), continued_from(4, None)]
+    wrong, right = credit.continued(prompts, GROUP, continued)
     rollout = GROUP[1]
     assert right.prompt is prompts[1] and right.policy_version == 7
     assert right.prefix == wrong.prefix == rollout.token_ids[:2]
-    assert (right.token_ids, wrong.token_ids) == ((90,), (92,)) and right.sampler_logprobs == (-0.5,)
+    assert (wrong.token_ids, right.token_ids) == ((90,), (92,)) and right.sampler_logprobs == (-0.5,)
     # Of four rollouts two are right, and the mean of the others stretches what is centred by 4 / 3.
-    assert right.advantages == pytest.approx([weight * gained[0] * 4 / 3])
-    assert wrong.advantages == pytest.approx([weight * gained[1] * 4 / 3])
+    assert wrong.advantages == pytest.approx([weight * gained[0] * 4 / 3])
+    assert right.advantages == pytest.approx([weight * gained[1] * 4 / 3])
+
+
+@pytest.mark.parametrize(("rule", "stretch"), [("min_form", 4 / 3), ("process", 3**0.5), ("monte_carlo", 1)])
+def test_continuations_are_in_the_units_of_a_rule_that_compares_by_itself(rule: str, stretch: float) -> None:
+    """Whatever the algorithm."""
+    for algorithm in ("grpo", "rloo", "reinforce_pp"):
+        learner = {"algorithm": algorithm, "credit": rule, "continuation_weight": 1}
+        credit = make_credit(Config.model_validate({"learner": learner}), ENCODER.separators)
+        (_, right) = credit.continued([a_prompt()] * 4, GROUP, [continued_from(2, False, True)])
+        assert right.advantages == pytest.approx([stretch], rel=1e-3)
 
 
 def test_continuations_with_an_image_placeholder_are_left_out() -> None:
