@@ -61,8 +61,8 @@ def study(
         terminal = open_terminal()
         say(terminal, _overview(plan))
         if power:
-            found = predict(plan.study, plan.arms, [cell for cell, _ in plan.cells])
-            say(terminal, "\n" + power_report(plan.study, found))
+            predictions, without = predict(plan.study, plan.arms, [cell for cell, _ in plan.cells])
+            say(terminal, "\n" + power_report(plan.study, predictions, without))
             return
         if dry_run:
             say(terminal, "\n".join(_listed(plan)))

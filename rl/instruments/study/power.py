@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import inf, isfinite, sqrt
 
 import numpy as np
@@ -83,36 +84,44 @@ def effect_shown(seeds: int) -> float:
     return float(brentq(lambda effect: power(effect, seeds) - POWER, 0, 100)) if seeds > 1 else inf
 
 
-def predict(study: Study, arms: Sequence[Arm], cells: Sequence[Cell]) -> list[Prediction]:
-    """Run the twin of every arm, and compare those that have a baseline.
+def predict(study: Study, arms: Sequence[Arm], cells: Sequence[Cell]) -> tuple[list[Prediction], dict[str, str]]:
+    """Run the twin of every arm that has one, and compare those that have a baseline.
+
+    Returns:
+        The predictions, and by name why an arm has no twin.
 
     Raises:
-        ConfigError: The study has no twin, or compares nothing.
+        ConfigError: The study has no twin, or compares nothing that has one.
     """
     if study.kind == "replay":
         raise ConfigError("--power: a study of replays has no twin; allowed are kinds train and twin")
     if not any(arm.baseline for arm in arms):
         raise ConfigError("--power: baseline is null, so that nothing is compared; allowed is one to compare with")
-    first = {cell.arm.name: cell for cell in reversed(cells)}
+    first, without = {cell.arm.name: cell for cell in reversed(cells)}, {}
     for name, cell in first.items():
         try:
             check_twin(cell.config, cell.arm.settings)
         except ConfigError as error:
-            raise ConfigError(f"--power: {name}: {error}") from None
+            without[name] = str(error)
+    compared = [arm for arm in arms if arm.baseline and not {arm.name, arm.baseline} & without.keys()]
+    if not compared:
+        name, reason = next(iter(without.items()))
+        raise ConfigError(f"--power: {name}: {reason}")
     results: dict[str, list[CellResult]] = {}
-    with progress_bar("arms", len(arms)) as advance:
+    with progress_bar("arms", len(first) - len(without)) as advance:
         for name, cell in first.items():
-            results[name] = run_twin(cell.config, cell.twin, range(TWIN_SEEDS))
-            advance(1)
-    return [found for outcome in study.outcomes for arm in arms for found in _predictions(study, arm, outcome, results)]
+            if name not in without:
+                results[name] = run_twin(cell.config, cell.twin, range(TWIN_SEEDS))
+                advance(1)
+    found = [_predictions(study, arm, outcome, results) for outcome in study.outcomes for arm in compared]
+    return list(chain.from_iterable(found)), without
 
 
 def _predictions(
     study: Study, arm: Arm, outcome: str, results: Mapping[str, Sequence[CellResult]]
 ) -> Iterator[Prediction]:
     """One, where the twin has the outcome in both arms."""
-    if arm.baseline is None:
-        return
+    assert arm.baseline is not None
     of, against = (_by_seed(results[name], outcome) for name in (arm.name, arm.baseline))
     differences = np.array(list(paired_differences(of, against).values()))
     if not len(differences):
@@ -126,11 +135,12 @@ def _by_seed(results: Sequence[CellResult], outcome: str) -> dict[int, float]:
     return {seed: result.final[outcome] for seed, result in enumerate(results) if outcome in result.final}
 
 
-def power_report(study: Study, predictions: Sequence[Prediction]) -> str:
-    """The predictions as Markdown tables, one an outcome."""
+def power_report(study: Study, predictions: Sequence[Prediction], without: Mapping[str, str]) -> str:
+    """The predictions as Markdown tables, one an outcome, and what has none: by arm, why."""
     parts = [
         f"What the tabular twin says, {TWIN_SEEDS} seeds an arm. Seeds: how many show a difference of this size in "
-        f"{POWER:.0%} of the cases, p below {LEVEL:g}. The twin's effects have the loop's order, and not its size."
+        f"{POWER:.0%} of the cases, p below {LEVEL:g}. The twin's effects are not the loop's: its reward model, a "
+        "table, is far better than a network's."
     ]
     hours = 2 * study.cell_seconds / 3600
     heading = ["arm", "against", "difference", "standard deviation", "seeds", "hours of both"]
@@ -152,4 +162,5 @@ def power_report(study: Study, predictions: Sequence[Prediction]) -> str:
         parts += [f"## {outcome}", table(heading, rows)]
     if missing := [name for name in study.outcomes if name not in {found.outcome for found in predictions}]:
         parts.append(f"In the twin there is nothing to compare in {', '.join(missing)}.")
+    parts += [f"`{name}` has no twin: {reason.partition('; allowed')[0]}." for name, reason in without.items()]
     return "\n\n".join(parts)

@@ -215,7 +215,8 @@ def chances(beliefs: Beliefs, puzzles: Puzzles, sure: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Table:
-    """Logits that learn by Adam, entries that a batch does not touch standing still.
+    """Logits that learn by Adam, all of them at every step, as a network's weights do: entries that stood still where a
+    batch says nothing of them would learn faster from any reward that is never quite equal, whatever it says.
 
     Attributes:
         logits: (S, ...), changed in place.
@@ -236,7 +237,7 @@ class Table:
         for average, new, decay in ((self.momentum, gradient, 0.9), (self.square, gradient**2, 0.99)):
             average[:] = decay * average + (1 - decay) * new
         mean, square = self.momentum / (1 - 0.9 ** self.steps[0]), self.square / (1 - 0.99 ** self.steps[0])
-        self.logits[:] -= np.where(gradient != 0, self.rate * mean / (np.sqrt(square) + 1e-8), 0)
+        self.logits[:] -= self.rate * mean / (np.sqrt(square) + 1e-8)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -139,9 +139,8 @@ class Twin:
         self.training = read_puzzles("train", TRAINING, config.task.seed)
         self.heldout = read_puzzles("heldout", config.evaluation.prompts, config.task.seed)
         self.policy = Table.of(np.tile(logit(self.beliefs.sure), (len(seeds), 1)), settings.policy_rate)
-        self.draws = {
-            purpose: Draws(seeds, purpose) for purpose in ("policy", "labels", "lessons", "evaluation", "mprm")
-        }
+        purposes = "policy", "labels", "lessons", "evaluation", "areas", "mprm"
+        self.draws = {purpose: Draws(seeds, purpose) for purpose in purposes}
         self.mprm = Table.of(self._untrained(), settings.mprm_rate)
         self.lessons = Lessons([], [], [])
         self.select = make_selector(config.selection.selector, config.selection)
@@ -219,8 +218,8 @@ class Twin:
         """What the loop's held-out evaluation says, a row a seed; and what it would say of endless samples."""
         evaluation, sure = self.config.evaluation, sigmoid(self.policy.logits)
         chance = chances(self.beliefs, self.heldout, sure)
-        draws = self.draws["evaluation"]
-        right = (draws.uniform(*chance.shape[1:], evaluation.samples) < chance[..., None]).mean((1, 2))
+        draws = self.draws["evaluation"].uniform(*chance.shape[1:], evaluation.samples)
+        right = (draws < chance[..., None]).mean((1, 2))
         which = np.tile(np.arange(chance.shape[1]), (len(self.seeds), 1))
         half = np.full((*which.shape, K), 0.5)
         greedy = roll_out(self.beliefs, self.heldout, which, sure, half).right.mean(1)
@@ -230,7 +229,8 @@ class Twin:
         ]
         if self.config.mprm.enabled:
             again = np.tile(which, (1, 2))
-            rollouts = roll_out(self.beliefs, self.heldout, again, sure, draws.uniform(again.shape[1], K))
+            draws = self.draws["areas"].uniform(again.shape[1], K)
+            rollouts = roll_out(self.beliefs, self.heldout, again, sure, draws)
             for row, found in zip(rows, self._areas(rollouts), strict=True):
                 row["mprm/auc_weighted_reasoning"] = found
         if self.lessons.rollouts:

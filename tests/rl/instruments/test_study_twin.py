@@ -63,6 +63,16 @@ def test_power_says_how_many_seeds_a_difference_needs_and_runs_nothing(tmp_path:
         assert not (tmp_path / "o").exists()
 
 
+def test_power_leaves_out_what_has_no_twin_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rl.instruments.study.power.TWIN_SEEDS", 3)
+    some = {"a": {}, "b": {"learner.credit": "outcome"}, "c": {"selection": {"half_life": 3}}}
+    study = written(tmp_path, kind="train", matrix={}, arms=some, baseline="a")
+    result = CliRunner().invoke(app, ["study", study, "--power"])
+    assert result.exit_code == 0, result.output
+    assert "| b | a |" in result.output and "| c | a |" not in result.output
+    assert "`c` has no twin: selection.half_life is varied" in result.output.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -178,17 +178,40 @@ def test_a_given_area_is_that_of_right_results_against_wrong_ones() -> None:
         assert right.mean() == pytest.approx(distance**2 / 2, abs=0.05)
 
 
-def test_a_perfect_reward_model_teaches_more_than_outcomes(beliefs: Beliefs) -> None:
+def gained_by_step_scores(area: float, seeds: int) -> np.ndarray:
+    """Of each seed the accuracy after 30 steps by `progress`, from scores of this area, minus that by outcomes."""
     longer = SHORT | {"steps": 30, "learner": SHORT["learner"] | {"prompts": 16, "samples": 8}}
-    settings = TwinConfig(given_auc=0.99)
     found = {}
     for credit in ("outcome", "progress"):
         config = Config.model_validate(longer | {"learner": longer["learner"] | {"credit": credit}})
-        results = run_twin(config, settings, range(4))
+        results = run_twin(config, TwinConfig(given_auc=area), range(seeds))
         found[credit] = np.array([result.final["exact_accuracy"] for result in results])
         assert all(r.final["exact_accuracy"] > r.curve[0]["exact_accuracy"] + 0.05 for r in results)
-    more = found["progress"] - found["outcome"]
+    return found["progress"] - found["outcome"]
+
+
+def test_a_perfect_reward_model_teaches_more_than_outcomes() -> None:
+    more = gained_by_step_scores(0.99, 4)
     assert more.mean() > 2 * more.std(ddof=1) / np.sqrt(len(more))
+
+
+def test_and_one_that_knows_nothing_does_not() -> None:
+    """Nothing but what it says may be in the difference: two points were, of rewards that are never quite equal."""
+    more = gained_by_step_scores(0.500001, 16)
+    assert abs(more.mean()) < 0.003 < 2 * gained_by_step_scores(0.99, 4).mean()
+
+
+def test_evaluations_of_arms_with_and_without_a_reward_model_draw_alike() -> None:
+    """Of the same policy they say the same, at every step."""
+    alone = {
+        "mprm": {"enabled": False},
+        "learner": {"credit": "outcome"},
+        "annotation": {"budget": "fixed", "share": 0},
+    }
+    config, without = Config.model_validate(SHORT), Config.model_validate(SHORT | alone)
+    one, other = Twin(config, TwinConfig(), [0, 1]), Twin(without, TwinConfig(), [0, 1])
+    for _ in range(3):
+        assert [row["policy/accuracy"] for row in one.measure()] == [row["policy/accuracy"] for row in other.measure()]
 
 
 @pytest.mark.parametrize(
