@@ -8,12 +8,14 @@ policy answers the prompt rightly, distributed as Beta(a, b), that has the proba
 Every verdict counts: a rollout's as one, and those of the continuations of a rollout's first step together as one,
 since they share that step. (A budget that stops at the first success does not bias a posterior: the likelihood of what
 was seen is the same.) The policy moves, so what was seen of older weights counts less, by half every so many policy
-versions. A prompt that was never asked has its source's mean, worth two verdicts. The prior is the same for those that
-were: few verdicts are corrected by what the source is like.
+versions. The prior is the mean of a prompt's source, worth two verdicts, so that few verdicts are corrected by what the
+source is like. A prompt that was never asked is as likely to be mixed as the first groups of its source's others were.
 
-A share of each round comes in the task's own order, as all of it does otherwise: so no prompt waits for ever, whatever
-is believed of it. The rest is drawn, without replacement, by the chance of a mixed group, among the prompts that were
-asked before and those that come next in that order. Nobody is asked again while an answer is under way.
+A share of all prompts comes in the task's own order, as all of them do otherwise: so none waits for ever, whatever is
+believed of it. The rest is drawn, without replacement, among those that come next in that order, by their chance of a
+mixed group, and those that were asked before, by how far theirs is from that of the others, in the mean, on the way to
+1, squared. By the chance itself, the many that are remembered would crowd out what is new even if all were alike, and
+what is hardly ever mixed would crowd out what is. Nobody is asked again while an answer is under way.
 
 In the same vein: VADE (arXiv:2511.18902) keeps a Beta posterior a prompt and draws from it; prime-rl sorts prompts into
 pools by their success rate. Here continuations, which are sampled for the reward model's sake, count too.
@@ -84,6 +86,7 @@ class _Kept:
     asked: dict[str, Asked]
     under_way: list[str]
     sources: dict[str, Evidence]
+    first_groups: dict[str, Evidence]
     expected: list[float]
     again: list[bool]
 
@@ -157,18 +160,24 @@ class ByDifficulty(InOrder):
         self._asked: dict[str, Asked] = {}
         self._under_way: list[str] = []
         self._sources: dict[str, Evidence] = {}
+        self._first_groups: dict[str, Evidence] = {}  # mixed ones as right
         self._expected: list[float] = []
         self._again: list[bool] = []
 
     def choose(self, numbers: range, version: int) -> list[tuple[int, Prompt]]:
         self._look_ahead(len(numbers))
-        in_order = max(1, round(self._config.prompts_in_order * len(numbers))) if numbers else 0
-        chosen = [self._ahead.pop(0) for _ in range(in_order)]
-        taken = {prompt.id for _, prompt in chosen} | set(self._under_way)
+        share = self._config.prompts_in_order
+        in_order = int(share * numbers.stop) - int(share * numbers.start)  # however small the rounds are
+        under_way = set(self._under_way)
+        free = {entry[1].id: entry for entry in reversed(self._ahead) if entry[1].id not in under_way}
+        chosen = list(reversed(free.values()))[:in_order]
+        for entry in chosen:
+            self._ahead.remove(entry)
+        taken = {prompt.id for _, prompt in chosen} | under_way
         coming = {prompt.id: (index, prompt) for index, prompt in reversed(self._ahead)}  # where it comes first
         fresh = [entry for entry in self._ahead if entry == coming[entry[1].id] and entry[1].id not in taken]
         again = [asked for name, asked in self._asked.items() if name not in taken | coming.keys()]
-        missing = len(numbers) - in_order
+        missing = len(numbers) - len(chosen)
         for place in self._draw(fresh, again, missing, version, numbers.start):
             if place < len(fresh):
                 chosen.append(fresh[place])
@@ -186,6 +195,10 @@ class ByDifficulty(InOrder):
         if prompt.id in self._under_way:  # or it was asked before prompts were chosen
             self._under_way.remove(prompt.id)
         right = float(np.clip(outcomes, 0, 1).sum())
+        if prompt.id in self._asked and self._asked[prompt.id].evidence == Evidence() and len(outcomes) > 1:
+            is_mixed = float(0 < right < len(outcomes))
+            groups = self._first_groups.setdefault(prompt.source, Evidence())
+            groups.add(is_mixed, 1 - is_mixed, version, self._config.prompts_half_life)
         self._count(prompt, right, len(outcomes) - right, version)
         surplus = len(self._asked) - self._config.prompts_remembered
         for name in [name for name in self._asked if name not in self._under_way][: max(0, surplus)]:
@@ -199,11 +212,11 @@ class ByDifficulty(InOrder):
             if entry.rollout.steps
         }
         for entry in first_steps.values():
-            prompt, rollout, counts = entry.prompt, entry.rollout, entry.counts
+            prompt, counts = entry.prompt, entry.counts
             sampled = counts.sampled[0]
             if sampled > 0:
                 right = counts.correct[0] / self._continuations
-                self._count(prompt, right, sampled / self._continuations - right, rollout.policy_version)
+                self._count(prompt, right, sampled / self._continuations - right, counts.policy_version)
 
     def gone_through(self, cursor: int) -> int:
         return self._next - len(self._ahead)
@@ -237,6 +250,7 @@ class ByDifficulty(InOrder):
             "asked": {name: asdict(asked) for name, asked in self._asked.items()},
             "under_way": self._under_way,
             "sources": {source: asdict(evidence) for source, evidence in self._sources.items()},
+            "first_groups": {source: asdict(evidence) for source, evidence in self._first_groups.items()},
             "expected": self._expected,
             "again": self._again,
         }
@@ -248,7 +262,7 @@ class ByDifficulty(InOrder):
         kept = msgspec.convert(state, _Kept)
         self._next, self._under_way, self._expected, self._again = kept.next, kept.under_way, kept.expected, kept.again
         self._ahead = [(index, self._prompt(index)) for index in kept.ahead]
-        self._asked, self._sources = kept.asked, kept.sources
+        self._asked, self._sources, self._first_groups = kept.asked, kept.sources, kept.first_groups
 
     def _look_ahead(self, count: int) -> None:
         """Twice as many prompts as are wanted: with those in order gone, there are enough to choose among."""
@@ -265,8 +279,12 @@ class ByDifficulty(InOrder):
         count = min(count, len(candidates))
         if count == 0:
             return []
-        chance = chance_of_a_mixed_group(*self._beliefs(candidates, version), self._rollouts)
+        chance = self._chances(candidates, version)
         weights = np.maximum(chance, LEAST_CHANCE)
+        if fresh:
+            usual = min(chance[: len(fresh)].mean(), 1 - LEAST_CHANCE)
+            further = (chance[len(fresh) :] - usual) / (1 - usual)
+            weights[len(fresh) :] = np.maximum(np.maximum(further, 0) ** 2, LEAST_CHANCE)
         generator = np.random.default_rng(derive_seed(self._seed, "prompts", number))
         return generator.choice(len(weights), count, replace=False, p=weights / weights.sum()).tolist()
 
@@ -274,8 +292,7 @@ class ByDifficulty(InOrder):
         """Remember that a prompt is asked; those that wait longest stand first."""
         known = self._asked.pop(prompt.id, None)
         self._again.append(known is not None)
-        belief = self._beliefs([(prompt.source, known)], version)
-        self._expected.append(float(chance_of_a_mixed_group(*belief, self._rollouts)[0]))
+        self._expected.append(float(self._chances([(prompt.source, known)], version)[0]))
         self._asked[prompt.id] = Asked(index, prompt.source, known.evidence if known else Evidence())
         self._under_way.append(prompt.id)
 
@@ -284,6 +301,16 @@ class ByDifficulty(InOrder):
         source = self._sources.setdefault(prompt.source, Evidence())
         for evidence in [source] + ([asked.evidence] if asked else []):
             evidence.add(right, wrong, version, self._config.prompts_half_life)
+
+    def _chances(self, candidates: Sequence[tuple[str, Asked | None]], version: int) -> np.ndarray:
+        """Of a mixed group, for each candidate."""
+        chance = chance_of_a_mixed_group(*self._beliefs(candidates, version), self._rollouts)
+        for place, (source, asked) in enumerate(candidates):
+            if asked is None:
+                groups = self._first_groups.get(source, Evidence())
+                mixed = groups.right + PRIOR_VERDICTS * chance[place]
+                chance[place] = mixed / (groups.right + groups.wrong + PRIOR_VERDICTS)
+        return chance
 
     def _beliefs(self, candidates: Sequence[tuple[str, Asked | None]], version: int) -> tuple[np.ndarray, np.ndarray]:
         """The a and the b of each candidate's posterior."""

@@ -96,13 +96,12 @@ def test_a_policy_that_moves_makes_old_verdicts_worth_less() -> None:
     """What was hopeless is asked as often as anything else, once what was seen of it is forgotten."""
 
     def late(half_life: float) -> float:
-        prompts = choosing(a_task(32), prompts_half_life=half_life)
-        for number in range(32):
-            a_round(prompts, number, of_32)
-        state, found = prompts.state(), []
-        for number in range(32, 132):
-            prompts.restore(state, number * COUNT)
-            chosen = prompts.choose(range(number * COUNT, (number + 1) * COUNT), 10**4)
+        found = []
+        for seed in range(40):
+            prompts, rounds = choosing(a_task(32), seed, prompts_half_life=half_life), 32 + seed
+            for number in range(rounds):
+                a_round(prompts, number, of_32)
+            chosen = prompts.choose(range(rounds * COUNT, (rounds + 1) * COUNT), 10**4)
             found += [of_32(prompt) == 0.5 for _, prompt in chosen]
         return float(np.mean(found))
 
@@ -147,6 +146,20 @@ def test_few_prompts_are_asked_twice_rather_than_too_few(rows: int) -> None:
         assert len(a_round(prompts, number, of_32)) == COUNT
     assert prompts.metrics()["selection/prompts_remembered"] == rows
     assert prompts.choose(range(0), 3) == []
+
+
+def test_what_is_new_is_not_crowded_out_by_what_is_remembered() -> None:
+    """Where all prompts are alike there is no reason to ask any of them again."""
+
+    def asked(right: Callable[[Prompt], float]) -> list[Prompt]:
+        prompts = choosing(a_task(10**6))
+        return [prompt for number in range(240) for prompt in a_round(prompts, number, right)]
+
+    alike = asked(lambda prompt: 0.5)
+    assert len({prompt.id for prompt in alike}) > 0.9 * len(alike)
+    few = asked(lambda prompt: 0.5 if int(prompt.id[1:]) % 8 < 2 else float(int(prompt.id[1:]) % 2))
+    assert len({prompt.id for prompt in few}) > 0.3 * len(few)
+    assert np.mean([int(prompt.id[1:]) % 8 < 2 for prompt in few]) > 0.5, "in order it would be a quarter"
 
 
 def test_nobody_is_asked_again_while_an_answer_is_under_way() -> None:
