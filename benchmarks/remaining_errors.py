@@ -5,7 +5,8 @@
 A row is a tenth or so of the run: of the rollouts that were labelled then, the share of written results that are wrong
 on their own; of these, the share that is the start policy's belief, and not another number; the rules that err; and
 the area under the ROC curve of reasoning steps, right so far or not, within kinds weighted by errors, of the
-Monte-Carlo shares and of what the run's reward model said at the time. Means over the runs.
+Monte-Carlo shares and of what the run's reward model said at the time. Means over the runs of the task; others are
+left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 
 from rewards.process_model.labels import soft
 from rewards.records import StepScores
+from rl.config import load_config
+from rl.files.run_files import CONFIG_FILE
 from rl.instruments.replay.measuring import step_measures
 from rl.instruments.replay.stream import RecordedRollout, open_stream
 from rl.tasks.worlds import WORLDS, Key, World
@@ -64,7 +67,11 @@ def main() -> None:
     parser.add_argument("--world", choices=WORLDS, default="C", help="of the policy that they began with")
     parser.add_argument("--world-seed", type=int, default=0)
     chosen = parser.parse_args()
-    world, streams = World(chosen.world, chosen.world_seed), [open_stream(run) for run in chosen.runs]
+    # Studies of other tasks keep their recorded runs in the same folder.
+    runs = [run for run in chosen.runs if load_config(run / CONFIG_FILE).task.name == "beliefs"]
+    if not runs:
+        parser.error("no run of the task beliefs is among these")
+    world, streams = World(chosen.world, chosen.world_seed), [open_stream(run) for run in runs]
     print("| policy steps | wrong results | of them a belief's own | rules | AUC of labels | of the reward model |")
     print("|---|---|---|---|---|---|")
     for steps in np.array_split(streams[0].steps, PARTS):
