@@ -25,6 +25,8 @@ MEASURES = {
     "mprm/auc_index_only": "AUC of the step's index alone",
     "bench/auc": "AUC of step scores against people's labels",
 }
+ERRORS = {name: name.replace("auc_weighted", "auc_standard_error") for name in MEASURES if "auc_weighted" in name}
+"""Of those that have one, the metric of their standard error."""
 PRIVATE = {"output_dir", "judge.endpoint", "judge.api_key_env", "served.endpoint", "served.api_key_env"}
 """Keys of the machine and of the user, which no card shows."""
 SECONDS_TO_ANSWER = 10
@@ -110,7 +112,7 @@ def license_of(checkpoint: str) -> str | None:
 
 def measured(run: Path, step: int) -> dict[str, tuple[float, int]]:
     """The latest value of each of `MEASURES` up to a policy step, with the step that it was measured after; of
-    accuracy the ends of its interval, too.
+    accuracy the ends of its interval, and of areas their standard errors, too.
 
     Raises:
         ConfigError: The run's metrics cannot be read.
@@ -118,7 +120,7 @@ def measured(run: Path, step: int) -> dict[str, tuple[float, int]]:
     found: dict[str, tuple[float, int]] = {}
     for row in metric_rows(run):
         if row["step"] <= step:
-            known = [*MEASURES, "policy/accuracy_low", "policy/accuracy_high"]
+            known = [*MEASURES, *ERRORS.values(), "policy/accuracy_low", "policy/accuracy_high"]
             there = [name for name in known if math.isfinite(row.get(name, math.nan))]
             found |= {name: (row[name], int(row["step"])) for name in there}
     return found
@@ -192,13 +194,15 @@ def _measured_lines(
             continue
         low, high = (after.get(f"{name}_{end}", (math.nan, -1)) for end in ("low", "high"))
         interval = f" ({low[0]:.3f} to {high[0]:.3f})" if low[1] == high[1] == step else ""
+        error = after.get(ERRORS.get(name, ""), (math.nan, -1))
+        interval += f" ± {error[0]:.3f}" if error[1] == step else ""
         rows.append(f"| {MEASURES[name]} | {start} | {value:.3f}{interval} | {step:,} |")
     samples = f"{config.evaluation.samples} answers each" if config.evaluation.samples > 1 else "one answer each"
     return [
         *rows,
         "",
         f"Measured by the run itself on {config.evaluation.prompts:,} held-out prompts, {samples}; of accuracy with a "
-        "95 % bootstrap interval over prompts.",
+        "95 % bootstrap interval over prompts, of areas with a standard error.",
     ]
 
 

@@ -89,10 +89,14 @@ def _steps(run: Run) -> str:
     return f"{run.step:,} of {run.config.steps:,}" + ("" if run.step >= run.config.steps else ", unfinished")
 
 
-def _change(metric: str) -> Callable[[Run], str]:
+def _change(metric: str, error: str | None = None) -> Callable[[Run], str]:
+    """From the first value to the last one, with its standard error, if there is a metric of it."""
+
     def text(run: Run) -> str:
-        values = _values(run, metric)
-        return f"{values[0]:.3f} → {values[-1]:.3f}" if values else ""
+        values, errors = _values(run, metric), _values(run, error) if error else []
+        if not values:
+            return ""
+        return f"{values[0]:.3f} → {values[-1]:.3f}" + (f" ± {errors[-1]:.3f}" if errors else "")
 
     return text
 
@@ -130,8 +134,8 @@ _FINAL: Mapping[str, Callable[[Run], str]] = {
     "policy steps": _steps,
     "held-out accuracy": _change("policy/accuracy"),
     "points": _points,
-    "AUC within a step kind, by errors": _change("mprm/auc_weighted"),
-    "AUC of reasoning steps": _change("mprm/auc_weighted_reasoning"),
+    "AUC within a step kind, by errors": _change("mprm/auc_weighted", "mprm/auc_standard_error"),
+    "AUC of reasoning steps": _change("mprm/auc_weighted_reasoning", "mprm/auc_standard_error_reasoning"),
     "AUC, kinds alike": _change("mprm/auc_within_kind"),
     "macro-F1, perception": _last("mprm/macro_f1_perception", ".3f"),
     "macro-F1, reasoning": _last("mprm/macro_f1_reasoning", ".3f"),

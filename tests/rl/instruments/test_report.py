@@ -125,6 +125,7 @@ def test_final_numbers_and_settings_that_differ(runs: Path) -> None:
     final = final_numbers(read)
     rows = [dict(zip(final.columns, row, strict=True)) for row in final.rows]
     assert rows[0]["held-out accuracy"] == "0.600 → 0.720"
+    assert rows[0]["AUC within a step kind, by errors"] == "0.500 → 0.860 ± 0.020"
     assert (rows[0]["points"], rows[0]["peak GiB"], rows[0]["policy steps"]) == ("+12.0", "5.5", "6 of 6")
     assert (rows[1]["policy steps"], rows[1]["peak GiB"]) == ("3 of 6, unfinished", "—")
     assert "macro-F1, perception" not in final.columns

@@ -106,6 +106,7 @@ def test_the_card_says_where_it_comes_from_and_what_was_measured(run: Path, tmp_
         "base model: `grid_policy`, licence apache-2.0",
         "| share of right answers to held-out prompts | 0.500 | 0.625 (0.500 to 0.750) | 2 |",
         "| AUC of step scores, over all steps | 0.400 | 0.875 | 2 |",
+        "| the same of reasoning steps |  | 0.750 ± 0.031 | 2 |",
         "after 2 policy steps",
         "`train.csv`, `hub:owner/table:train`; held out: `held.csv`",
         "top_p: 0.9",
