@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,22 @@ class Prompt:
     images: tuple[Image, ...]
     answer: str
     columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Belief(NamedTuple):
+    """What is believed of the chance that an answer to a prompt is right: Beta(right, wrong), both positive.
+
+    >>> Belief(3.0, 1.0).chance
+    0.75
+    """
+
+    right: float
+    wrong: float
+
+    @property
+    def chance(self) -> float:
+        """Its mean."""
+        return self.right / (self.right + self.wrong)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,8 @@ def _offer(parts: Parts, labelling: Labelling, step: int, clock: StageClock, mon
     with clock("judge"):
         labels = labelling.labels(step, clock.seconds("annotate"), monitor.say)
     with clock("select"):
-        return labels, parts.lessons.offer(labels.step, labels.annotated, labelling.scores, labelling.entropy())
+        known = labelling.scores, labelling.entropy(), labelling.chance
+        return labels, parts.lessons.offer(labels.step, labels.annotated, *known)
 
 
 def _label_the_rest(config: Config, parts: Parts, progress: Progress, monitor: Monitor) -> None:

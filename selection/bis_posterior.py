@@ -34,6 +34,17 @@ Consequences: 8 of 16 beats 2 of 4; with the sceptical default prior (mean 1/6) 
 than its 1/4; and five steps with 0 of 4 are worth 0.064 of what is published, with 0 of 16 0.39: rollouts of hopeless
 prompts no longer tie with the surest ones.
 
+*Prior.* Without a word on the prompts, a and b are those of the settings for all. Where prompts are chosen by
+difficulty, p is the chance of a right answer to the rollout's, as it was believed before its group was answered, and so
+without anything that k and n count. r_j is the expectation of the outcome, given the first j steps, so that E[r_j] = p:
+the prior's mean is p. Its weight is a + b, or less for likely prompts, whose a must not grow:
+
+    Beta(w p, w (1 - p)),        w = min(a + b, a / p).
+
+For the less sure a prior is, the more of it lies close to 0 and to 1, and there the truth lies, too: once an answer is
+off track, hardly any continuation is right, however easy its prompt. With the weight a + b, likely prompts would have
+no step that is surely wrong, M would be close to 0, and what is ranked first would be what is never mixed.
+
 *Limit.* Let n grow with k / n -> s_j, and s_j != tau. The posterior contracts to s_j, so pi_j -> 1(s_j > tau) and
 rho_j -> s_j 1(s_j > tau). If no score lies in (0, tau] the labels y_j are these indicators: M -> p (1 - p), R -> the
 mean score of the positive steps, or 1 if there are none, and the score tends to BIS.
@@ -58,12 +69,12 @@ def posterior_balanced_information(
     Args:
         candidates: Step counts.
         alpha: BIS's alpha.
-        prior: a and b, both positive.
+        prior: a and b, both positive, of prompts of which nothing was believed.
         threshold: tau, the success rate above which a step is truly positive, in [0, 1).
     """
     from scipy.special import betainc  # a third of a second, which those who select by other scores need not wait
 
-    a, b = prior
+    a, b = _priors(candidates, prior)
     right, wrong = candidates.correct, candidates.sampled - candidates.correct
     labelled = candidates.sampled > 0
     positive = candidates.correct > 0
@@ -80,3 +91,12 @@ def posterior_balanced_information(
         positives > 0, candidates.per_rollout(np.where(positive, shown, 0)) / np.maximum(positives, 1), all_refuted
     )
     return np.where(steps > 0, (mixture + alpha) * reliability, np.nan)
+
+
+def _priors(candidates: Candidates, prior: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """a and b of each step (S,)."""
+    chance = np.full(len(candidates), np.nan) if candidates.chance is None else candidates.chance
+    weight = np.minimum(sum(prior), prior[0] / chance)
+    nothing = np.isnan(chance)
+    a, b = np.where(nothing, prior[0], weight * chance), np.where(nothing, prior[1], weight * (1 - chance))
+    return a[candidates.rollout], b[candidates.rollout]

@@ -24,6 +24,8 @@ class Candidates:
         complexity: The feature entropy of each rollout's images (B,), in [0, 1]; see
             `rewards.process_model.complexity`. Only where the selector needs it.
         generator: For selectors that choose at random.
+        chance: Of a right answer to each rollout's prompt, as it was believed before its group was answered (B,), in
+            (0, 1); NaN where nothing was, and None where nothing was of any.
     """
 
     lengths: np.ndarray
@@ -32,6 +34,7 @@ class Candidates:
     step_scores: np.ndarray | None = None
     complexity: np.ndarray | None = None
     generator: np.random.Generator = field(default_factory=np.random.default_rng)
+    chance: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -51,6 +54,7 @@ def gather_candidates(
     scores: Sequence[StepScores] | None = None,
     complexity: np.ndarray | None = None,
     generator: np.random.Generator | None = None,
+    chance: np.ndarray | None = None,
 ) -> Candidates:
     """Lay annotated rollouts, and what else is known of them, end to end.
 
@@ -67,7 +71,8 @@ def gather_candidates(
     _refuse(lengths != right_lengths, batch, "as many right as sampled counts are needed, one of each a step")
     _refuse(lengths != score_lengths, batch, "one MPRM score a step is needed")
     _refuse(lengths == 0, batch, "it has no step")
-    candidates = Candidates(lengths, correct, sampled, step_scores, complexity, generator or np.random.default_rng())
+    generator = generator or np.random.default_rng()
+    candidates = Candidates(lengths, correct, sampled, step_scores, complexity, generator, chance)
     rollout = candidates.rollout
     for wrong, reason in (
         (~np.isfinite(correct) | ~np.isfinite(sampled), "a count is not a number"),
@@ -82,6 +87,9 @@ def gather_candidates(
         )
     if complexity is not None:
         _refuse(~((complexity >= 0) & (complexity <= 1)), batch, "its images' entropy is not in [0, 1]")
+    if chance is not None:
+        possible = np.isnan(chance) | ((chance > 0) & (chance < 1))
+        _refuse(~possible, batch, "its prompt's chance of a right answer is not in (0, 1)")
     return candidates
 
 

@@ -19,7 +19,8 @@ class SelectionConfig(Section):
     alpha: Annotated[float, Field(ge=0)] = 0.05
     """BIS: weight of reliability where labels are not mixed; the paper uses 0.05 at ratio 0.25 and 0.2 at 0.1."""
     prior: tuple[Positive, Positive] = PRIOR
-    """Of `bis_posterior`: a and b of the Beta prior of a step's success rate."""
+    """Of `bis_posterior`: a and b of the Beta prior of a step's success rate. With `prompts: difficulty` its mean is
+    what is believed of the rollout's prompt."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = THRESHOLD
     """Of `bis_posterior`: the success rate above which a step is truly positive."""
     visual_weight: Annotated[float, Field(ge=0)] = 1.0

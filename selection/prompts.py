@@ -17,6 +17,10 @@ mixed group, and those that were asked before, by how far theirs is from that of
 1, squared. By the chance itself, the many that are remembered would crowd out what is new even if all were alike, and
 what is hardly ever mixed would crowd out what is. Nobody is asked again while an answer is under way.
 
+What is believed of a prompt when it is asked, `ByDifficulty.believed`, is the prior of `selection.bis_posterior` and of
+`rewards.annotation.predicted_bis` for the rollouts of that group: their own verdicts, and those of their continuations,
+are not in it.
+
 In the same vein: VADE (arXiv:2511.18902) keeps a Beta posterior a prompt and draws from it; prime-rl sorts prompts into
 pools by their success rate. Here continuations, which are sampled for the reward model's sake, count too.
 """
@@ -30,7 +34,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from rewards.records import Annotated, Prompt
+from rewards.records import Annotated, Belief, Prompt
 from rewards.seeds import derive_seed
 from selection.config import SelectionConfig
 from selection.rows import Whole
@@ -113,6 +117,10 @@ class InOrder:
         """The prompts of these numbers, each with its place in the task's order."""
         return [(number, self._prompt(number)) for number in numbers]
 
+    def believed(self, prompt: Prompt, version: int) -> Belief | None:
+        """What is believed of a prompt so far; None where nobody believes anything."""
+        return None
+
     def saw(self, prompt: Prompt, outcomes: Sequence[float], version: int) -> None:
         """The answers to a prompt that was chosen are there; without any, they will never be."""
 
@@ -190,6 +198,10 @@ class ByDifficulty(InOrder):
         for index, prompt in chosen:
             self._begin(index, prompt, version)
         return chosen
+
+    def believed(self, prompt: Prompt, version: int) -> Belief:
+        right, wrong = self._beliefs([(prompt.source, self._asked.get(prompt.id))], version)
+        return Belief(float(right[0]), float(wrong[0]))
 
     def saw(self, prompt: Prompt, outcomes: Sequence[float], version: int) -> None:
         if prompt.id in self._under_way:  # or it was asked before prompts were chosen

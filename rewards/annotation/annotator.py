@@ -113,6 +113,7 @@ class Annotation:
         seed: Of the continuations.
         scores: The MPRM's step scores of each rollout, for a triage that looks at them.
         siblings: Further rollouts of the same groups, which are not labelled; their outcomes are evidence too.
+        believed: `rewards.annotation.evidence.Evidence.believed`, for a triage.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Annotation:
         seed: int,
         scores: Sequence[StepScores] | None = None,
         siblings: Sequence[Rollout] = (),
+        believed: np.ndarray | None = None,
     ) -> None:
         self._rollouts, self._budget, self._decode, self._verifier = list(rollouts), budget, decode, verifier
         self._seed = seed
@@ -140,6 +142,7 @@ class Annotation:
         self._outcome = np.array([r.outcome if r.finish_reason == "stop" else np.nan for r in self._rollouts])
         self._group_correct, self._group_sampled = _group_outcomes(self._rollouts, siblings)
         self._step_scores = np.concatenate([entry.scores for entry in scores]) if scores else None
+        self._believed = believed
         self._chosen: np.ndarray | None = None
         self._pending: list[tuple[int, SamplingRequest]] = []
         self._truncated = self._rounds = 0
@@ -310,6 +313,7 @@ class Annotation:
             group_sampled=self._group_sampled,
             outcome_weight=self._budget.outcome_weight,
             step_scores=self._step_scores,
+            believed=self._believed,
         )
 
 

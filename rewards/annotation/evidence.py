@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ONE_OF_EACH = 1.0, 1.0
+"""What is believed of a prompt of which nothing is known: as if one answer had been right, and one wrong."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -25,6 +28,8 @@ class Evidence:
         group_sampled: Finished rollouts of the same group (B,), itself included.
         outcome_weight: What an outcome counts beside a continuation; 0 leaves outcomes out.
         step_scores: The MPRM's probability that each step is right (S,), where it is known.
+        believed: The a and the b of what was believed, before its group was answered, of the chance that an answer to
+            the rollout's prompt is right (B, 2); NaN where nothing was, and None where nothing was of any.
     """
 
     lengths: np.ndarray
@@ -39,6 +44,7 @@ class Evidence:
     group_sampled: np.ndarray
     outcome_weight: float = 0.0
     step_scores: np.ndarray | None = None
+    believed: np.ndarray | None = None
 
     @property
     def rollout(self) -> np.ndarray:

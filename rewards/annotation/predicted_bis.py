@@ -12,8 +12,14 @@ right with probability
     on_m  = w + (1 - w) l^m      from a step on track,                w = b / (a + b),  l = 1 - a - b
     off_m = w - w l^m            from a step off track                (the two-state Markov chain).
 
-A rollout's prompt decides how often its steps slip: (1 - a)^K = u for K steps, where u is the share of right answers
-among the *other* rollouts of its group, with one right and one wrong one added. b is a constant.
+A rollout's prompt decides how often its steps slip: (1 - a)^K = u for K steps, where u is its chance of a right answer:
+the mean of what was believed of that before the group was answered, Beta(v, v'), and the *other* rollouts of the group,
+
+    u = (v + right others) / (v + v' + others).
+
+The rollout's own verdict is evidence, see below, and nobody's of its group is in v and v', so that none counts twice.
+Where nothing was believed, v = v' = 1. What was believed joins the group's verdicts, and does not take their place:
+they are few, but of the very weights that wrote the rollout, and older ones count less by then. b is a constant.
 
 *Evidence.* Hypothesis c, for c = 0 … K: the first c steps are on track, the others off. Its prior is (1 - a)^c a, and u
 for c = K. Where the MPRM's step scores are given they say it instead: the chance that the first j steps are right is
@@ -48,7 +54,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from rewards.annotation.evidence import Evidence
+from rewards.annotation.evidence import ONE_OF_EACH, Evidence
 
 REPAIR = 0.02
 CONCENTRATION = 30.0
@@ -158,10 +164,12 @@ def _parting(evidence: Evidence, passing: np.ndarray) -> np.ndarray:
 
 
 def _success_of_others(evidence: Evidence) -> np.ndarray:
-    """u (B,): the share of right answers among the other rollouts of the group, with one of each kind added."""
+    """u (B,): the mean of what is believed of the prompt, after the other rollouts of the group."""
     own = ~np.isnan(evidence.outcome)
     correct = evidence.group_correct - np.where(own, evidence.outcome, 0)
-    return (correct + 1) / (evidence.group_sampled - own + 2)
+    believed = np.full((len(own), 2), np.nan) if evidence.believed is None else evidence.believed
+    right, wrong = np.where(np.isnan(believed), ONE_OF_EACH, believed).T
+    return (correct + right) / (evidence.group_sampled - own + (right + wrong))
 
 
 def _success_rates(steps: np.ndarray, longest: int, slip: np.ndarray, repair: float) -> tuple[np.ndarray, np.ndarray]:

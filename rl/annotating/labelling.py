@@ -145,6 +145,7 @@ class Labelling:
     ) -> None:
         self._labeller, self._step, self._batch, self._all_scores, self._chosen = labeller, step, batch, scores, chosen
         self._rollouts = [batch.rollouts[place] for place in chosen]
+        self._believed = None if batch.believed is None else batch.believed[list(chosen)]
         self._prompts = [batch.prompts[place] for place in chosen]
         self.scores = [scores[place] for place in chosen]
         self._verdicts, self._entropy = verdicts, entropy
@@ -160,6 +161,7 @@ class Labelling:
             scores=self.scores if by_mprm else None,
             # The others of their groups are evidence by their outcomes.
             siblings=[batch.rollouts[place] for place in sorted(others)],
+            believed=self._believed,
         )
         self._known, self._rounds = deque(answered), list[Pending[Answers]]()
         self._ask()
@@ -275,6 +277,11 @@ class Labelling:
 
     def _annotated(self, counts: Sequence[StepCounts]) -> list[Annotated]:
         return [Annotated(*entry) for entry in zip(self._prompts, self._rollouts, counts, strict=True)]
+
+    @property
+    def chance(self) -> np.ndarray | None:
+        """`selection.candidates.Candidates.chance` of the chosen rollouts."""
+        return None if self._believed is None else self._believed[:, 0] / self._believed.sum(1)
 
     def entropy(self) -> np.ndarray | None:
         """Of the images of each chosen rollout, in [0, 1], where somebody wants to know; waits."""

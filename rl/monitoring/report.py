@@ -32,6 +32,7 @@ class Delivery:
         tokens: Tokens that the engines wrote since the last delivery.
         distributions: What histograms are to show, under full names.
         groups: The rollouts' groups; `rl.rollouts.stream.RolloutStream.again` makes a delivery of their states.
+        believed: `rewards.annotation.evidence.Evidence.believed` of the rollouts.
     """
 
     prompts: list[Prompt]
@@ -40,6 +41,7 @@ class Delivery:
     tokens: int
     distributions: dict[str, np.ndarray] = field(default_factory=dict)
     groups: Sequence[Remembered] = ()
+    believed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

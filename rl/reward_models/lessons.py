@@ -72,6 +72,7 @@ class Lessons:
         annotated: Sequence[Annotated],
         scores: Sequence[StepScores] | None,
         entropy: np.ndarray | None,
+        chance: np.ndarray | None = None,
     ) -> Offer:
         """Show what was labelled.
 
@@ -80,11 +81,12 @@ class Lessons:
             annotated: The labelled rollouts.
             scores: The MPRM's of each, for selectors that look at them.
             entropy: Of the images of each (A,), likewise.
+            chance: `selection.candidates.Candidates.chance` of each (A,), likewise.
 
         Raises:
             UsersCodeError: A selector of the user's failed.
         """
-        candidates, informative = self._judged(step, annotated, scores, entropy)
+        candidates, informative = self._judged(step, annotated, scores, entropy, chance)
         others = self.held_back.split(annotated)
         change = self._keep([annotated[place] for place in others], informative[others])
         buffer = self.buffer
@@ -123,10 +125,11 @@ class Lessons:
         annotated: Sequence[Annotated],
         scores: Sequence[StepScores] | None,
         entropy: np.ndarray | None,
+        chance: np.ndarray | None = None,
     ) -> tuple[Candidates, np.ndarray]:
         """What the selector sees, and how informative it finds each (A,)."""
         generator = np.random.default_rng(derive_seed(self._config.seed, "select", seed))
-        candidates = gather_candidates(annotated, scores, entropy, generator)
+        candidates = gather_candidates(annotated, scores, entropy, generator, chance)
         if not annotated:  # a selector of the user's need not know what to say of nothing
             return candidates, np.zeros(0)
         return candidates, apply_selector(self._selector_name, self.selector, candidates)

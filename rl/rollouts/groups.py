@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from rewards.files.images import image_digest
-from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rewards.records import Belief, Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import derive_seed
 from rl.errors import ConfigError, MixedGroupError
 from rl.workers.pending import Pending, Ready
@@ -29,6 +29,7 @@ class Group:
         index: The prompt's place in the task's order.
         samples: Of each rollout the segments written so far, in order; empty before the first round.
         rollouts: The finished rollouts, without those that cannot be read; empty before.
+        believed: Of the prompt, before this group of it was answered; None where nobody believes anything.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Group:
     index: int
     samples: list[list[Completion]] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
+    believed: Belief | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -114,7 +116,9 @@ class Group:
     def state(self) -> dict[str, Any]:
         """Plain JSON; the prompt and the finished rollouts follow from it."""
         samples = [[dataclasses.asdict(segment) for segment in segments] for segments in self.samples]
-        return {"number": self.number, "index": self.index, "prompt": _digest(self.prompt), "samples": samples}
+        believed = None if self.believed is None else list(self.believed)
+        known = {"number": self.number, "index": self.index, "prompt": _digest(self.prompt)}
+        return known | {"samples": samples, "believed": believed}
 
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Group:
@@ -131,17 +135,18 @@ class Group:
                 f"task: training prompt {index} ({found.id}) is not the one that rollouts of the checkpoint answer: "
                 "allowed with --resume are the same prompts in the same order, so a row is mended in its place"
             )
-        return cls(kept.number, found, index, kept.samples)
+        return cls(kept.number, found, index, kept.samples, believed=kept.believed)
 
 
 @dataclass(frozen=True)
 class _KeptGroup:
-    """A group's state; number and index were the same before prompts could be chosen."""
+    """A group's state; number and index were the same before prompts could be chosen, and nothing was believed."""
 
     number: Whole
     prompt: str
     samples: list[Annotated[list[Completion], Meta(min_length=1)]]
     index: Whole | None = None
+    believed: Belief | None = None
 
 
 @dataclass(frozen=True)

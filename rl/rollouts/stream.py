@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 
-from rewards.records import Completion, Prompt, Rollout, SamplingRequest
+from rewards.records import Belief, Completion, Prompt, Rollout, SamplingRequest
 from rl.config import Config
 from rl.monitoring.report import Delivery
 from rl.rollouts.groups import Group, Round
@@ -215,7 +216,7 @@ class RolloutStream:
         """Prompts and rollouts as they were delivered once, from the states of that delivery's groups."""
         groups = [self._finished(state) for state in states]
         rollouts = [rollout for group in groups for rollout in group.rollouts]
-        return Delivery(_prompts(groups), rollouts, {}, tokens=0, groups=groups)
+        return Delivery(_prompts(groups), rollouts, {}, tokens=0, groups=groups, believed=_believed(groups))
 
     def _finished(self, state: dict[str, Any]) -> Group:
         group = Group.restore(state, self._prompt)
@@ -259,7 +260,10 @@ class RolloutStream:
         """Begin a round of all open groups and so many fresh ones; gives False if that is nobody."""
         numbers = range(self.cursor, self.cursor + max(fresh, 0))
         chosen = self._chooses.choose(numbers, self._version)
-        fresh_groups = [Group(number, prompt, index) for number, (index, prompt) in zip(numbers, chosen, strict=True)]
+        fresh_groups = [
+            Group(number, prompt, index, believed=self._chooses.believed(prompt, self._version))
+            for number, (index, prompt) in zip(numbers, chosen, strict=True)
+        ]
         groups = [*self._open, *fresh_groups]
         if not groups:
             return False
@@ -327,9 +331,18 @@ class RolloutStream:
             tally.tokens,
             self._chooses.distributions(),
             chosen,
+            _believed(chosen),
         )
 
 
 def _prompts(groups: Sequence[Group]) -> list[Prompt]:
     """The prompt of each of their rollouts."""
     return [group.prompt for group in groups for _ in group.rollouts]
+
+
+def _believed(groups: Sequence[Group]) -> np.ndarray | None:
+    """`rewards.annotation.evidence.Evidence.believed` of each of their rollouts."""
+    if all(group.believed is None for group in groups):
+        return None
+    nothing = Belief(np.nan, np.nan)
+    return np.array([group.believed or nothing for group in groups for _ in group.rollouts])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, spearmanr
 
 from selection.bis import balanced_information, step_statistics
 from selection.bis_posterior import PRIOR, THRESHOLD, posterior_balanced_information
@@ -88,6 +90,40 @@ def test_it_tends_to_the_published_score(rates: list[float], alpha: float) -> No
         errors.append(abs(posterior_balanced_information(candidates, alpha) - published).item())
     assert errors[2] < 1e-3
     assert errors[2] <= errors[0]
+
+
+def test_what_is_believed_of_a_prompt_is_the_mean_of_the_prior() -> None:
+    """Three rollouts alike, of a hard prompt, of an easy one, and of one that nobody believes anything of."""
+    counts = [some_counts([3, 1, 0, 0], [4, 4, 4, 0])] * 3
+    known = replace(some_candidates(counts), chance=np.array([0.1, 0.8, np.nan]))
+    hard, easy, unknown = posterior_balanced_information(known, 0.05)
+    assert hard == pytest.approx(score([3, 1, 0], 4, prior=(0.3, 2.7)))  # 0.1 and 0.9 of 0.5 + 2.5
+    assert easy == pytest.approx(score([3, 1, 0], 4, prior=(0.5, 0.125)))  # 0.8 and 0.2 of 0.5 / 0.8
+    assert unknown == score([3, 1, 0], 4) and len({hard, easy, unknown}) == 3
+    usual = replace(some_candidates(counts[:1]), chance=np.array([PRIOR[0] / sum(PRIOR)]))
+    assert posterior_balanced_information(usual, 0.05) == pytest.approx([unknown])
+
+
+@pytest.mark.parametrize("likely", [(0.7, 0.7), (0.5, 2.0), (2.0, 0.7)])
+def test_knowing_prompts_ranks_better_than_knowing_none(likely: tuple[float, float]) -> None:
+    """Answers slip at some step, for good; their scores beside what these are worth, given the true success rates."""
+    generator = np.random.default_rng(0)
+    chance = generator.beta(*likely, size=2000)
+    slipped = generator.random((2000, 5)) > chance[:, None] ** (1 / 5)
+    on_track = np.logical_and.accumulate(~slipped, axis=1)
+    rates = np.where(on_track, chance[:, None] ** (np.arange(4, -1, -1) / 5), 0.01)
+    right = generator.binomial(4, rates)
+    candidates = some_candidates([some_counts(row, 4) for row in right])
+    truly, positive = rates > THRESHOLD, right > 0
+    mixture = (positive & truly).sum(1) * (~positive & ~truly).sum(1) / 25
+    shown = np.where(positive & truly, rates, 0).sum(1) / np.maximum(positive.sum(1), 1)
+    worth = (mixture + 0.05) * np.where(positive.any(1), shown, ~truly.any(1))
+    known = replace(candidates, chance=np.clip(chance, 1e-6, 1 - 1e-6))
+    scores = [posterior_balanced_information(each, 0.05) for each in (candidates, known)]
+    constant, by_prompt = ((spearmanr(each, worth)[0], np.square(each - worth).mean()) for each in scores)
+    assert by_prompt[0] > constant[0] + 0.02 and by_prompt[1] < constant[1]
+    best = [worth[np.argsort(-each, kind="stable")[:500]].mean() for each in scores]
+    assert best[1] > 0.98 * best[0]
 
 
 def test_missing_steps_and_neighbours_change_nothing() -> None:

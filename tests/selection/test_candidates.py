@@ -70,3 +70,10 @@ def test_scores_that_cannot_be_are_refused(scores: list[float], told: str) -> No
 def test_an_entropy_that_cannot_be_is_refused(entropy: float) -> None:
     with pytest.raises(ValueError, match=r"rollout 1 of the batch .*entropy is not in \[0, 1\]"):
         gather_candidates([an_annotated([1]), an_annotated([1])], complexity=np.array([0.5, entropy]))
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0, -0.1, 1.1])
+def test_a_chance_that_cannot_be_is_refused(chance: float) -> None:
+    batch = [an_annotated([1]), an_annotated([1])]
+    with pytest.raises(ValueError, match=r"rollout 1 of the batch .*chance of a right answer is not in \(0, 1\)"):
+        gather_candidates(batch, chance=np.array([np.nan, chance]))

@@ -130,6 +130,20 @@ def test_continuations_that_rollouts_share_count_once() -> None:
     assert (asked["right"], asked["wrong"]) == (1.5, 0.5), "two first steps, a verdict each"
 
 
+def test_what_is_believed_of_a_prompt_is_its_sources_mean_worth_two_verdicts_and_its_own() -> None:
+    prompts = choosing(a_task(8), prompts_half_life=4)
+    (_, prompt), *_ = prompts.choose(range(COUNT), 0)
+    assert prompts.believed(prompt, 0) == (1, 1), "nobody has answered anything"
+    prompts.saw(prompt, [1.0] * 6 + [0.0] * 2, 0)
+    assert prompts.believed(prompt, 0) == pytest.approx((2 * 7 / 10 + 6, 2 * 3 / 10 + 2))
+    assert prompts.believed(a_prompt("never", source=prompt.source, images=[]), 0) == pytest.approx((1.4, 0.6))
+    assert prompts.believed(prompt, 4) == pytest.approx((1.4 + 3, 0.6 + 1)), "half as much of its own by then"
+    counts = StepCounts(np.array([1, 0]), np.array([4, 4]), policy_version=0)
+    prompts.labelled([Annotated(prompt, a_rollout(prompt=prompt.id), counts)])
+    assert prompts.believed(prompt, 0) == pytest.approx((2 * 7.25 / 11 + 6.25, 2 * 3.75 / 11 + 2.75))
+    assert InOrder(a_task(8)).believed(prompt, 0) is None
+
+
 @pytest.mark.parametrize("rows", [8, 12, 17])
 def test_no_prompt_is_twice_in_a_round_where_there_are_enough(rows: int) -> None:
     """The task's order goes through the rows more than once within what is looked at ahead."""

@@ -3,9 +3,10 @@
 No policy learns and nothing is sampled, so replays of one stream see the same rollouts and the same labels, and begin
 with the same reward model: they differ in what their settings say, and in nothing else. They go as far as the stream's
 last held-out evaluation. Selector, buffer, guard and MPRM are those of `rl.loop`, in the same order and with the same
-seeds: a replay under the run's own settings keeps what the run kept, as far as no score of the MPRM decides it. Labels
-come as many policy steps late as `annotation.delay` of the replay's settings says, whatever it was in the run; what
-they say is recorded, newer weights' continuations included.
+seeds: a replay under the run's own settings keeps what the run kept, as far as no score of the MPRM decides it, and
+nothing that was believed of prompts (`selection.prompts: difficulty`), which is not recorded. Labels come as many
+policy steps late as `annotation.delay` of the replay's settings says, whatever it was in the run; what they say is
+recorded, newer weights' continuations included.
 
 *Equal work.* Settings that keep less must not learn less, so the number of optimizer steps does not come from what is
 kept: `replay.optimizer_steps` of them are spread evenly over the updates that are due, each with `mprm.batch_size`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -78,6 +79,7 @@ def expected_by_enumeration(
     others: tuple[float, float],
     most: int,
     scores: Sequence[float] | None = None,
+    believed: tuple[float, float] = (1, 1),
 ) -> float:
     """The same expectation, slowly: sums over hypotheses and over all that the missing samples could show.
 
@@ -87,9 +89,10 @@ def expected_by_enumeration(
         others: Right ones among the others of the group, and all of them.
         most: N.
         scores: The MPRM's.
+        believed: Of the prompt.
     """
     steps = len(correct)
-    success = (others[0] + 1) / (others[1] + 2)
+    success = (others[0] + believed[0]) / (others[1] + sum(believed))
     slip = 1 - success ** (1 / steps)
     weights, values = [], []
     for c in range(steps + 1):
@@ -139,6 +142,37 @@ def test_it_is_the_expectation_that_enumeration_finds(case: dict[str, Any], grou
         free[-1] = (int(case["outcome"]), 1)
     slow = expected_by_enumeration(case["correct"], case["sampled"], free, group, case["most"], case.get("scores"))
     assert predicted_balanced_information(evidence, case["most"], ALPHA) == pytest.approx([slow], rel=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("group", [(0, 0), (3, 7)])
+def test_what_is_believed_of_a_prompt_joins_the_verdicts_of_its_group(
+    case: dict[str, Any], group: tuple[int, int]
+) -> None:
+    """One rollout twice: of a prompt that is known, and of one that is not."""
+    scores = None if "scores" not in case else [case["scores"]] * 2
+    twice = [case["correct"]] * 2, [case["sampled"]] * 2, [case["outcome"]] * 2
+    evidence = replace(evidence_of(*twice, scores, group), believed=np.array([[2.5, 11.0], [np.nan, np.nan]]))
+    free = [(0, 0)] * len(case["correct"])
+    if not np.isnan(case["outcome"]):
+        free[-1] = (int(case["outcome"]), 1)
+    counts = case["correct"], case["sampled"], free, group, case["most"], case.get("scores")
+    known, unknown = predicted_balanced_information(evidence, case["most"], ALPHA)
+    assert known == pytest.approx(expected_by_enumeration(*counts, believed=(2.5, 11.0)), rel=1e-9)
+    assert unknown == predicted_balanced_information(replace(evidence, believed=None), case["most"], ALPHA)[1]
+
+
+def test_a_prompt_that_is_right_half_of_the_time_slips_at_two_steps_as_often_as_they_say() -> None:
+    """1 - 0.5^(1/2) each, if nobody else of its group is there: the place of the first error, by hand."""
+    evidence = replace(evidence_of([[0, 0]], [[0, 0]], [np.nan], group=(0, 0)), believed=np.array([[40.0, 40.0]]))
+    slip = 1 - 0.5**0.5
+    on, off = [(chain(slip, left, True), chain(slip, left, False)) for left in (1, 0)]
+    expected = 0.0
+    for chance, (first, second) in zip((slip, (1 - slip) * slip, 0.5), ((0, 0), (1, 0), (1, 1)), strict=True):
+        rates = on[1 - first], off[1 - second]
+        both, one = rates[0] * rates[1], rates[0] * (1 - rates[1]) + rates[1] * (1 - rates[0])
+        expected += chance * (both * ALPHA + one * (0.25 + ALPHA) + (1 - both - one) * ALPHA)
+    assert predicted_balanced_information(evidence, 1, ALPHA) == pytest.approx([expected], rel=1e-9)
 
 
 def test_outcomes_of_the_group_count_where_they_part() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,13 @@ from rewards.verification.verifiers import exact
 from rl.annotating.judging import make_judge
 from rl.annotating.labelling import Labeller, Labelling, make_configured_budget
 from rl.config import Config
+from rl.loop import _offer
+from rl.monitoring.metrics import StageClock
 from rl.monitoring.report import Delivery, Labels
+from rl.reward_models.lessons import Lessons
 from rl.reward_models.mprm import AbsentMPRM
 from rl.workers.pending import Ready
+from selection.selectors import make_selector
 from tests.fixtures.builders import a_prompt, a_rollout
 from tests.fixtures.simulated_engine import SimulatedEngine, decode
 
@@ -137,6 +142,62 @@ def test_the_state_is_the_judges(tmp_path: Path) -> None:
     judged.restore(None, (), nothing_again)  # one that has a judge from here on
     judged.restore(state, (), nothing_again)
     assert judged.state() == state
+
+
+def a_believed_step() -> tuple[Delivery, list[StepScores]]:
+    """Wrong answers alike, each alone in its group, to a prompt that is nearly always right and to others."""
+    batch, scores = a_step()
+    rollouts = [replace(rollout, outcome=0.0) for rollout in batch.rollouts]
+    believed = np.array([[60.0, 4.0] if place == 4 else [1.0, 40.0] for place in range(len(rollouts))])
+    return replace(batch, rollouts=rollouts, believed=believed), scores
+
+
+TRIAGE = {"budget": "triage", "probe": 0, "triage_ratio": 0.2, "share": 1}
+
+
+def test_a_triage_knows_what_was_believed_of_prompts() -> None:
+    batch, scores = a_believed_step()
+    labelling = a_labeller(AtOnce(), **TRIAGE).begin(0, batch, scores)
+    labels = labelling.labels(0, 0.0, refuse_to_say)
+    assert [entry.prompt.id for entry in labels.annotated if entry.counts.sampled.any()] == ["4"]
+    assert labelling.chance is not None and labelling.chance.tolist() == [
+        60 / 64 if place == 4 else 1 / 41 for place in labels.places
+    ]
+    labelling = a_labeller(AtOnce(), **TRIAGE).begin(0, replace(batch, believed=None), scores)
+    labels = labelling.labels(0, 0.0, refuse_to_say)
+    assert [entry.prompt.id for entry in labels.annotated if entry.counts.sampled.any()] == ["0"], "the first of equals"
+    assert labelling.chance is None
+
+
+def test_a_triage_under_way_knows_it_after_an_interruption_too() -> None:
+    labeller = a_labeller(AtOnce(), delay=1, **TRIAGE)
+    state = json.loads(json.dumps(labeller.begin(0, *a_believed_step()).state()))
+    (whole,) = labeller.rest()
+    expected = told(whole.labels(1, 0.0, refuse_to_say))
+    batch, _ = a_believed_step()
+    again = Labelling.restore(labeller, state, lambda groups: batch)
+    assert told(again.labels(1, 0.0, refuse_to_say)) == expected
+    forgotten = Labelling.restore(labeller, state, lambda groups: replace(batch, believed=None))
+    assert told(forgotten.labels(1, 0.0, refuse_to_say)) != expected
+
+
+def test_the_selector_is_told_what_was_believed_of_prompts() -> None:
+    """By the loop; of prompts that were asked in order it is told nothing."""
+    found = []
+    batch, scores = a_believed_step()
+    for each in (batch, replace(batch, believed=None)):
+        labeller = a_labeller(AtOnce(), share=1)
+        config = Config.model_validate({"selection": {"selector": "bis_posterior"}})
+        parts: Any = SimpleNamespace(lessons=Lessons(config))
+        monitor: Any = SimpleNamespace(say=refuse_to_say)
+        labels, offer = _offer(parts, labeller.begin(0, each, scores), 0, StageClock(), monitor)
+        select = make_selector("bis_posterior", config.selection)
+        assert offer.informative.tolist() == select(offer.candidates).tolist()
+        told_of = None if each.believed is None else each.believed[list(labels.places)]
+        expected = None if told_of is None else (told_of[:, 0] / told_of.sum(1)).tolist()
+        assert (None if offer.candidates.chance is None else offer.candidates.chance.tolist()) == expected
+        found.append(offer.informative)
+    assert (found[0] != found[1]).all() and len(set(found[1])) == 1 < len(set(found[0]))
 
 
 def a_late_labeller() -> tuple[AtOnce, Labeller]:

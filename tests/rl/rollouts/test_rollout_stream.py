@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -186,6 +187,8 @@ def test_prompts_chosen_by_difficulty_are_the_same_after_an_interruption(
         stream.restore(state)
         delivery, expected = one_step(stream, engines), one_step(uninterrupted, other_engines)
         assert delivery.rollouts == expected.rollouts and str(delivery.metrics) == str(expected.metrics)
+        assert delivery.believed is not None and expected.believed is not None
+        assert delivery.believed.tolist() == expected.believed.tolist()
         stale += delivery.metrics["reward/stale_groups"]
         again.append(delivery.metrics["selection/prompts_asked_again"])
     assert engines.asked == other_engines.asked
@@ -193,6 +196,48 @@ def test_prompts_chosen_by_difficulty_are_the_same_after_an_interruption(
     assert asked / 4 <= delivery.metrics["perf/epochs"] * 20 < asked, "those asked again do not count"
     assert np.nanmean(again) > 0.5 and len(delivery.distributions["selection/prompts_right"]) == 20
     assert stale > 0 or segment_tokens is None
+
+
+def test_what_was_believed_of_a_prompt_holds_no_verdict_of_its_group() -> None:
+    """Each verdict of earlier groups counts once, and none of its own; the same after an interruption."""
+
+    def row(index: int) -> Prompt:
+        return prompt(index % 20)
+
+    def begin(engines: Table) -> RolloutStream:
+        config = a_config(30, 0, None, prompts=4, samples=3)
+        chooses = ByDifficulty(SelectionConfig(prompts_half_life=0), row, 3, 4, seed=0)
+        return RolloutStream(config, engines, row, partial(judge, world=5), None, chooses)
+
+    engines, before = Table(5), Counter[str]()
+    right = Counter[str]()
+    stream = begin(engines)
+    for _ in range(30):
+        stream.prefetch()
+        state = json.loads(json.dumps(stream.state()))
+        stream = begin(engines)
+        stream.restore(state)
+        mean = (right.total() + 1) / (before.total() + 2)
+        delivery = one_step(stream, engines)
+        assert delivery.believed is not None
+        expected = [(2 * mean + right[p.id], 2 - 2 * mean + before[p.id] - right[p.id]) for p in delivery.prompts]
+        assert delivery.believed == pytest.approx(np.array(expected))
+        again = stream.again(json.loads(json.dumps([group.state() for group in delivery.groups]))).believed
+        assert again is not None and again.tolist() == delivery.believed.tolist()
+        for rollout in delivery.rollouts:
+            before[rollout.prompt_id] += 1
+            right[rollout.prompt_id] += int(rollout.outcome)
+    assert max(before.values()) > 3
+
+
+def test_nothing_is_believed_of_prompts_that_come_in_order() -> None:
+    engines = Table(5)
+    stream = a_stream(engines, 0, prompts=4, samples=3)
+    delivery = one_step(stream, engines)
+    assert delivery.believed is None
+    states = [group.state() for group in delivery.groups]
+    older = [{name: value for name, value in state.items() if name != "believed"} for state in states]
+    assert stream.again(states).believed is None and stream.again(older).believed is None
 
 
 def test_a_refill_asks_for_no_more_than_it_seems_to_need() -> None:
