@@ -41,6 +41,8 @@ from selection.rows import Whole
 
 PRIOR_VERDICTS = 2.0
 """What a source's mean is worth beside a prompt's own verdicts."""
+SHOWN = 10
+"""Prompts in a table."""
 LEAST_CHANCE = 1e-6
 """So that what is surely not mixed can still be drawn, where nothing else is left."""
 
@@ -74,11 +76,33 @@ class Evidence:
 
 @dataclass
 class Asked:
-    """A prompt that was asked: its place in the task's order, its source, and the verdicts on its answers."""
+    """A prompt that was asked: its place in the task's order, its source, the verdicts on its answers, how often."""
 
     index: int
     source: str
     evidence: Evidence = field(default_factory=Evidence)
+    times: Whole = 1
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a remembered prompt.
+
+    Attributes:
+        name: Its id.
+        source: Its source.
+        times: How often it was asked since it is remembered.
+        right: The chance of a right answer.
+        verdicts: What that rests on.
+        mixed: The chance of a mixed group.
+    """
+
+    name: str
+    source: str
+    times: int
+    right: float
+    verdicts: float
+    mixed: float
 
 
 @dataclass(frozen=True)
@@ -137,6 +161,10 @@ class InOrder:
 
     def distributions(self) -> dict[str, np.ndarray]:
         """Nothing to show."""
+        return {}
+
+    def standings(self) -> dict[str, list[Standing]]:
+        """Nothing to show here, either."""
         return {}
 
     def state(self) -> dict[str, Any]:
@@ -255,6 +283,25 @@ class ByDifficulty(InOrder):
             "selection/prompts_verdicts": right + wrong - PRIOR_VERDICTS,
         }
 
+    def standings(self) -> dict[str, list[Standing]]:
+        """Some of the remembered prompts: those asked most often, and those surest to be mixed."""
+        if not self._asked:
+            return {}
+        asked = list(self._asked.values())
+        right, wrong = self._beliefs([(entry.source, entry) for entry in asked], self._newest())
+        mixed = chance_of_a_mixed_group(right, wrong, self._rollouts)
+        verdicts = right + wrong - PRIOR_VERDICTS
+        rows = [
+            Standing(name, entry.source, entry.times, *numbers)
+            for name, entry, *numbers in zip(
+                self._asked, asked, (right / (right + wrong)).tolist(), verdicts.tolist(), mixed.tolist(), strict=True
+            )
+        ]
+        return {
+            "asked most often": sorted(rows, key=lambda row: (-row.times, row.name))[:SHOWN],
+            "surest to be mixed": sorted(rows, key=lambda row: (-row.mixed, row.name))[:SHOWN],
+        }
+
     def state(self) -> dict[str, Any]:
         return {
             "next": self._next,
@@ -305,7 +352,8 @@ class ByDifficulty(InOrder):
         known = self._asked.pop(prompt.id, None)
         self._again.append(known is not None)
         self._expected.append(float(self._chances([(prompt.source, known)], version)[0]))
-        self._asked[prompt.id] = Asked(index, prompt.source, known.evidence if known else Evidence())
+        evidence, times = (known.evidence, known.times + 1) if known else (Evidence(), 1)
+        self._asked[prompt.id] = Asked(index, prompt.source, evidence, times)
         self._under_way.append(prompt.id)
 
     def _count(self, prompt: Prompt, right: float, wrong: float, version: int) -> None:

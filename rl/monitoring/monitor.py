@@ -16,6 +16,7 @@ from rl.files.run_files import TENSORBOARD
 from rl.monitoring.console import Console
 from rl.monitoring.metrics import step_metrics
 from rl.monitoring.metrics_file import MetricsFile
+from rl.monitoring.prompt_tables import prompt_tables
 from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import choose_shown, draw_rollout, monte_carlo_labels
 from rl.monitoring.run_warnings import RunWarnings
@@ -57,6 +58,9 @@ class Monitor:
         self._distribution(step, "selection/scores_kept", report.offer.kept_scores)
         for name, values in report.batch.distributions.items():
             self._distribution(step, name, values)
+        if any(report.batch.standings.values()):
+            for writer in self._writers:
+                writer.text(step, "selection/prompts", prompt_tables(report.batch.standings))
         scored = list(zip(report.batch.rollouts, report.scores, strict=True))
         for told, outcome in (("right", 1.0), ("wrong", 0.0)):
             of_these = [entry.scores for rollout, entry in scored if rollout.outcome == outcome]

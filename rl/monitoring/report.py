@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 from rewards.annotation.annotator import Continuation, LabelCost
 from rewards.records import Annotated, Prompt, Rollout, StepScores
 from selection.candidates import Candidates
+from selection.prompts import Standing
 
 
 class Remembered(Protocol):
@@ -33,6 +34,7 @@ class Delivery:
         distributions: What histograms are to show, under full names.
         groups: The rollouts' groups; `rl.rollouts.stream.RolloutStream.again` makes a delivery of their states.
         believed: `rewards.annotation.evidence.Evidence.believed` of the rollouts.
+        standings: What a table of prompts is to show, by title.
     """
 
     prompts: list[Prompt]
@@ -42,6 +44,7 @@ class Delivery:
     distributions: dict[str, np.ndarray] = field(default_factory=dict)
     groups: Sequence[Remembered] = ()
     believed: np.ndarray | None = None
+    standings: Mapping[str, Sequence[Standing]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -332,6 +332,7 @@ class RolloutStream:
             self._chooses.distributions(),
             chosen,
             _believed(chosen),
+            self._chooses.standings(),
         )
 
 

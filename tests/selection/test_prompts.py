@@ -144,6 +144,22 @@ def test_what_is_believed_of_a_prompt_is_its_sources_mean_worth_two_verdicts_and
     assert InOrder(a_task(8)).believed(prompt, 0) is None
 
 
+def test_tables_show_who_is_asked_most_and_who_is_surest_to_be_mixed() -> None:
+    prompts = choosing(a_task(32), prompts_half_life=0)
+    assert prompts.standings() == {} == InOrder(a_task(32)).standings()
+    asked = Counter(prompt.id for number in range(64) for prompt in a_round(prompts, number, of_32))
+    most, surest = prompts.standings().values()
+    assert [(row.name, row.times) for row in most] == sorted(asked.items(), key=lambda each: (-each[1], each[0]))[:10]
+    assert len(surest) == 8 + 2 and all(int(row.name[1:]) % 4 == 3 for row in surest[:8]), "eight prompts are open"
+    assert [row.mixed for row in surest] == sorted((row.mixed for row in surest), reverse=True)
+    for row in surest[:8]:
+        assert row.verdicts == asked[row.name] * ROLLOUTS and row.source == "odd"
+        assert row.right == pytest.approx(0.5, abs=0.1) and row.mixed > 0.9
+    again = choosing(a_task(32), prompts_half_life=0)
+    again.restore(json.loads(json.dumps(prompts.state())), 64 * COUNT)
+    assert again.standings() == prompts.standings()
+
+
 @pytest.mark.parametrize("rows", [8, 12, 17])
 def test_no_prompt_is_twice_in_a_round_where_there_are_enough(rows: int) -> None:
     """The task's order goes through the rows more than once within what is looked at ahead."""

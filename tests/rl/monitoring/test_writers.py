@@ -25,6 +25,8 @@ from rl.monitoring.report import StepReport
 from rl.monitoring.rollout_picture import WIDTH
 from rl.monitoring.tensorboard import TensorBoard
 from rl.monitoring.writer import Writer
+from selection.config import SelectionConfig
+from selection.prompts import ByDifficulty
 from tests.fixtures.builders import a_prompt, a_report, a_rollout
 
 
@@ -116,6 +118,27 @@ def test_the_metrics_file_has_a_line_each_time_and_forgets_what_came_after(tmp_p
     assert json.loads(lines[2]) == {"step": 2, "perf/step_seconds": 0.5, "mprm/loss": 2.0} and len(lines) == 4
     MetricsFile(tmp_path, known=1, keep_evaluation=False).scalars(1, {"policy/accuracy": 0.75})
     assert [row.get("policy/accuracy") for row in metric_rows(tmp_path)] == [None, 0.75]
+
+
+def test_tensorboard_shows_how_hard_and_how_sure_prompts_are_and_which(
+    encoder: Encoder, report: StepReport, tmp_path: Path
+) -> None:
+    prompts = ByDifficulty(SelectionConfig(), lambda index: a_prompt(f"cat|{index}", "c_1"), 2, 4, seed=0)
+    ((_, prompt),) = prompts.choose(range(1), 0)
+    prompts.saw(prompt, [1.0, 0.0], 0)
+    batch = replace(report.batch, distributions=prompts.distributions(), standings=prompts.standings())
+    monitor = Monitor(Config(), encoder, Console(), [TensorBoard(tmp_path, Config(), knows_steps=False, known=0)])
+    monitor.step(1, replace(report, batch=batch))
+    monitor.step(2, report)
+    monitor.close()
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    for name in ("selection/prompts_right", "selection/prompts_verdicts"):
+        assert [event.step for event in shown.Histograms(name)] == [1]
+    (text,) = shown.Tensors("selection/prompts/text_summary")
+    lines = text.tensor_proto.string_val[0].decode().splitlines()
+    row = f"| {prompt.id.replace('|', chr(92) + '|')} | c{chr(92)}_1 | 1 | 0.50 | 2.0 | 0.40 |"
+    assert (text.step, lines.count(row)) == (1, 2), "in either table"
+    assert [line for line in lines if line.startswith("**")] == ["**asked most often**", "**surest to be mixed**"]
 
 
 def test_a_clock_that_was_set_back_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
