@@ -23,6 +23,7 @@ from rl.engines.hf_engine import HfEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.rollouts.making import make_rollouts
 from rl.tasks.grid import GridTask
+from tests.fixtures.rounding import assert_same_direction, gradients_of
 
 pytestmark = pytest.mark.slow
 
@@ -97,10 +98,11 @@ def test_packed_rows_teach_and_score_as_rows_do(
     prompts, rollouts = sampled
     lessons = [with_first_step_wrong(prompt, rollout) for prompt, rollout in zip(prompts, rollouts, strict=True)]
     read: list[int] = []
-    metrics, scores = [], []
+    metrics, scores, gradients = [], [], []
     for pack in (False, True):
-        keys = MPRMConfig(pack=pack, learning_rate=1e-5, micro_batch_tokens=1000, **settings)
+        keys = MPRMConfig(pack=pack, learning_rate=1e-5, micro_batch_tokens=1000, batch_size=len(lessons), **settings)
         model = MPRM(CHECKPOINT, Encoder(CHECKPOINT), hard, keys)
+        with_an_opinion(model)
         read.append(0)
 
         def count(module: torch.nn.Module, given: Any, states: torch.Tensor) -> None:
@@ -108,10 +110,21 @@ def test_packed_rows_teach_and_score_as_rows_do(
 
         model.scorer.backbone.get_input_embeddings().register_forward_hook(count)
         metrics.append(model.train(lessons))
+        gradients.append(gradients_of(model.scorer))
         scores.append(np.concatenate([entry.scores for entry in model.score(prompts, rollouts)]))
-    assert metrics[0] == pytest.approx(metrics[1], rel=1e-4, abs=1e-6)
-    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-5, abs=1e-6)
+    assert_same_direction(*gradients, 1e-5)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
     assert read[1] < 0.8 * read[0]
+
+
+@torch.no_grad()
+def with_an_opinion(model: MPRM) -> None:
+    """New heads begin at 0, from which no gradient comes to what is below them."""
+    if model.settings.head != "token":
+        model.scorer.head.out.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    if model.settings.likelihood:
+        model.scorer.likelihood_weights.fill_(0.5)
 
 
 def test_the_likelihood_enters_as_means_a_token_with_its_weights(
