@@ -33,7 +33,7 @@ from rl.learning.micro_batches import choose_micro_batches, loss_share, mini_bat
 from rl.learning.policy_files import ADAPTER, adapter_weights, checkpoint_weights, save_policy, saved_weights
 from rl.learning.reference import Reference
 from rl.learning.rows import Row, loss_inputs, model_inputs
-from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite
+from rl.learning.statistics import Patience, Statistics, advantage_statistics, is_finite, over_optimizer_steps
 from rl.learning.trainer import OneRank, make_entropy_bonus, make_trainer
 from rl.learning.weight_sender import Backend, WeightSender
 
@@ -123,8 +123,8 @@ class PolicyLearner:
         not finite: an optimizer step like that is left out.
 
         Returns:
-            Means over the optimizer steps of ``loss`` and ``grad_norm``; means over tokens of ``entropy`` in nats, of
-            the ``clipped`` share (see `rl.learning.statistics.clipped_tokens`), with a reference of ``kl`` in nats
+            Means over the optimizer steps of ``loss`` and ``grad_norm``; over rollouts' tokens of ``entropy`` in nats,
+            of the ``clipped`` share (see `rl.learning.statistics.clipped_tokens`), with a reference of ``kl`` in nats
             (the k3 estimator), and with a correction of the ``importance_weight``; ``advantage_mean``,
             ``advantage_std`` and ``advantage_positive``; with a schedule ``learning_rate``; with a critic
             ``value_loss`` and ``value_grad_norm``, and the ``explained_variance`` of the values that the step began
@@ -148,7 +148,7 @@ class PolicyLearner:
         ]
         taken = self._patience.taken(tried, self.version)
         self._end_step()
-        metrics = {name: float(np.mean([one[name] for one in taken])) for name in tried[0] if taken}
+        metrics = over_optimizer_steps(taken)
         metrics["skipped"] = float(len(tried) - len(taken))
         if self._settings.schedule != "constant":
             metrics["learning_rate"] = rate
@@ -335,7 +335,7 @@ class PolicyLearner:
             self._accelerator.backward(whole)
             if mine:
                 loss, entropy = loss + part.detach(), entropy + part_entropy.detach()
-                statistics.add(inputs)
+                statistics.add(inputs, [not row.experience.prefix for row in piece])
         trainer._metrics["train"].clear()
         metrics = self._move(self._summed(loss).item())
         if is_finite(metrics):

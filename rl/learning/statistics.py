@@ -37,14 +37,15 @@ def clipped_tokens(
 
 
 class Statistics:
-    """Sums over the tokens of an optimizer step, micro-batch by micro-batch."""
+    """Sums over rollouts' tokens in an optimizer step, micro-batch by micro-batch. Continuations are drawn from places
+    that were chosen, many from one: with them, nothing would be a mean of what the policy writes."""
 
     def __init__(self, trainer: PolicyTrainer, device: torch.device) -> None:
         self._trainer, self._sums = trainer, torch.zeros(len(SUMS), device=device)
 
     @torch.no_grad()
-    def add(self, inputs: Mapping[str, Any]) -> None:
-        """A micro-batch whose loss the trainer has just computed."""
+    def add(self, inputs: Mapping[str, Any], of_rollouts: Sequence[bool]) -> None:
+        """A micro-batch whose loss the trainer has just computed, and which of its rows are rollouts."""
         trainer, mask = self._trainer, inputs["completion_mask"].float()
         logprobs, entropies = (values.detach().float() for values in trainer.seen)
         log_ratio = logprobs - inputs["old_per_token_logps"]
@@ -55,14 +56,25 @@ class Statistics:
         apart = inputs.get("ref_per_token_logps", logprobs) - logprobs
         weights = inputs.get("importance_sampling_ratio", mask)
         found = [mask, entropies, clipped.float(), apart.exp() - apart - 1, weights]
-        self._sums += torch.stack([(values * mask).sum() for values in found])
+        counted = mask * torch.tensor(of_rollouts, device=mask.device).unsqueeze(1)
+        self._sums += torch.stack([(values * counted).sum() for values in found])
 
     def means(self, summed: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
-        """Means over the tokens of what there is; ``summed`` adds up what the ranks have."""
+        """Means over the tokens of what there is, NaN without any; ``summed`` adds up what the ranks have."""
         tokens, *sums = summed(self._sums).tolist()
-        means = {name: value / max(tokens, 1.0) for name, value in zip(SUMS[1:], sums, strict=True)}
+        means = {name: value / tokens if tokens else math.nan for name, value in zip(SUMS[1:], sums, strict=True)}
         missing = {"kl": not self._trainer.beta, "importance_weight": not self._trainer.use_vllm}
         return {name: mean for name, mean in means.items() if not missing.get(name)}
+
+
+def over_optimizer_steps(taken: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means of what each of them says; one without a rollout says nothing of these.
+
+    >>> over_optimizer_steps([{"loss": 1.0, "entropy": float("nan")}, {"loss": 2.0, "entropy": 0.5}])
+    {'loss': 1.5, 'entropy': 0.5}
+    """
+    said = {name: [one[name] for one in taken if not math.isnan(one[name])] for name in (taken[0] if taken else ())}
+    return {name: float(np.mean(values)) if values else math.nan for name, values in said.items()}
 
 
 def advantage_statistics(experiences: Sequence[Experience], reuses_continuations: bool) -> dict[str, float]:

@@ -28,14 +28,22 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "rises",
         "as for accuracy",
     ),
-    "policy/entropy": ("mean entropy of a token, nats", "falls slowly", "near 0 early: the policy no longer explores"),
-    "policy/kl": ("divergence from the reference policy, nats", "grows slowly", "raise `learner.kl`"),
+    "policy/entropy": (
+        "mean entropy of a rollout's token, nats",
+        "falls slowly",
+        "near 0 early: the policy no longer explores",
+    ),
+    "policy/kl": (
+        "divergence from the reference policy in rollouts' tokens, nats",
+        "grows slowly",
+        "raise `learner.kl`",
+    ),
     "policy/importance_weight": (
-        "mean weight of `learner.correction`",
+        "mean weight of `learner.correction`, over rollouts' tokens",
         "near 1",
         "sampler and learner differ: lower `max_staleness`; the same number format in both",
     ),
-    "policy/advantage_mean": ("mean advantage of a token", "around 0", "look at `learner.credit`"),
+    "policy/advantage_mean": ("mean advantage of a rollout's token", "around 0", "look at `learner.credit`"),
     "policy/advantage_std": ("its standard deviation", "steady", "near 0 there is nothing to learn from"),
     "policy/continuation_tokens": (
         "with `learner.reuse_continuations`: tokens of continuations that the step learned from",
@@ -61,7 +69,11 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "0",
         "lower `learner.learning_rate`; look at `policy/grad_norm` before; `policy.dtype`",
     ),
-    "policy/clipped": ("tokens whose ratio was clipped", "below 0.1", "lower `max_staleness` or the learning rate"),
+    "policy/clipped": (
+        "rollouts' tokens whose ratio was clipped",
+        "below 0.1",
+        "lower `max_staleness` or the learning rate",
+    ),
     "reward/outcome": ("training rollouts with the right answer", "rises", "see accuracy"),
     "reward/score": ("what the verifier says an answer is worth, mean, where it is yours", "rises", "see its parts"),
     "reward/parts": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -125,6 +126,24 @@ def test_micro_batches_count_what_is_read(most: int, encoder: Encoder, grown: li
     for batch in choose_micro_batches(grown, heads, LearnerConfig(micro_batch_tokens=most), 1, packed=False):
         row = max(heads[place] for place in batch) + max(len(grown[place].path) for place in batch)
         assert len(batch) == 1 or len(batch) * row <= most, "in rows of their own"
+
+
+@pytest.mark.parametrize("correction", ["none", "token_truncate"])
+@pytest.mark.parametrize("pack", [False, True])
+def test_what_is_said_of_tokens_is_said_of_rollouts(
+    correction: str, pack: bool, encoder: Encoder, grown: list[Experience]
+) -> None:
+    """In the second step the policy has left its reference. What is learned from is both."""
+    keys = {"reuse_continuations": True, "correction": correction, "kl": 0.1, "learning_rate": 1e-4}
+    one, other = (PolicyLearner(CHECKPOINT, encoder, learner_config(pack=pack, **keys)) for _ in range(2))
+    for learner in (one, other):
+        learner.step(grown[:9])
+    alone, both = one.step(grown[:9]), other.step(grown)
+    for name in ("entropy", "kl", "clipped" if correction == "none" else "importance_weight"):
+        assert alone[name] > 0 and both[name] == pytest.approx(alone[name], rel=1e-4), name
+    assert both["grad_norm"] != pytest.approx(alone["grad_norm"], rel=0.1)
+    nothing = one.step(grown[9:])
+    assert math.isnan(nothing["entropy"]) and nothing["grad_norm"] > 0
 
 
 def test_continuations_are_told_apart_and_counted_even_if_there_are_none(grown: list[Experience]) -> None:
