@@ -141,6 +141,13 @@ def pack_trees(
         alike = [piece.tolist() for piece in np.array_split(rows, len(filled))]
         return filled if any(map(is_too_much, alike)) else alike
 
+    def tokens(pieces: Sequence[list[int]]) -> int:
+        # Parts of one prompt are read as one again where they meet: small ones between which a large one lay.
+        met: dict[Hashable, list[int]] = {}
+        for rows in pieces:
+            met.setdefault(prompts[rows[0]], []).extend(rows)
+        return len(met) * sum(max(sides) for sides in zip(*map(length, met.values()), strict=True))
+
     trees = [piece for rows in members.values() for piece in cut(rows)]
     while len(trees) < min(at_least, len(lengths)):
         largest = max(trees, key=len)
@@ -150,9 +157,8 @@ def pack_trees(
     most_trees = max(1, len(trees) // at_least)
     for rows in sorted(trees, key=lambda rows: -sum(length(rows))):
         together = [*packed[-1], rows] if packed else []
-        widths = [max(sides) for sides in zip(*map(length, together), strict=True)]
         fits = 0 < len(together) <= most_trees and sum(map(len, together)) <= most_rows
-        if fits and len(together) * sum(widths) <= most_tokens:
+        if fits and tokens(together) <= most_tokens:
             packed[-1].append(rows)
         else:
             packed.append([rows])

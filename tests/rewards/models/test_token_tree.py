@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from random import Random
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +16,10 @@ from rewards.models.token_tree import Stem, lay_out
 Tree = tuple[list[int], list[Stem | None]]
 LENGTHS = st.lists(
     st.tuples(st.sampled_from("abcde"), st.builds(Length, st.just(7), st.integers(0, 20))), min_size=1, max_size=30
+)
+HEADS = {"a": 1, "b": 2, "c": 4}
+PATHS = st.lists(
+    st.tuples(st.sampled_from([*HEADS]), st.lists(st.integers(0, 1), max_size=9).map(tuple)), min_size=1, max_size=16
 )
 
 
@@ -85,6 +93,51 @@ def test_every_row_is_packed_once_and_within_the_limits(
         bodies = [sum(lengths[p].body for p in batch if prompts[p] == prompt) for prompt in {prompts[p] for p in batch}]
         assert len(batch) == 1 or 7 + max(bodies) <= most_tokens
     assert len(packed) >= min(at_least, len(rows))
+
+
+def fewest(rows: list[int], fits: Callable[[list[int]], bool]) -> int:
+    """Pieces into which rows have to be cut, by trying every cut; one row is a piece whether it fits or not."""
+    needed = [0]
+    for end in range(1, len(rows) + 1):
+        cuts = [start for start in range(end) if end - start == 1 or fits(rows[start:end])]
+        needed.append(1 + min(needed[start] for start in cuts))
+    return needed[-1]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["sums", "shared"])
+@given(PATHS, st.integers(4, 40), st.integers(1, 8), st.randoms(use_true_random=False))
+def test_rows_are_cut_no_more_often_than_it_takes(
+    shared: bool, rows: list[tuple[str, tuple[int, ...]]], most_tokens: int, most_rows: int, chance: Random
+) -> None:
+    """Rows that begin alike share that, or count in full."""
+    prompts, paths = [prompt for prompt, _ in rows], [path for _, path in rows]
+    lengths = [Length(HEADS[prompt], len(path)) for prompt, path in rows]
+    order = chance.sample(range(len(rows)), len(rows))
+
+    def body(places: Sequence[int]) -> int:
+        begun = [(0 if shared else place, paths[place][:end]) for place in places for end in range(len(paths[place]))]
+        return len(set(begun))
+
+    def fits(places: Sequence[int]) -> bool:
+        trees = [[place for place in places if prompts[place] == prompt] for prompt in HEADS]
+        widest = [max(HEADS[prompts[place]] for place in places), max(map(body, trees))]
+        return len(places) <= most_rows and sum(map(bool, trees)) * sum(widest) <= most_tokens
+
+    packed = pack_trees(prompts, lengths, most_tokens, most_rows, order=order, body=body if shared else None)
+    assert sorted(place for batch in packed for place in batch) == list(range(len(rows)))
+    assert all(len(batch) == 1 or fits(batch) for batch in packed)
+    needed = [fewest([place for place in order if prompts[place] == prompt], fits) for prompt in HEADS]
+    assert len(packed) <= sum(needed)
+
+
+def test_a_prompt_is_cut_along_the_order_of_its_rows() -> None:
+    assert pack_trees("aaaa", [Length(1, 2)] * 4, most_rows=2, order=[0, 2, 1, 3]) == [[0, 2], [1, 3]]
+
+
+def test_parts_of_a_prompt_that_meet_count_as_they_are_read() -> None:
+    """The two small rows of a prompt around a large one are 20 tokens in one row, to which another's 10 are padded."""
+    lengths = [Length(1, 10), Length(1, 25), Length(1, 10), Length(1, 10)]
+    assert pack_trees("aaab", lengths, most_tokens=33) == [[1], [0, 2], [3]]
 
 
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=30))
