@@ -38,6 +38,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fsdp2 with pictures alone": {"sharding": "fsdp2", "text_alone": 0},
     "ddp with text alone": {"sharding": "ddp", "text_alone": 11},
 }
+CONTINUED: dict[str, Any] = {
+    "reuse_continuations": True,
+    "places": (3, 3),
+    "micro_batch_tokens": 300,
+    "gradient_checkpointing": True,
+}
+SETTINGS |= {f"{sharding} with continuations": {"sharding": sharding} | CONTINUED for sharding in ("ddp", "fsdp2")}
 if find_spec("deepspeed"):  # whose installation wants a compiler, and PyTorch first: none of Sieve's requirements
     SETTINGS["deepspeed"] = {"sharding": "deepspeed"}
 
@@ -59,8 +66,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_one(name: str) -> dict[str, Any]:
-    """Settings of a process by itself."""
-    return SETTINGS[name] | ({"sharding": "fsdp2"} if name == "deepspeed" else {})
+    """Settings of a process by itself, which reads continuations in rows of their own."""
+    rows = {"pack": False} if "places" in SETTINGS[name] else {}
+    return SETTINGS[name] | rows | ({"sharding": "fsdp2"} if name == "deepspeed" else {})
 
 
 def seen(folder: Path) -> list[dict[str, Any]]:
@@ -84,6 +92,7 @@ def test_two_ranks_equal_one(name: str, learned: Path) -> None:
     ((alone,), (first, second)) = seen(one), seen(two)
     assert [values_of(row) for row in first["metrics"]] == [values_of(row) for row in second["metrics"]]
     assert first["logprobs"] == second["logprobs"]
+    assert (alone["packs"], first["packs"]) == (whole.get("pack", True), name != "deepspeed")
     assert (first["skipped"], second["skipped"]) == (1, 1), "what one rank cannot learn from, none of them does"
     assert (first["tensors"] > 60, second["tensors"]) == (True, 0), "the first rank has the weights"
     for row, other in zip(alone["metrics"], first["metrics"], strict=True):
@@ -98,9 +107,9 @@ def test_two_ranks_equal_one(name: str, learned: Path) -> None:
         assert largest_difference(load_file(folder / "weights.safetensors"), kept) < 1e-6, "what the engines get"
 
     # What two ranks saved, one goes on from as they did.
-    text_alone = whole.pop("text_alone", 5)
+    experiences = learned_rollouts(whole.pop("text_alone", 5), whole.pop("places", ()))
     settings = learner_config(micro_batch=2, **whole)
     learner = PolicyLearner(CHECKPOINT, Encoder(CHECKPOINT), settings)
     learner.load(two / "saved")
-    metrics = learner.step(learned_rollouts(text_alone))
+    metrics = learner.step(experiences)
     assert values_of(metrics) == pytest.approx(values_of(first["metrics"][1]), rel=1e-4, abs=1e-5)

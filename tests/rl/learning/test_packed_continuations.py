@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,13 @@ from rl.learning.micro_batches import choose_micro_batches
 from rl.learning.rows import Row, loss_inputs
 from rl.learning.statistics import advantage_statistics
 from tests.fixtures.learner_config import learner_config
-from tests.fixtures.learner_experiences import CHECKPOINT, going_on, of_another_sampler, sampled_experiences
+from tests.fixtures.learner_experiences import (
+    CHECKPOINT,
+    continuations_of,
+    going_on,
+    of_another_sampler,
+    sampled_experiences,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -38,14 +43,7 @@ def grown() -> list[Experience]:
     """Twelve rollouts of three prompts, and what goes on from four places of each with the tokens of another one: twice
     from the same, from next to the end, and in the third prompt from rollouts that are not there."""
     rollouts = of_another_sampler(sampled_experiences())
-    generator = np.random.default_rng(2)
-    continued = []
-    for rollout in rollouts:
-        for tokens in (3, 3, 9, len(rollout.token_ids) - 1):
-            other = rollouts[generator.integers(len(rollouts))]
-            begun = replace(other, prompt=rollout.prompt, prefix=rollout.token_ids[:tokens])
-            continued.append(begun)
-    return rollouts[:9] + continued
+    return rollouts[:9] + continuations_of(rollouts, (3, 3, 9, -1))
 
 
 def stems_of(experiences: list[Experience]) -> list[Any]:

@@ -34,12 +34,13 @@ def policy(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process made of each thing that the critic reads, and two ranks of that and each sharding."""
+    """What one process made of each thing that the critic reads, in rows of their own, and two ranks of that and each
+    sharding, packed."""
     folder = tmp_path_factory.mktemp("learned")
-    alone = {backbone: {"backbone": backbone, "sharding": "ddp"} for backbone in BACKBONES}
+    alone = {backbone: {"backbone": backbone, "sharding": "ddp", "pack": False} for backbone in BACKBONES}
     run_alone(SCRIPT, alone, folder / "one")
     both = itertools.product(BACKBONES, SHARDINGS)
-    cases = {f"{backbone}-{sharding}": {"backbone": backbone, "sharding": sharding} for backbone, sharding in both}
+    cases = {f"{read}-{sharding}": {"backbone": read, "sharding": sharding, "pack": True} for read, sharding in both}
     run_in_two_ranks(SCRIPT, cases, folder / "two")
     return folder
 
