@@ -107,16 +107,16 @@ class Standing:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The state of `ByDifficulty`."""
+    """The state of `ByDifficulty`; nothing was known of first groups before they were counted."""
 
     next: Whole
     ahead: list[Whole]
     asked: dict[str, Asked]
     under_way: list[str]
     sources: dict[str, Evidence]
-    first_groups: dict[str, Evidence]
     expected: list[float]
     again: list[bool]
+    first_groups: dict[str, Evidence] = field(default_factory=dict)
 
 
 def chance_of_a_mixed_group(right: np.ndarray, wrong: np.ndarray, rollouts: int) -> np.ndarray:

@@ -46,6 +46,12 @@ def told() -> Iterator[tuple[str, str, str, str]]:
     for study in ("tokens", "beliefs_tokens"):
         arms = [arm for arm, seeds in cells(study).items() if len(seeds) >= 5 and arm != "outcome-only"]
         yield from ((study, arm, "outcome-only", name) for arm in arms for name in (ACCURACY, OVER_THE_RUN))
+    loop = cells("beliefs_loop")
+    yield from (
+        ("beliefs_loop", a, "outcome-only", n) for a in loop if a != "outcome-only" for n in (ACCURACY, OVER_THE_RUN)
+    )
+    pairs = ("bis", "random"), ("bis_posterior", "random"), ("bis", "all"), ("all", "random"), ("all", "frozen")
+    yield from (("beliefs_loop", arm, baseline, name) for arm, baseline in pairs for name in (ACCURACY, OVER_THE_RUN))
     for arm in cells("twin").keys() - {"outcome-only"}:
         yield from (("twin", arm, "outcome-only", name) for name in ("exact_accuracy", "area/exact_accuracy"))
     for arm in cells("twin_accuracy"):
