@@ -2,7 +2,7 @@
 
     python benchmarks/remaining_errors.py runs/studies/streams/*/run     # recorded runs; --world, --world-seed
 
-A row is a tenth or so of the run: of the rollouts that were labelled then, the share of written results that are wrong
+A row is a sixth of the run: of the rollouts that were labelled then, the share of written results that are wrong
 on their own; of these, the share that is the start policy's belief, and not another number; the rules that err; and
 the area under the ROC curve of reasoning steps, right so far or not, within kinds weighted by errors, of the
 Monte-Carlo shares and of what the run's reward model said at the time. Means over the runs of the task; others are

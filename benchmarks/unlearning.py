@@ -3,7 +3,7 @@
     python -m benchmarks.unlearning --arm outcome runs/unlearning/outcome-* --arm labels runs/unlearning/labels-*
 
 Runs of the beliefs task with `record: true`, of the same seeds in each arm, in that order; --world, --world-seed. Four
-tables, each by tenths or so of the runs: how many of the start policy's false rules are unlearned, which is so from the
+tables, each by sixths of the runs: how many of the start policy's false rules are unlearned, which is so from the
 first ten policy steps on in which half of a rule's results are right; the mean advantage by outcomes and by `progress`
 of right steps, of first errors and of what follows them, in right answers and in wrong ones; the wrong labels of right
 steps and of wrong ones, by kind; and the wrong results that are written most at the end, with what the reward model

@@ -133,8 +133,10 @@ def _reading_rows(config: Config, parts: Parts) -> list[str]:
         "mprm.pack": parts.mprm if config.places_mprm and config.mprm.pack else None,
         "outcome_model.pack": parts.answers.model if config.outcome_model.pack else None,
     }
+    own_critic = config.learner.algorithm == "ppo" and config.value.backbone == "own"
+    who = {"learner.pack": "policy or value model"} if own_critic else {}
     return [
-        f"{key}: this model cannot read packed rows; each rollout has one of its own"
+        f"{key}: {who.get(key, 'this model')} cannot read packed rows; each rollout has one of its own"
         for key, model in asked.items()
         if model is not None and not model.call("packs")
     ]

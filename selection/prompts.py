@@ -205,8 +205,11 @@ class ByDifficulty(InOrder):
         share = self._config.prompts_in_order
         in_order = int(share * numbers.stop) - int(share * numbers.start)  # however small the rounds are
         under_way = set(self._under_way)
-        free = {entry[1].id: entry for entry in reversed(self._ahead) if entry[1].id not in under_way}
-        chosen = list(reversed(free.values()))[:in_order]
+        free: dict[str, tuple[int, Prompt]] = {}
+        for entry in self._ahead:
+            if entry[1].id not in under_way:
+                free.setdefault(entry[1].id, entry)
+        chosen = list(free.values())[:in_order]
         for entry in chosen:
             self._ahead.remove(entry)
         taken = {prompt.id for _, prompt in chosen} | under_way
@@ -234,8 +237,8 @@ class ByDifficulty(InOrder):
     def saw(self, prompt: Prompt, outcomes: Sequence[float], version: int) -> None:
         if prompt.id in self._under_way:  # or it was asked before prompts were chosen
             self._under_way.remove(prompt.id)
-        right = float(np.clip(outcomes, 0, 1).sum())
-        if prompt.id in self._asked and self._asked[prompt.id].evidence == Evidence() and len(outcomes) > 1:
+        right, known = float(np.clip(outcomes, 0, 1).sum()), self._asked.get(prompt.id)
+        if known and not known.evidence.right + known.evidence.wrong and len(outcomes) > 1:
             is_mixed = float(0 < right < len(outcomes))
             groups = self._first_groups.setdefault(prompt.source, Evidence())
             groups.add(is_mixed, 1 - is_mixed, version, self._config.prompts_half_life)

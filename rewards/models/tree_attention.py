@@ -11,7 +11,7 @@ says are empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def _reads_alike(model: Any, encoder: Encoder) -> bool:
     was_training = model.training
     model.eval()
     try:
-        ours = _differentiated(model, packed.model_inputs(model.device))
+        ours = _differentiated(model, packed.model_inputs(model.device), [len(own) + 1 for own in tree * len(shown)])
         theirs = model.base_model(**plain.model_inputs(model.device), use_cache=False).last_hidden_state
     except Exception:  # whatever a model does that cannot read it
         return False
@@ -104,8 +104,12 @@ def _reads_alike(model: Any, encoder: Encoder) -> bool:
     return bool((left - right).norm() <= torch.finfo(ours.dtype).eps ** 0.5 * right.norm())
 
 
-def _differentiated(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """The last hidden states, once a gradient has come back from them to the tokens' embeddings."""
+def _differentiated(model: Any, inputs: dict[str, Any], lengths: Sequence[int]) -> torch.Tensor:
+    """The last hidden states, once a gradient has come back from so many of each completion to the tokens' embeddings.
+
+    Raises:
+        ValueError: It is missing, or not finite.
+    """
     embedded: list[torch.Tensor] = []
 
     def keep(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -116,7 +120,11 @@ def _differentiated(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     try:
         with torch.enable_grad():
             states = model.base_model(**inputs).last_hidden_state
-            torch.autograd.grad(states.sum(), embedded, allow_unused=True)
+            real = torch.cat([states[place, :length] for place, length in enumerate(lengths)])
+            found = torch.autograd.grad(real.float().square().sum(), embedded, allow_unused=True)
+        known = [part for part in found if part is not None]
+        if not known or not all(part.isfinite().all() for part in known):
+            raise ValueError("no finite gradient")
     finally:
         hook.remove()
     return states.detach()

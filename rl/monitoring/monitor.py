@@ -58,9 +58,6 @@ class Monitor:
         self._distribution(step, "selection/scores_kept", report.offer.kept_scores)
         for name, values in report.batch.distributions.items():
             self._distribution(step, name, values)
-        if any(report.batch.standings.values()):
-            for writer in self._writers:
-                writer.text(step, "selection/prompts", prompt_tables(report.batch.standings))
         scored = list(zip(report.batch.rollouts, report.scores, strict=True))
         for told, outcome in (("right", 1.0), ("wrong", 0.0)):
             of_these = [entry.scores for rollout, entry in scored if rollout.outcome == outcome]
@@ -70,6 +67,9 @@ class Monitor:
                 picture = np.asarray(draw_rollout(shown))
                 for writer in self._writers:
                     writer.image(step, f"rollouts/{slot}", picture)
+            if any(report.batch.standings.values()):
+                for writer in self._writers:
+                    writer.text(step, "selection/prompts", prompt_tables(report.batch.standings))
             finding = monte_carlo_labels(report.labels)
             self._finding_wrong_steps(step, "mprm/finding_wrong_steps_by_monte_carlo", finding)
 

@@ -178,6 +178,26 @@ def test_few_prompts_are_asked_twice_rather_than_too_few(rows: int) -> None:
     assert prompts.choose(range(0), 3) == []
 
 
+def test_all_in_order_is_the_tasks_own_order() -> None:
+    prompts = choosing(a_task(3), prompts_in_order=1)
+    asked = []
+    for number in range(6):
+        for _, prompt in prompts.choose(range(2 * number, 2 * number + 2), number):
+            asked.append(prompt.id)
+            prompts.saw(prompt, [1.0, 0.0], number)
+    assert asked == [f"p{place % 3}" for place in range(12)]
+
+
+def test_a_group_that_never_came_is_not_a_prompts_first() -> None:
+    prompts = choosing(a_task(10**6))
+    (_, prompt), *_ = prompts.choose(range(COUNT), 3)
+    prompts.saw(prompt, [], 3)
+    assert prompts.state()["first_groups"] == {}
+    prompts.saw(prompt, [1.0, 0.0], 3)
+    prompts.saw(prompt, [1.0, 1.0], 3)
+    assert prompts.state()["first_groups"]["even"] == {"right": 1.0, "wrong": 0.0, "version": 3}
+
+
 def test_what_is_new_is_not_crowded_out_by_what_is_remembered() -> None:
     """Where all prompts are alike there is no reason to ask any of them again."""
 
