@@ -50,7 +50,14 @@ def told() -> Iterator[tuple[str, str, str, str]]:
     yield from (
         ("beliefs_loop", a, "outcome-only", n) for a in loop if a != "outcome-only" for n in (ACCURACY, OVER_THE_RUN)
     )
-    pairs = ("bis", "random"), ("bis_posterior", "random"), ("bis", "all"), ("all", "random"), ("all", "frozen")
+    pairs = (
+        ("bis", "random"),
+        ("bis_posterior", "random"),
+        ("bis_posterior", "bis"),
+        ("bis", "all"),
+        ("all", "random"),
+        ("all", "frozen"),
+    )
     yield from (("beliefs_loop", arm, baseline, name) for arm, baseline in pairs for name in (ACCURACY, OVER_THE_RUN))
     for arm in cells("twin").keys() - {"outcome-only"}:
         yield from (("twin", arm, "outcome-only", name) for name in ("exact_accuracy", "area/exact_accuracy"))
