@@ -212,6 +212,8 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/sieve study configs/studies/beliefs_tokens.yaml": parsed,
     ".venv/bin/sieve study configs/studies/tokens.yaml": parsed,
     ".venv/bin/python benchmarks/remaining_errors.py runs/studies/streams/*/run": options,
+    ".venv/bin/python -m benchmarks.unlearning --arm outcome runs/unlearning/outcome-* "
+    "--arm labels runs/unlearning/labels-* --arm frozen runs/unlearning/frozen-*": options,
     ".venv/bin/sieve train configs/beliefs.yaml engine.kind=hf workers=inline max_staleness=0 steps=1 "
     "annotation.share=0 mprm.warm_start=[runs/warm.jsonl] mprm.warm_start_epochs=3 "
     "mprm.warm_start_learning_rate=1e-3 output_dir=runs/warm": parsed,
