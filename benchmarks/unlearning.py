@@ -148,14 +148,14 @@ def print_labels(streams: Sequence[Stream]) -> None:
 
 def print_examples(streams: Sequence[Stream]) -> None:
     """The fourth table, of one arm's runs."""
-    said: list[dict[str, list[float]]] = []
-    for place in (0, -1):
-        said.append(defaultdict(list))
-        for stream in streams:
-            for one in parts(stream)[place]:
+    said: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
+    for stream in streams:
+        first_part, *_, last_part = parts(stream)
+        for found, rollouts in zip(said, (first_part, last_part), strict=True):
+            for one in rollouts:
                 for text, own, score in zip(one.step_texts, one.truth_own, one.scores.scores, strict=True):
                     if not own and (match := RESULT.search(text)):
-                        said[-1][match[0]].append(score)
+                        found[match[0]].append(score)
     print("| wrong result | times at first | score | times at the end | score |\n|---|---|---|---|---|")
     for text in sorted(said[1], key=lambda text: -len(said[1][text]))[:EXAMPLES]:
         first, last = said[0][text], said[1][text]

@@ -93,10 +93,6 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                 progress = Progress.restore(folder, parts, ledger) if goes_on else Progress(folder, ledger)
                 with console.waiting("comparing engines and learner"):
                     check_agreement(config, parts, progress.step)
-                for line in _reading_rows(config, parts):
-                    if line not in said:
-                        console.say(line)
-                        said.append(line)
                 step = progress.step if goes_on else None
                 writers = open_writers(config, folder, parts.task, step)
                 with closing(Monitor(config, parts.encoder, console, writers)) as monitor:
@@ -105,6 +101,11 @@ def train(config: Config, folder: Path, resume: bool, console: Console) -> Outco
                         _first_lessons(config, parts, records, pairs, console)
                         progress.start = evaluations.after(0)
                         progress.save(config, parts)
+                    # Now that all of them have started: asked sooner, the run would wait for each.
+                    for line in _reading_rows(config, parts):
+                        if line not in said:
+                            console.say(line)
+                            said.append(line)
                     with console.training(config.steps, progress.step):
                         run(config, parts, progress, evaluations, monitor, stopped)
                     progress.save(config, parts)

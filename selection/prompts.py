@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
@@ -290,19 +291,22 @@ class ByDifficulty(InOrder):
         """Some of the remembered prompts: those asked most often, and those surest to be mixed."""
         if not self._asked:
             return {}
-        asked = list(self._asked.values())
+        names, asked = list(self._asked), list(self._asked.values())
         right, wrong = self._beliefs([(entry.source, entry) for entry in asked], self._newest())
         mixed = chance_of_a_mixed_group(right, wrong, self._rollouts)
-        verdicts = right + wrong - PRIOR_VERDICTS
-        rows = [
-            Standing(name, entry.source, entry.times, *numbers)
-            for name, entry, *numbers in zip(
-                self._asked, asked, (right / (right + wrong)).tolist(), verdicts.tolist(), mixed.tolist(), strict=True
-            )
-        ]
+
+        def first(key: Callable[[int], float]) -> list[Standing]:
+            places = nsmallest(SHOWN, range(len(names)), key=lambda place: (-key(place), names[place]))
+            return [standing(place) for place in places]
+
+        def standing(place: int) -> Standing:
+            verdicts = right[place] + wrong[place]
+            chance, seen, mixes = (float(n) for n in (right[place] / verdicts, verdicts - PRIOR_VERDICTS, mixed[place]))
+            return Standing(names[place], asked[place].source, asked[place].times, chance, seen, mixes)
+
         return {
-            "asked most often": sorted(rows, key=lambda row: (-row.times, row.name))[:SHOWN],
-            "surest to be mixed": sorted(rows, key=lambda row: (-row.mixed, row.name))[:SHOWN],
+            "asked most often": first(lambda place: asked[place].times),
+            "surest to be mixed": first(lambda place: mixed[place]),
         }
 
     def state(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rl.instruments.study.tables import signed
 from tests.fixtures.runs import ROOT
 
 Cells = dict[str, dict[int, dict[str, str]]]
@@ -27,9 +28,8 @@ def cells(study: str) -> Cells:
     return found
 
 
-def signed(value: float, digits: int) -> str:
-    rounded = round(value, digits) + 0.0
-    return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if rounded else f"{0:.{digits}f}"
+def written(value: float, digits: int) -> str:
+    return signed(value, digits) if round(value, digits) else f"{0:.{digits}f}"
 
 
 def difference(found: Cells, arm: str, baseline: str, outcome: str, unit: float = 100, digits: int = 1) -> str:
@@ -37,7 +37,7 @@ def difference(found: Cells, arm: str, baseline: str, outcome: str, unit: float 
     seeds = sorted(found[arm].keys() & found[baseline].keys())
     gained = unit * np.array([float(found[arm][s][outcome]) - float(found[baseline][s][outcome]) for s in seeds])
     half = stats.t.ppf(0.975, len(gained) - 1) * gained.std(ddof=1) / np.sqrt(len(gained))
-    mean, low, high = (signed(value, digits) for value in (gained.mean(), gained.mean() - half, gained.mean() + half))
+    mean, low, high = (written(value, digits) for value in (gained.mean(), gained.mean() - half, gained.mean() + half))
     return f"{mean} ({low} to {high})"
 
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ONE_OF_EACH = 1.0, 1.0
-"""What is believed of a prompt of which nothing is known: as if one answer had been right, and one wrong."""
-
 
 @dataclass(frozen=True)
 class Evidence:

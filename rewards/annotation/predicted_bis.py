@@ -54,8 +54,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from rewards.annotation.evidence import ONE_OF_EACH, Evidence
+from rewards.annotation.evidence import Evidence
 
+ONE_OF_EACH = 1.0, 1.0
+"""What is believed of a prompt of which nothing is known: as if one answer had been right, and one wrong."""
 REPAIR = 0.02
 CONCENTRATION = 30.0
 DOUBT = 0.01  # keeps probabilities away from 0 and 1: neither the last step's verdict nor the MPRM's is certain

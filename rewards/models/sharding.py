@@ -132,6 +132,8 @@ def pack_trees(
         return len(rows) > most_rows or sum(length(rows)) > most_tokens
 
     def cut(rows: list[int]) -> list[list[int]]:
+        if not is_too_much(rows):
+            return [rows]
         filled, start = [], 0
         while start < len(rows):
             counts = range(start + 1, len(rows) + 1)
