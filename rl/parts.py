@@ -92,7 +92,7 @@ def make_parts(config: Config, folder: Path) -> Parts:
         task=task,
         engines=engines,
         stream=make_stream(config, engines, task, encoder, verifier, chooses),
-        labeller=Labeller(config, budget, judge, encoder.decode, verifier, engines, mprm, looks, chooses.labelled),
+        labeller=Labeller(config, budget, judge, encoder.decode, verifier, engines, mprm, looks, chooses.continued),
         lessons=lessons,
         learner=policy,
         mprm=mprm,

@@ -7,9 +7,10 @@ policy answers the prompt rightly, distributed as Beta(a, b), that has the proba
 
 Every verdict counts: a rollout's as one, and those of the continuations of a rollout's first step together as one,
 since they share that step. (A budget that stops at the first success does not bias a posterior: the likelihood of what
-was seen is the same.) The policy moves, so what was seen of older weights counts less, by half every so many policy
-versions. The prior is the mean of a prompt's source, worth two verdicts, so that few verdicts are corrected by what the
-source is like. A prompt that was never asked is as likely to be mixed as the first groups of its source's others were.
+was seen is the same. Searching for a first error does, and says nothing here.) The policy moves, so what was seen of
+older weights counts less, by half every so many policy versions. The prior is the mean of a prompt's source, worth two
+verdicts, so that few verdicts are corrected by what the source is like. A prompt that was never asked is as likely to
+be mixed as the first groups of its source's others were.
 
 A share of all prompts comes in the task's own order, as all of them do otherwise: so none waits for ever, whatever is
 believed of it. The rest is drawn, without replacement, among those that come next in that order, by their chance of a
@@ -30,12 +31,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
+from itertools import islice
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from rewards.records import Annotated, Belief, Prompt
+from rewards.records import Belief, Prompt
 from rewards.seeds import derive_seed
 from selection.config import SelectionConfig
 from selection.rows import Whole
@@ -69,10 +71,10 @@ class Evidence:
         return self.right * kept, self.wrong * kept
 
     def add(self, right: float, wrong: float, version: int, half_life: float) -> None:
-        """Count further ones."""
-        before = self.at(version, half_life)
-        self.right, self.wrong = before[0] + right, before[1] + wrong
-        self.version = max(version, self.version)
+        """Count further ones, which may have come late."""
+        newest = max(version, self.version)
+        before, further = self.at(newest, half_life), Evidence(right, wrong, version).at(newest, half_life)
+        self.right, self.wrong, self.version = before[0] + further[0], before[1] + further[1], newest
 
 
 @dataclass
@@ -149,8 +151,8 @@ class InOrder:
     def saw(self, prompt: Prompt, outcomes: Sequence[float], version: int) -> None:
         """The answers to a prompt that was chosen are there; without any, they will never be."""
 
-    def labelled(self, annotated: Sequence[Annotated]) -> None:
-        """Continuations were counted."""
+    def continued(self, prompt: Prompt, right: int, wrong: int, version: int) -> None:
+        """Continuations of one first step of its answers, by a policy version, came out right and wrong so often."""
 
     def gone_through(self, cursor: int) -> int:
         """How many prompts of the task's order are behind those that were asked, so many of them."""
@@ -245,22 +247,13 @@ class ByDifficulty(InOrder):
             groups.add(is_mixed, 1 - is_mixed, version, self._config.prompts_half_life)
         self._count(prompt, right, len(outcomes) - right, version)
         surplus = len(self._asked) - self._config.prompts_remembered
-        for name in [name for name in self._asked if name not in self._under_way][: max(0, surplus)]:
-            del self._asked[name]
+        if surplus > 0:
+            under_way = set(self._under_way)
+            for name in list(islice((name for name in self._asked if name not in under_way), surplus)):
+                del self._asked[name]
 
-    def labelled(self, annotated: Sequence[Annotated]) -> None:
-        # Rollouts that share their first step may share its continuations, too.
-        first_steps = {
-            (entry.prompt.id, entry.rollout.token_ids[: entry.rollout.steps[0].end]): entry
-            for entry in annotated
-            if entry.rollout.steps
-        }
-        for entry in first_steps.values():
-            prompt, counts = entry.prompt, entry.counts
-            sampled = counts.sampled[0]
-            if sampled > 0:
-                right = counts.correct[0] / self._continuations
-                self._count(prompt, right, sampled / self._continuations - right, counts.policy_version)
+    def continued(self, prompt: Prompt, right: int, wrong: int, version: int) -> None:
+        self._count(prompt, right / self._continuations, wrong / self._continuations, version)
 
     def gone_through(self, cursor: int) -> int:
         return self._next - len(self._ahead)

@@ -58,8 +58,11 @@ def step_discrimination(
             sizes = np.where(label[members], label[members].sum(), wrong[str(name)])
             influence[members] = wrong[str(name)] * (placed - area) / sizes
     errors = sum(wrong.values())
+    weighted = sum(wrong[name] * area for name, area in by_kind.items()) / errors if errors else nan
+    for name, area in by_kind.items():
+        influence[(kind.astype(str) == name) & ~label] += area - weighted  # each error makes its kind count for more
     return StepDiscrimination(
-        weighted=sum(wrong[name] * area for name, area in by_kind.items()) / errors if errors else nan,
+        weighted=weighted,
         standard_error=_standard_error(influence / errors, groups) if errors else nan,
         within_kind=float(np.mean(list(by_kind.values()))) if by_kind else nan,
         plain=float(_placements(score, label)[label].mean()) if _both(label) else nan,

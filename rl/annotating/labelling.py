@@ -16,7 +16,7 @@ from rewards.annotation.annotator import Annotation, Continued
 from rewards.annotation.budgets import Budget, make_budget
 from rewards.annotation.judge import Judge, Judgement
 from rewards.annotation.predicted_bis import predicted_balanced_information
-from rewards.records import Annotated, Completion, Rollout, StepCounts, StepScores
+from rewards.records import Annotated, Completion, Prompt, Rollout, StepCounts, StepScores
 from rewards.seeds import derive_seed
 from rewards.verification.verifiers import Verifier
 from rl.annotating.judging import join_verdicts, judgement_again, judgement_state
@@ -48,7 +48,8 @@ class Labeller:
         engines: Sample the continuations.
         mprm: Tells the entropy of images.
         looks_at_images: Whether whoever selects among the labelled rollouts wants to know that.
-        tell: Is told of the rollouts that were labelled, with what was counted: whoever chooses prompts learns from it.
+        tell: Is told how often continuations of a prompt's first steps came out right and wrong, and the oldest policy
+            version that sampled them: whoever chooses prompts learns from it.
         under_way: The labellings that are not due yet, oldest first.
     """
 
@@ -60,7 +61,7 @@ class Labeller:
     engines: Engines
     mprm: Starts
     looks_at_images: bool
-    tell: Callable[[Sequence[Annotated]], None]
+    tell: Callable[[Prompt, int, int, int], None]
     under_way: deque[Labelling] = field(default_factory=deque)
 
     def begin(self, step: int, batch: Delivery, scores: Sequence[StepScores]) -> Labelling:
@@ -252,10 +253,10 @@ class Labelling:
             say: Is told of a judge that says nothing.
         """
         self.finish()
-        counted = self._annotation.counts()
-        # What a judge says of a step is not how often answers come out right.
-        self._labeller.tell(self._annotated(counted))
-        counts, judge = join_verdicts(self._labeller.config, self._rollouts, counted, self._verdicts, say)
+        self._tell_of_first_steps()
+        counts, judge = join_verdicts(
+            self._labeller.config, self._rollouts, self._annotation.counts(), self._verdicts, say
+        )
         return Labels(
             step=self._step,
             batch=self._batch,
@@ -266,6 +267,21 @@ class Labelling:
             cost=self._annotation.cost(seconds),
             metrics=judge | (self._lateness(now) if self._labeller.config.annotation.delay else {}),
         )
+
+    def _tell_of_first_steps(self) -> None:
+        """What was drawn, a first step once: not what counts, for outcomes may be in that, and what a judge says. A
+        search goes on from first steps where later ones have failed, which is no fair sample of them."""
+        if self._labeller.budget.first_error == "search":
+            return
+        drawn: dict[tuple[str, tuple[int, ...]], tuple[Prompt, Continued]] = {}
+        for entry in self._annotation.continued():
+            prompt, rollout = self._prompts[entry.rollout], self._rollouts[entry.rollout]
+            if entry.tokens == rollout.steps[0].end:
+                drawn[prompt.id, rollout.token_ids[: entry.tokens]] = prompt, entry
+        for prompt, entry in drawn.values():
+            verdicts = [continuation.right for continuation in entry.continuations]
+            oldest = min(continuation.policy_version for continuation in entry.continuations)
+            self._labeller.tell(prompt, verdicts.count(True), verdicts.count(False), oldest)
 
     def _lateness(self, now: int) -> dict[str, float]:
         """Metrics of labels that may come late, by their full names; none without a label."""

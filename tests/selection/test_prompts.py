@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import betabinom
 
-from rewards.records import Annotated, Prompt, StepCounts
+from rewards.records import Prompt
 from selection.config import SelectionConfig
 from selection.prompts import ByDifficulty, Evidence, InOrder, chance_of_a_mixed_group
-from tests.fixtures.builders import a_prompt, a_rollout
+from tests.fixtures.builders import a_prompt
 
 ROLLOUTS, COUNT = 8, 4
 
@@ -49,8 +49,19 @@ def test_the_chance_of_a_mixed_group_is_that_of_a_beta_binomial(right: float, wr
 def test_what_was_seen_of_older_weights_counts_less() -> None:
     seen = Evidence(4, 2, version=3)
     assert seen.at(3, 5) == (4, 2) and seen.at(8, 5) == (2, 1) and seen.at(1000, 0) == (4, 2)
-    seen.add(1, 1, version=2, half_life=5)  # that came late
-    assert seen == Evidence(5, 3, version=3)
+    late = 0.5 ** (1 / 5)
+    seen.add(1, 1, version=2, half_life=5)
+    assert (seen.right, seen.wrong, seen.version) == pytest.approx((4 + late, 2 + late, 3)), "it came a version late"
+
+
+@given(st.permutations([(3, 1, 0), (0, 2, 4), (1, 1, 9), (5, 0, 4)]))
+def test_verdicts_count_the_same_in_whatever_order_they_come(verdicts: list[tuple[int, int, int]]) -> None:
+    seen = Evidence()
+    for right, wrong, version in verdicts:
+        seen.add(right, wrong, version, half_life=3)
+    fading = {version: 0.5 ** ((9 - version) / 3) for version in (0, 4, 9)}
+    assert seen.right == pytest.approx(3 * fading[0] + 5 * fading[4] + 1)
+    assert seen.wrong == pytest.approx(fading[0] + 2 * fading[4] + 1) and seen.version == 9
 
 
 def of_32(prompt: Prompt) -> float:
@@ -111,23 +122,12 @@ def test_a_policy_that_moves_makes_old_verdicts_worth_less() -> None:
 def test_continuations_count_as_one_verdict_for_a_first_step() -> None:
     prompts = choosing(a_task(8))
     (_, prompt), *_ = prompts.choose(range(COUNT), 0)
-    rollout = a_rollout(prompt=prompt.id)
-    counts = StepCounts(np.array([3, 0]), np.array([4, 4]), policy_version=0)
-    prompts.labelled([Annotated(prompt, rollout, counts)])
+    prompts.continued(prompt, right=3, wrong=1, version=0)
     asked = prompts.state()["asked"][prompt.id]["evidence"]
     assert (asked["right"], asked["wrong"]) == (0.75, 0.25)
-    prompts.labelled([Annotated(prompt, rollout, StepCounts(np.array([0, 2]), np.array([0, 4]), policy_version=0))])
-    assert prompts.state()["asked"][prompt.id]["evidence"] == asked, "nothing is known of the first step"
-
-
-def test_continuations_that_rollouts_share_count_once() -> None:
-    prompts = choosing(a_task(8))
-    (_, prompt), *_ = prompts.choose(range(COUNT), 0)
-    counts = StepCounts(np.array([3, 0]), np.array([4, 4]), policy_version=0)
-    alike, other = a_rollout(prompt=prompt.id), a_rollout(prompt=prompt.id, tokens=[9, 8, 7, 6, 5])
-    prompts.labelled([Annotated(prompt, rollout, counts) for rollout in (alike, alike, other)])
+    prompts.continued(prompt, right=1, wrong=0, version=0)
     asked = prompts.state()["asked"][prompt.id]["evidence"]
-    assert (asked["right"], asked["wrong"]) == (1.5, 0.5), "two first steps, a verdict each"
+    assert (asked["right"], asked["wrong"]) == (1.0, 0.25), "fewer than all are a part of a verdict"
 
 
 def test_what_is_believed_of_a_prompt_is_its_sources_mean_worth_two_verdicts_and_its_own() -> None:
@@ -138,8 +138,7 @@ def test_what_is_believed_of_a_prompt_is_its_sources_mean_worth_two_verdicts_and
     assert prompts.believed(prompt, 0) == pytest.approx((2 * 7 / 10 + 6, 2 * 3 / 10 + 2))
     assert prompts.believed(a_prompt("never", source=prompt.source, images=[]), 0) == pytest.approx((1.4, 0.6))
     assert prompts.believed(prompt, 4) == pytest.approx((1.4 + 3, 0.6 + 1)), "half as much of its own by then"
-    counts = StepCounts(np.array([1, 0]), np.array([4, 4]), policy_version=0)
-    prompts.labelled([Annotated(prompt, a_rollout(prompt=prompt.id), counts)])
+    prompts.continued(prompt, right=1, wrong=3, version=0)
     assert prompts.believed(prompt, 0) == pytest.approx((2 * 7.25 / 11 + 6.25, 2 * 3.75 / 11 + 2.75))
     assert InOrder(a_task(8)).believed(prompt, 0) is None
 

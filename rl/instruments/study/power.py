@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import inf, isfinite, sqrt
+from math import inf, isfinite, nan, sqrt
 
 import numpy as np
 from scipy import stats
@@ -124,15 +124,18 @@ def _predictions(
     assert arm.baseline is not None
     of, against = (_by_seed(results[name], outcome) for name in (arm.name, arm.baseline))
     differences = np.array(list(paired_differences(of, against).values()))
-    if not len(differences):
+    if len(differences) < 2:
         return
     mean, spread = float(differences.mean()), float(differences.std(ddof=1))
     seeds = seeds_needed(mean / spread) if spread else 2 if mean else inf
-    yield Prediction(outcome, arm.name, arm.baseline, mean, spread, seeds, spread * effect_shown(len(study.seeds)))
+    shown = spread * effect_shown(len(study.seeds)) if len(study.seeds) > 1 else inf
+    yield Prediction(outcome, arm.name, arm.baseline, mean, spread, seeds, shown)
 
 
 def _by_seed(results: Sequence[CellResult], outcome: str) -> dict[int, float]:
-    return {seed: result.final[outcome] for seed, result in enumerate(results) if outcome in result.final}
+    """Of the seeds in which there is one: an area is NaN where all steps are right."""
+    found = {seed: result.final.get(outcome, nan) for seed, result in enumerate(results)}
+    return {seed: value for seed, value in found.items() if isfinite(value)}
 
 
 def power_report(study: Study, predictions: Sequence[Prediction], without: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,21 @@ READ = (
 )
 """Keys of an experiment that decide its twin."""
 CREDITS = ("outcome", "additive", "min_form", "progress")
+KNOWN: dict[str, Sequence[object]] = {
+    "task.name": ("beliefs",),
+    "learner.algorithm": ("grpo",),
+    "learner.scale_rewards": ("group",),
+    "learner.credit": CREDITS,
+    "learner.reuse_continuations": (False,),
+    "learner.dynamic_sampling": ("off",),
+    "annotation.budget": ("fixed",),
+    "annotation.first_error": ("ignore",),
+    "annotation.outcome_weight": (0,),
+    "selection.selector": [name for name in SELECTORS if name not in NEED_COMPLEXITY],
+    "selection.half_life": (0,),
+    "selection.prompts": ("uniform",),
+}
+"""What it can do, of keys that decide what is learned from."""
 TRAINING = 4096
 """Different training puzzles; the stream begins anew after them."""
 SURE = 1.0
@@ -67,15 +83,9 @@ def check_twin(config: Config, varied: Mapping[str, Any] | None = None) -> None:
     Raises:
         ConfigError: It does not.
     """
-    known = [name for name in SELECTORS if name not in NEED_COMPLEXITY]
-    for key, value, allowed in (
-        ("task.name", config.task.name, ("beliefs",)),
-        ("learner.credit", config.learner.credit, CREDITS),
-        ("selection.selector", config.selection.selector, known),
-        ("annotation.budget", config.annotation.budget, ("fixed",)),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"{key} is {value!r}: the twin knows {', '.join(allowed)}")
+    for key, allowed in KNOWN.items():
+        if (value := attrgetter(key)(config)) not in allowed:
+            raise ConfigError(f"{key} is {value!r}: the twin knows {', '.join(map(str, allowed))}")
     for name, value in (varied or {}).items():
         for key in [f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else [name]:
             is_without = not config.mprm.enabled and key.startswith("mprm.")

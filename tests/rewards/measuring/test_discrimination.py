@@ -70,12 +70,14 @@ def test_a_kind_weighs_what_its_errors_weigh() -> None:
 
 
 def test_the_standard_error_is_the_spread_over_draws() -> None:
-    """Of prompts, whose steps go together: to take four like ones for four draws says half as much."""
+    """Of prompts, whose steps go together: to take four like ones for four draws says half as much. One kind is told
+    apart better than the other, so that a draw also decides what the two weigh."""
 
     def draw(seed: int, together: bool) -> StepDiscrimination:
         rng = np.random.default_rng(seed)
         right = rng.random(80) < 0.6
-        scores, kinds, prompts = rng.normal(right, 1.0), np.tile(["a", "b"], 40), np.arange(80)
+        kinds, prompts = np.tile(["a", "b"], 40), np.arange(80)
+        scores = rng.normal(right * np.where(kinds == "a", 3.0, 0.0), 1.0)
         steps = [values.repeat(4) for values in (scores, right, kinds)]
         return step_discrimination(*steps, groups=prompts.repeat(4) if together else None)
 

@@ -15,7 +15,7 @@ import pytest
 
 from rewards.annotation.judge import Judge, Judgement
 from rewards.annotation.judge_config import JudgeConfig
-from rewards.records import Annotated, Completion, Prompt, Rollout, SamplingRequest, StepScores
+from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepScores
 from rewards.verification.verifiers import exact
 from rl.annotating.judging import make_judge
 from rl.annotating.labelling import Labeller, Labelling, make_configured_budget
@@ -44,7 +44,7 @@ class AtOnce:
 def a_labeller(
     engines: AtOnce,
     looks_at_images: bool = False,
-    tell: Callable[[Sequence[Annotated]], None] = list,
+    tell: Callable[[Prompt, int, int, int], None] = lambda *_: None,
     **annotation: Any,
 ) -> Labeller:
     config = Config.model_validate({"annotation": {"continuations": 2} | annotation})
@@ -70,11 +70,9 @@ def refuse_to_say(text: str) -> None:
 def test_a_share_is_labelled_and_the_others_are_not() -> None:
     batch, scores = a_step()
     engines, rollouts = AtOnce(), batch.rollouts
-    told: list[Annotated] = []
-    labelling = a_labeller(engines, tell=told.extend, share=0.5).begin(5, batch, scores)
+    labelling = a_labeller(engines, share=0.5).begin(5, batch, scores)
     assert len(engines.engine.rounds) == 1, "asked for as soon as it begins"
     labels = labelling.labels(5, 2.5, refuse_to_say)
-    assert told == labels.annotated, "prompts are chosen by them, too"
     assert 0 < len(labels.places) <= 4 and list(labels.places) == sorted(set(labels.places) - {1})
     for place, entry, continuations in zip(labels.places, labels.annotated, labels.continuations, strict=True):
         assert entry.prompt is batch.prompts[place] and entry.rollout is rollouts[place]
@@ -98,14 +96,52 @@ class SureOfWrong(Judge):
         return answer
 
 
+Told = list[tuple[Prompt, int, int, int]]
+"""What who chooses prompts is told: a prompt, right and wrong continuations of a first step, their policy version."""
+
+
+def told_of(engines: AtOnce, batch: Delivery, scores: Sequence[StepScores], **annotation: Any) -> Told:
+    told: Told = []
+    labeller = a_labeller(engines, tell=lambda *entry: told.append(entry), **{"share": 1} | annotation)
+    labeller.begin(0, batch, scores).labels(0, 0.0, refuse_to_say)
+    return told
+
+
 def test_who_chooses_prompts_is_told_what_came_out_right_and_not_what_a_judge_says() -> None:
-    told: list[Annotated] = []
-    labeller = a_labeller(AtOnce(), tell=told.extend, share=1)
+    told: Told = []
+    labeller = a_labeller(AtOnce(), tell=lambda *entry: told.append(entry), share=1)
     config = labeller.config.model_copy(update={"judge": JudgeConfig(rule="judge")})
     labeller = replace(labeller, config=config, judge=SureOfWrong(config.judge, decode))
-    labels = labeller.begin(0, *a_step()).labels(0, 0.0, refuse_to_say)
+    batch, scores = a_step()
+    labels = labeller.begin(0, batch, scores).labels(0, 0.0, refuse_to_say)
     assert all(not entry.counts.correct.any() for entry in labels.annotated)
-    assert len(told) == 7 and all(entry.counts.correct.all() for entry in told)
+    assert told == [(prompt, 2, 0, 3) for place, prompt in enumerate(batch.prompts) if place != 1]
+
+
+@pytest.mark.parametrize("share_prefixes", [False, True])
+def test_of_rollouts_that_begin_alike_who_chooses_prompts_is_told_once(share_prefixes: bool) -> None:
+    prompt = a_prompt("0")
+    rollouts = [a_rollout([1, 1], prompt="0", tokens=tokens) for tokens in ([4, 5], [4, 6], [7, 5])]
+    scores = [StepScores(np.zeros(2), 0)] * 3
+    told = told_of(AtOnce(), Delivery([prompt] * 3, rollouts, {}, 0), scores, share_prefixes=share_prefixes)
+    assert told == [(prompt, 2, 0, 3)] * 2
+
+
+def test_who_chooses_prompts_is_told_what_was_drawn_and_not_what_counts() -> None:
+    """Outcomes, which it knows, may count as continuations do; a search that has been right skips what comes before."""
+    engines = AtOnce()
+    engines.engine = SimulatedEngine(lambda request: float(len(request.prefix) > 1), version=3)
+    batch, scores = a_step()
+    told = told_of(engines, batch, scores, outcome_weight=1)
+    assert told == [(prompt, 0, 2, 3) for place, prompt in enumerate(batch.prompts) if place != 1]
+    assert told_of(engines, batch, scores, first_error="search") == []
+
+
+def test_who_chooses_prompts_is_told_of_the_probe_of_a_triage_too() -> None:
+    batch, scores = a_step()
+    told = told_of(AtOnce(), batch, scores, budget="triage", probe=1)
+    assert [prompt for prompt, *_ in told] == [prompt for place, prompt in enumerate(batch.prompts) if place != 1]
+    assert sorted((right, wrong) for _, right, wrong, _ in told) == [(1, 0)] * 6 + [(2, 0)], "a quarter has both"
 
 
 def test_another_step_labels_others_and_the_same_step_the_same() -> None:

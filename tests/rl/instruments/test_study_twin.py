@@ -70,7 +70,7 @@ def test_power_leaves_out_what_has_no_twin_and_says_so(tmp_path: Path, monkeypat
     result = CliRunner().invoke(app, ["study", study, "--power"])
     assert result.exit_code == 0, result.output
     assert "| b | a |" in result.output and "| c | a |" not in result.output
-    assert "`c` has no twin: selection.half_life is varied" in result.output.replace("\n", " ")
+    assert "`c` has no twin: selection.half_life is 3.0" in result.output.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,12 @@ def test_power_leaves_out_what_has_no_twin_and_says_so(tmp_path: Path, monkeypat
         ),
         (
             {"kind": "train", "matrix": {}, "arms": {"a": {}, "b": {"selection": {"half_life": 3}}}, "baseline": "a"},
-            "selection.half_life is varied: it changes nothing in the twin",
+            "selection.half_life is 3.0: the twin knows 0",
         ),
         ({"record": {"steps": 2}}, "record is set: allowed with kind twin is nothing"),
         ({"twin": {"world": "Q"}}, "twin.world"),
+        ({"set": {"learner.dynamic_sampling": "refill"}}, "learner.dynamic_sampling is 'refill': the twin knows off"),
+        ({"set": {"selection": {"prompts": "difficulty"}}}, "selection.prompts is 'difficulty': the twin knows unif"),
     ],
 )
 def test_what_has_no_twin_is_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
@@ -114,6 +116,21 @@ def test_what_makes_no_difference_needs_more_seeds_than_there_are(
     result = CliRunner().invoke(app, ["study", written(tmp_path, **never), "--power", "--out", str(tmp_path / "o")])
     assert result.exit_code == 0, result.output
     assert "| +0.0000 | 0.0000 | over 10,000 |" in result.output
+
+
+def test_seeds_without_a_number_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two held-out answers, some draws have no wrong step, and so no area."""
+    monkeypatch.setattr("rl.instruments.study.power.TWIN_SEEDS", 24)
+    few = {
+        "set": {"evaluation": {"prompts": 1, "samples": 2}},
+        "matrix": {"twin.given_auc": [0.7, 0.95]},
+        "baseline": {"twin.given_auc": 0.7},
+        "outcomes": ["mprm/auc_weighted_reasoning"],
+    }
+    for seeds, least in (([0, 1, 2], "| 0."), ([0], "| inf |")):
+        result = CliRunner().invoke(app, ["study", written(tmp_path, **few, seeds=seeds), "--power"])
+        told = next(line for line in result.output.splitlines() if line.startswith("| given_auc=0.95 |"))
+        assert result.exit_code == 0 and "nan" not in told and least in told, told
 
 
 def test_power_is_that_of_simulated_t_tests() -> None:
