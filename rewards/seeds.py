@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from hashlib import blake2b
 
 
@@ -13,3 +15,17 @@ def derive_seed(*parts: object) -> int:
     """
     digest = blake2b("\x1f".join(str(part) for part in parts).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def ranks(keys: Iterable[Hashable]) -> list[int]:
+    """How many equal ones come before each: what tells those apart that would have the same seed.
+
+    >>> ranks("abab")
+    [0, 0, 1, 1]
+    """
+    seen: Counter[Hashable] = Counter()
+    found = []
+    for key in keys:
+        found.append(seen[key])
+        seen[key] += 1
+    return found

@@ -21,8 +21,9 @@ known by then. What else is known depends on the budget:
   the gradient of V times how often, on average, the prefix is sampled from. (Since verdicts alone decide when to stop,
   the first baseline has the right direction, too, but at each prefix another length, which depends on V.)
 
-All of this is of samples that end. One that was cut off has no verdict and is left out, and then the baseline is more
-than a matter of variance: what is followed is, about, the chance of a right answer among those that end, and not V.
+All of this is of samples that end. One that was cut off has no verdict and is left out, as is the outcome of such a
+rollout, and then the baseline is more than a matter of variance: what is followed is, about, the chance of a right
+answer among those that end, and not V.
 
 The prefix's tokens are read, and learned from in the rollout alone, with its own advantages.
 
@@ -40,23 +41,28 @@ import numpy as np
 from rewards.credit.comparison import Comparison, group_centred
 
 
-def continuation_advantages(verdicts: Sequence[float], outcome: float, stops_early: bool) -> np.ndarray:
-    """The advantage r_i - b_i of each of n continuations of one prefix, in the order in which they were asked for.
+def continuation_advantages(verdicts: Sequence[float], outcome: float | None, stops_early: bool) -> np.ndarray:
+    """The advantage r_i - b_i of each of n continuations of one prefix, in the order in which they were asked for; 0 of
+    what has no other to be compared with.
 
     Args:
         verdicts: r (n,).
-        outcome: o, of the rollout.
+        outcome: o, of the rollout; None if it was cut off.
         stops_early: Whether the number of samples depended on their verdicts.
 
     >>> continuation_advantages([1, 0, 0, 1], outcome=0, stops_early=False).tolist()
     [0.75, -0.5, -0.5, 0.75]
     >>> continuation_advantages([0, 0, 1], outcome=1, stops_early=True).round(2).tolist()
     [-1.0, -0.5, 0.67]
+    >>> continuation_advantages([1, 0, 1], outcome=None, stops_early=True).tolist()
+    [0.0, -1.0, 0.5]
     """
     right = np.asarray(verdicts, dtype=float)
     others = np.cumsum(right) - right if stops_early else right.sum() - right
-    number = np.arange(1, len(right) + 1) if stops_early else len(right)
-    return right - (outcome + others) / number
+    number = np.arange(len(right)) if stops_early else np.full(len(right), len(right) - 1)
+    if outcome is not None:
+        others, number = others + outcome, number + 1
+    return np.where(number > 0, right - others / np.maximum(number, 1), 0.0)
 
 
 def comparison_scale(comparison: Comparison, rewards: np.ndarray, groups: np.ndarray) -> float:

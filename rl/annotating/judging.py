@@ -66,12 +66,12 @@ def join_verdicts(
     return joined, judge_metrics(judged, agreement)
 
 
-def judgement_state(judgement: Future[Judgement] | None) -> dict[str, Any] | None:
+def judgement_state(config: Config, judgement: Future[Judgement] | None) -> dict[str, Any] | None:
     """What the judge says, once it has said it, as plain JSON; None where there is no judge, or it comes to no end."""
     if judgement is None:
         return None
     try:
-        said = judgement.result(timeout=GRACE)
+        said = judgement.result(timeout=config.judge.deadline + GRACE)
     except TimeoutError:
         return None
     return vars(said) | {"verdicts": [verdicts.tolist() for verdicts in said.verdicts]}

@@ -28,6 +28,8 @@ from selection.rows import Whole
 
 Answers = list[list[Completion]]
 """To one round of requests."""
+Verdicts = list[list[bool | None]]
+"""On those."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Labelling:
         verdicts: What the judge will say of them, where there is one.
         entropy: Of their images, where somebody wants to know.
         answered: The engines' answers to the first rounds, where they are known already.
+        judged: What the verifier said of those, as far as it was asked: it need not say the same again.
 
     Raises:
         ValueError: They are answers to other requests than its own.
@@ -143,6 +146,7 @@ class Labelling:
         verdicts: Future[Judgement] | None,
         entropy: Pending[np.ndarray] | None,
         answered: Sequence[Answers] = (),
+        judged: Sequence[Verdicts] = (),
     ) -> None:
         self._labeller, self._step, self._batch, self._all_scores, self._chosen = labeller, step, batch, scores, chosen
         self._rollouts = [batch.rollouts[place] for place in chosen]
@@ -165,6 +169,7 @@ class Labelling:
             believed=self._believed,
         )
         self._known, self._rounds = deque(answered), list[Pending[Answers]]()
+        self._known_verdicts, self._judged = deque(judged), list[Verdicts]()
         self._ask()
         while self._known:
             self.advance()
@@ -173,7 +178,8 @@ class Labelling:
         """Wait for the round that is under way, and ask for the next; gives False where all have been received."""
         if self._is_finished:
             return False
-        self._annotation.receive(self._rounds[-1].result())
+        said = self._known_verdicts.popleft() if self._known_verdicts else None
+        self._judged.append(self._annotation.receive(self._rounds[-1].result(), said))
         self._ask()
         return True
 
@@ -196,7 +202,8 @@ class Labelling:
             "mprm_version": self._all_scores[0].mprm_version,
             "chosen": list(self._chosen),
             "answers": [[[asdict(c) for c in answer] for answer in round.result()] for round in self._rounds],
-            "verdicts": judgement_state(self._verdicts),
+            "judged": self._judged,
+            "verdicts": judgement_state(self._labeller.config, self._verdicts),
             "entropy": None if entropy is None else entropy.tolist(),
         }
 
@@ -218,7 +225,9 @@ class Labelling:
         entropy = None if kept.entropy is None else Ready(np.array(kept.entropy))
         verdicts = judgement_again(kept.verdicts)
         return cls(
-            labeller, kept.step, again(kept.groups), scores, kept.chosen, verdicts, entropy, answered=kept.answers
+            *(labeller, kept.step, again(kept.groups), scores, kept.chosen, verdicts, entropy),
+            answered=kept.answers,
+            judged=kept.judged,
         )
 
     def _ask(self) -> None:
@@ -316,6 +325,7 @@ class _Kept:
     answers: list[Answers]
     verdicts: dict[str, Any] | None
     entropy: list[float] | None
+    judged: list[Verdicts] = field(default_factory=list)
 
 
 def _choose(config: Config, step: int, rollouts: Sequence[Rollout]) -> list[int]:

@@ -60,8 +60,8 @@ class LearnerConfig(Section):
     """Whether the policy learns from the continuations that label the steps, too: each is compared with its siblings
     at the same prefix, which itself is not learned from again. The policy's step then waits for the labels."""
     continuation_weight: Positive = 0.25
-    """Of `reuse_continuations`: what a token of a continuation counts beside one of a rollout. At 1 the many
-    continuations of few prefixes outweigh the rollouts, of which each is another sample of the whole answer."""
+    """Of `reuse_continuations`: what the advantages of continuations are scaled by. At 1 the many continuations of few
+    prefixes outweigh the rollouts, of which each is another sample of the whole answer."""
     dynamic_sampling: Literal["off", "drop", "refill"] = "off"
     """Groups whose rollouts are all right or all wrong: trained on (`off`), left out (`drop`), or replaced by groups of
     further prompts (`refill`). A signal in such groups that comes from step scores, from a

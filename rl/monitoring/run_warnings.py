@@ -9,7 +9,14 @@ from math import inf
 
 from rl.config import Config
 from rl.monitoring.report import StepReport
-from rl.monitoring.warnings import empty_buffer, no_entropy, no_mixed_group, no_right_answer, one_kind_of_labels
+from rl.monitoring.warnings import (
+    empty_buffer,
+    late_labels,
+    no_entropy,
+    no_mixed_group,
+    no_right_answer,
+    one_kind_of_labels,
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,16 @@ class RunWarnings:
     def __init__(self, config: Config) -> None:
         self._window = min(config.watch.hopeless_after, config.steps)
         self._teaches = config.places_mprm and config.mprm.until != 0
+        self._delay, self._run = config.annotation.delay, config.steps
+        self._with_labels = min(self._window, max(self._run - self._delay, 0))
+        self._seen = 0
         self._latest: deque[Signs] = deque(maxlen=self._window)
         self._said: set[str] = set()
 
     def after(self, report: StepReport) -> list[str]:
         """What there is to say after a policy step that has not been said before."""
         self._latest.append(Signs.of(report))
+        self._seen += 1
         if not self._window or len(self._latest) < self._window:
             return []
         new = {kind: line for kind, line in self._lines() if line and kind not in self._said}
@@ -72,14 +83,19 @@ class RunWarnings:
     def _lines(self) -> Iterator[tuple[str, str | None]]:
         steps = f"{self._window:,} policy steps"
 
-        def total(name: str) -> int:
-            return sum(getattr(signs, name) for signs in self._latest)
+        def total(name: str, last: int = self._window) -> int:
+            return sum(getattr(signs, name) for signs in list(self._latest)[-last:])
 
         right, answers = total("right"), total("answers")
         among = f"{answers:,} answers in the last {steps}"
         yield "right", no_right_answer(right, among)
         yield "mixed", no_mixed_group(total("mixed"), total("groups"), right, answers, among)
         yield "entropy", no_entropy(max(signs.entropy for signs in self._latest), f"the last {steps}")
-        if self._teaches:
-            yield "buffer", empty_buffer(max(signs.kept for signs in self._latest), steps)
-            yield "labels", one_kind_of_labels(total("positive"), total("labelled"))
+        if not self._teaches:
+            return
+        last = self._with_labels
+        if not last:
+            yield "delay", late_labels(self._delay, self._run)
+        elif self._seen >= self._delay + last:
+            yield "buffer", empty_buffer(total("kept", last), f"{self._seen:,} policy steps")
+            yield "labels", one_kind_of_labels(total("positive", last), total("labelled", last))

@@ -51,6 +51,17 @@ def empty_buffer(kept: int, after: str) -> str | None:
     return f"the buffer is empty after {after}: the reward model has nothing to learn from; see annotation, selection"
 
 
+def late_labels(delay: int, steps: int) -> str:
+    """
+    >>> late_labels(8, 5)
+    'annotation.delay is 8: labels come after the 5 policy steps of this run, and the reward model learns from none'
+    """
+    return (
+        f"annotation.delay is {delay}: labels come after the {steps:,} policy steps of this run, and the reward model "
+        "learns from none"
+    )
+
+
 def one_kind_of_labels(positive: int, labelled: int) -> str | None:
     """
     >>> one_kind_of_labels(0, 31)

@@ -103,7 +103,8 @@ class CreditAssignment:
         for entry in continued:
             rollout = rollouts[entry.rollout]
             finished = [(one.completion, float(one.right)) for one in entry.continuations if one.right is not None]
-            gained = continuation_advantages([right for _, right in finished], rollout.outcome, self.stops_early)
+            outcome = None if _is_truncated(rollout) else rollout.outcome
+            gained = continuation_advantages([right for _, right in finished], outcome, self.stops_early)
             experiences += [
                 self._going_on(prompts[entry.rollout], rollout, entry.tokens, completion, scale * advantage)
                 for (completion, _), advantage in zip(finished, gained, strict=True)

@@ -116,7 +116,7 @@ def batches(config: Config, corpus: Corpus, encoder: Encoder) -> Iterator[list[A
     def make(file: Path, number: int, line: bytes) -> Annotated:
         record = parse_record(line)
         images = load_images(image_path(image_folder(config, file), image) for image in record.images)
-        return as_annotated(record, f"{file}:{number}", images, encoder, separator, closed)
+        return as_annotated(record, f"{file}, line {number}", images, encoder, separator, closed)
 
     for epoch in range(config.mprm.warm_start_epochs):
         yield from one_pass(corpus, make, config.mprm.batch_size, config.seed, "warm start", epoch)
@@ -165,7 +165,7 @@ def preference_batches(
         if part != "all" and is_held_out(record, held_out) != (part == "held out"):
             return None
         images = load_images(image_path(file.parent, image) for image in record.images)
-        return as_preference(record, f"{file}:{number}", images, encoder)
+        return as_preference(record, f"{file}, line {number}", images, encoder)
 
     return one_pass(corpus, make, batch_size, *seed)
 

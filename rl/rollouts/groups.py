@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,9 @@ from rewards.seeds import derive_seed
 from rl.errors import ConfigError, MixedGroupError
 from rl.workers.pending import Pending, Ready
 from selection.rows import Whole
+
+Judged = dict[Literal["outcome", "score", "added", "said"], Any]
+"""What verifier and further rewards said of a rollout, by its fields."""
 
 
 @dataclass
@@ -30,6 +33,7 @@ class Group:
         samples: Of each rollout the segments written so far, in order; empty before the first round.
         rollouts: The finished rollouts, without those that cannot be read; empty before.
         believed: Of the prompt, before this group of it was answered; None where nobody believes anything.
+        judged: What was said of each finished rollout, in a group that a checkpoint held; else None.
     """
 
     number: int
@@ -38,6 +42,7 @@ class Group:
     samples: list[list[Completion]] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
     believed: Belief | None = None
+    judged: list[Judged] | None = field(default=None, compare=False)
 
     @property
     def is_finished(self) -> bool:
@@ -114,11 +119,12 @@ class Group:
         return sum(size for size, _ in sizes), sum(size for size, newest in sizes if not newest)
 
     def state(self) -> dict[str, Any]:
-        """Plain JSON; the prompt and the finished rollouts follow from it."""
+        """Plain JSON; the prompt and the finished rollouts follow from it, with what was said of these."""
         samples = [[dataclasses.asdict(segment) for segment in segments] for segments in self.samples]
         believed = None if self.believed is None else list(self.believed)
         known = {"number": self.number, "index": self.index, "prompt": _digest(self.prompt)}
-        return known | {"samples": samples, "believed": believed}
+        judged = [_judged(rollout) for rollout in self.rollouts]
+        return known | {"samples": samples, "believed": believed, "judged": judged if self.is_finished else None}
 
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Group:
@@ -135,7 +141,11 @@ class Group:
                 f"task: training prompt {index} ({found.id}) is not the one that rollouts of the checkpoint answer: "
                 "allowed with --resume are the same prompts in the same order, so a row is mended in its place"
             )
-        return cls(kept.number, found, index, kept.samples, believed=kept.believed)
+        return cls(kept.number, found, index, kept.samples, believed=kept.believed, judged=kept.judged)
+
+
+def _judged(rollout: Rollout) -> Judged:
+    return {"outcome": rollout.outcome, "score": rollout.score, "added": rollout.added, "said": rollout.said}
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ class _KeptGroup:
     samples: list[Annotated[list[Completion], Meta(min_length=1)]]
     index: Whole | None = None
     believed: Belief | None = None
+    judged: list[Judged] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
 from rewards.records import Belief, Completion, Prompt, Rollout, SamplingRequest
+from rewards.seeds import ranks
 from rl.config import Config
 from rl.monitoring.report import Delivery
 from rl.rollouts.groups import Group, Round
@@ -220,7 +221,10 @@ class RolloutStream:
 
     def _finished(self, state: dict[str, Any]) -> Group:
         group = Group.restore(state, self._prompt)
-        group.rollouts = self._make_group(group.prompt, group.completions(), group.number)
+        rollouts = self._make_group(group.prompt, group.completions(), group.number)
+        # A verifier need not say the same again, and what else a checkpoint holds follows from what it said.
+        kept = group.judged if group.judged is not None else [{}] * len(rollouts)
+        group.rollouts = [replace(rollout, **said) for rollout, said in zip(rollouts, kept, strict=True)]
         return group
 
     def _fill(self) -> None:
@@ -268,7 +272,11 @@ class RolloutStream:
         if not groups:
             return False
         asked = self._learner.samples, self._segment_tokens, self._config.seed, "rollout", self._asked
-        requests = [request for group in groups for request in group.requests(*asked)]
+        requests = [
+            request
+            for group, copy in zip(groups, ranks(group.prompt.id for group in groups), strict=True)
+            for request in group.requests(*asked, *([copy] if copy else []))  # of one prompt, too, each has its own
+        ]
         self._under_way.append(Round(self._version, groups, self._engines.sample(requests), len(numbers) > 0))
         self._open = []
         self.cursor += len(numbers)

@@ -61,11 +61,12 @@ def test_seeds_differ_where_prefixes_groups_prompts_or_runs_differ() -> None:
     assert all(0 <= seed < 2**31 for seed in all_seeds)
 
 
-def test_without_sharing_equal_prefixes_are_asked_for_with_one_seed() -> None:
-    first, second = a_rollout([1, 1], tokens=(4, 5, 1)), a_rollout([1, 1], tokens=(4, 4, 1))
-    a, b, c, d = seeds([first, second])
-    assert a == c
-    assert b != d
+def test_equal_prefixes_that_are_not_shared_have_seeds_of_their_own() -> None:
+    """One seed would buy the same continuations again, and count them as further evidence."""
+    first, second, other = (a_rollout([1, 1], tokens=tokens) for tokens in ((4, 5, 1), (4, 4, 1), (5, 4, 1)))
+    all_seeds = seeds([first, second, first, other])
+    assert len(set(all_seeds)) == len(all_seeds)
+    assert all_seeds[:2] == seeds([first]) and all_seeds[-2:] == seeds([other]), "whoever else is in the batch"
 
 
 def test_every_round_asks_with_a_seed_of_its_own() -> None:

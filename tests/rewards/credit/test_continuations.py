@@ -80,6 +80,15 @@ def test_and_has_another_length_where_their_verdicts_decide_it() -> None:
 def test_prefixes_without_continuations_give_none() -> None:
     for stops_early in (True, False):
         assert continuation_advantages([], 1.0, stops_early).shape == (0,)
+        assert continuation_advantages([], None, stops_early).shape == (0,)
+
+
+@pytest.mark.parametrize("stops_early", [True, False])
+def test_a_rollout_that_was_cut_off_is_no_baseline(stops_early: bool) -> None:
+    assert not continuation_advantages([1.0] * 4, None, stops_early).any(), "all are alike"
+    assert continuation_advantages([1.0], None, stops_early).tolist() == [0.0], "there is nothing to compare it with"
+    first, *others = continuation_advantages([1.0, 0.0, 1.0], None, stops_early).tolist()
+    assert (first, others) == ((0.0, [-1.0, 0.5]) if stops_early else (0.5, [-1.0, 0.5]))
 
 
 @pytest.mark.parametrize("stops_early", [True, False])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -288,6 +289,36 @@ def test_labels_under_way_go_on_after_an_interruption_as_if_there_had_been_none(
         interrupted_engines, interrupted = a_late_labeller()
         interrupted.restore(None, states, lambda groups: a_step()[0])
         assert not interrupted_engines.engine.rounds, "no later weights could sample them again"
+
+
+def test_labels_under_way_go_on_whatever_the_verifier_would_say_now() -> None:
+    """One that draws its verdicts, as a model may: whether a step is asked again depends on them."""
+    drawn = np.random.default_rng(0)
+
+    def whims(completion: str, reference: str) -> bool:
+        return bool(drawn.random() < 0.4)
+
+    _, labeller = a_late_labeller()
+    labeller = replace(labeller, verifier=whims)
+    labelling = labeller.begin(0, *a_step())
+    for _ in range(3):
+        labelling.advance()
+    state = json.loads(json.dumps(labelling.state()))
+    again = Labelling.restore(labeller, state, lambda groups: a_step()[0])
+    assert again._annotation.continuations() == labelling._annotation.continuations()
+    assert len(state["judged"]) == 3 and len(state["answers"]) == 4, "the last round is under way"
+    again.labels(2, 0.0, refuse_to_say)
+
+
+def test_a_checkpoint_waits_for_the_judge_as_long_as_the_run_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rl.annotating.judging.GRACE", 0)
+    _, labeller = a_late_labeller()
+    config = labeller.config.model_copy(update={"judge": JudgeConfig(deadline=60)})
+    slow: Future[Judgement] = Future()
+    labeller = replace(labeller, config=config, judge=SimpleNamespace(start=lambda prompts, rollouts: slow))
+    labelling = labeller.begin(0, *a_step())
+    Timer(0.2, lambda: slow.set_result(Judgement([np.ones(2)], judged=1))).start()
+    assert labelling.state()["verdicts"]["verdicts"] == [[1.0, 1.0]]
 
 
 def test_answers_that_nobody_asked_for_are_refused() -> None:

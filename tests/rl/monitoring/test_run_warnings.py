@@ -76,6 +76,16 @@ def test_a_short_run_is_looked_at_as_a_whole_and_0_is_never() -> None:
     assert said(a_config(0, steps=2), hopeless, hopeless) == [[], []]
 
 
+def test_labels_that_come_late_are_waited_for() -> None:
+    nothing, some = a_step(kept=0, correct=(0, 0)), a_step()
+    late: dict[str, object] = {"annotation": {"delay": 4}}
+    assert [len(lines) for lines in said(a_config(3, **late), *[nothing] * 9)] == [0] * 6 + [2, 0, 0]
+    assert said(a_config(3, **late), *[nothing] * 4, *[some] * 4) == [[]] * 8
+    assert [len(lines) for lines in said(a_config(10, steps=6, **late), *[nothing] * 6)] == [0] * 5 + [2]
+    *_, (line,) = said(a_config(10, steps=4, **late), *[nothing] * 4)
+    assert line.startswith("annotation.delay is 4: labels come after the 4 policy steps of this run")
+
+
 def test_a_run_without_a_reward_model_is_not_told_of_labels() -> None:
     nothing = a_step(kept=0, correct=(0, 0))
     assert len(said(a_config(1), nothing)[0]) == 2

@@ -147,6 +147,14 @@ def test_continuations_are_in_the_units_of_a_rule_that_compares_by_itself(rule: 
         assert right.advantages == pytest.approx([stretch], rel=1e-3)
 
 
+def test_a_rollout_that_was_cut_off_says_nothing_of_its_continuations() -> None:
+    credit = make_credit(Config(learner=LearnerConfig(continuation_weight=1)), ENCODER.separators)
+    cut = [replace(rollout, outcome=0.0, finish_reason="length") if place == 1 else rollout
+           for place, rollout in enumerate(GROUP)]  # fmt: skip
+    alike = credit.continued([a_prompt()] * 4, cut, [continued_from(2, True, True)])
+    assert [entry.advantages.tolist() for entry in alike] == [[0.0], [0.0]], "its outcome of 0 is no verdict"
+
+
 def test_continuations_with_an_image_placeholder_are_left_out() -> None:
     """They are judged, but no model could read them back."""
     credit = make_credit(Config(), ENCODER.separators, {91})

@@ -48,7 +48,7 @@ def test_a_pass_holds_every_pair_once_as_it_was_written(path: Path, encoder: Enc
     for number, line in enumerate(path.read_text().splitlines()):
         record, image = json.loads(line), GridTask().prompt("train", number).images[0]
         written = PreferenceRecord(("",), record["prompt"], record["chosen"], record["rejected"])
-        expected, found = as_preference(written, "", [image], encoder), pairs[f"{path}:{number + 1}"]
+        expected, found = as_preference(written, "", [image], encoder), pairs[f"{path}, line {number + 1}"]
         assert (found.chosen, found.rejected) == (expected.chosen, expected.rejected)
         assert found.prompt.question == record["prompt"]
         assert [picture.tobytes() for picture in found.prompt.images] == [image.tobytes()]
@@ -71,7 +71,7 @@ def test_parts_share_no_prompt_and_leave_nothing_out(tmp_path: Path, encoder: En
 
     def lines(part: str) -> list[int]:
         batches = preference_batches(corpus, encoder, 7, 0, part=part, held_out=0.3)  # type: ignore[arg-type]
-        return sorted(int(pair.prompt.id.rpartition(":")[2]) for batch in batches for pair in batch)
+        return sorted(int(pair.prompt.id.rpartition(" ")[2]) for batch in batches for pair in batch)
 
     training, held_out = lines("training"), lines("held out")
     assert sorted(training + held_out) == list(range(1, 81)) == lines("all")
@@ -139,7 +139,7 @@ def test_pairs_of_no_use_are_left_out_counted_and_named(
     found = find_preferences(config)
     assert found is not None
     learn_preferences(config, found, encoder, start, Console())
-    assert set(taught) == {f"{path}:{number}" for number in (1, 4, 6, 8, 11, 12)}
+    assert set(taught) == {f"{path}, line {number}" for number in (1, 4, 6, 8, 11, 12)}
     told = capsys.readouterr().out
     assert "left out 5 records: " in told and "and 2 more" in told
     for named in (

@@ -65,7 +65,11 @@ def test_a_pass_holds_every_record_once_as_it_was_written(corpus: Path, encoder:
     assert len(entries) == PROMPTS * SAMPLES
     task = GridTask()
     for number, line in enumerate(corpus.read_text().splitlines()):
-        entry, record, prompt = entries[f"{corpus}:{number + 1}"], json.loads(line), task.prompt("train", number // 4)
+        entry, record, prompt = (
+            entries[f"{corpus}, line {number + 1}"],
+            json.loads(line),
+            task.prompt("train", number // 4),
+        )
         assert entry.prompt.question == prompt.question
         assert [image.tobytes() for image in entry.prompt.images] == [prompt.images[0].tobytes()]
         written, tokens = record["steps_with_score"], entry.rollout.token_ids
@@ -184,7 +188,7 @@ def test_records_of_no_use_are_left_out_counted_and_named(
         return Learned({"loss": 0.5})
 
     warm_start(config, records, encoder, start, Console())
-    expected = {f"{path}:{number}" for number in range(1, 33) if number not in (2, 3, 5, 7, 8, 9, 32)}
+    expected = {f"{path}, line {number}" for number in range(1, 33) if number not in (2, 3, 5, 7, 8, 9, 32)}
     assert len(taught) == 2 * len(expected) and set(taught) == expected
     warning, summary = capsys.readouterr().out.splitlines()
     assert "left out 6 records" in warning and "and 3 more" in warning
