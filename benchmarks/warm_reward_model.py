@@ -82,7 +82,7 @@ def held_out(config: Config, encoder: Encoder) -> Answers:
 
 def with_true_labels(entry: Annotated, encoder: Encoder) -> Annotated:
     """A record of the corpus, whose line says which prompt it is of, with the truth in place of its labels."""
-    task, line = BeliefsTask(), int(entry.prompt.id.rpartition(":")[2])
+    task, line = BeliefsTask(), int(entry.prompt.id.rpartition(" ")[2])
     asked = replace(entry.prompt, id=f"{task.name}/train/{(line - 1) // SAMPLES}")
     right = np.array([truth.so_far for truth in truths_of(task, asked, entry.rollout, encoder.decode)])
     return replace(entry, counts=replace(entry.counts, correct=right * entry.counts.sampled))

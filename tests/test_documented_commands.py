@@ -210,6 +210,7 @@ TRIALS: dict[str, Trial] = {
     ".venv/bin/python benchmarks/warm_reward_model.py runs/warm.jsonl": options,
     ".venv/bin/sieve study configs/studies/beliefs_selectors.yaml seeds=[0,1,2,3]": parsed,
     ".venv/bin/sieve study configs/studies/beliefs_loop.yaml": parsed,
+    ".venv/bin/sieve study configs/studies/beliefs_rules.yaml": parsed,
     ".venv/bin/sieve study configs/studies/beliefs_tokens.yaml": parsed,
     ".venv/bin/sieve study configs/studies/tokens.yaml": parsed,
     ".venv/bin/python benchmarks/remaining_errors.py runs/studies/streams/*/run": options,

@@ -17,6 +17,62 @@ Cells = dict[str, dict[int, dict[str, str]]]
 STUDIES = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
 ACCURACY, OVER_THE_RUN = "policy/accuracy", "area/policy/accuracy"
 """Of training runs; the twin's are exact."""
+TABLES = {
+    "tokens": "### Do labels pay for themselves? (`tokens`",
+    "beliefs_loop": "### And where errors are beliefs? (`beliefs_loop`",
+    "beliefs_rules": "### Which credit rule? (`beliefs_rules`",
+    "beliefs_tokens": "### And do they where errors are beliefs? (`beliefs_tokens`",
+    "twin": "## The twin",
+    "twin_accuracy": "### How good must the reward model be? (`twin_accuracy`",
+    "twin_selection": "### Where does the choice of rollouts matter? (`twin_selection`",
+}
+"""The heading that the table of a study stands under."""
+ROWS = {
+    "tokens": {
+        "more-rollouts": "outcome only, more rollouts",
+        "labels": "labels, `progress`",
+        "few-labels": "few labels: of 15 % of the rollouts, not 40",
+        "rollouts-for-few-labels": "outcome only, as many more rollouts: 26 prompts a step",
+        "continuations": "labels, and [continuations](learner.md#continuations) teach the policy",
+    },
+    "beliefs_loop": {
+        "all": "all labels, `progress`",
+        "frozen": "the same, frozen from the start",
+        "random": "`random`, a quarter kept",
+        "bis": "`bis`, a quarter",
+        "bis_posterior": "`bis_posterior`, a quarter",
+    },
+    "beliefs_rules": {"progress": "`progress`", "min_form": "`min_form`", "additive": "`additive`"},
+    "beliefs_tokens": {
+        "more-rollouts": "outcome only, more rollouts",
+        "labels": "labels, `progress`",
+        "difficulty": "outcome only, prompts by `difficulty`",
+    },
+    "twin": {
+        "all": "all labels, `progress`",
+        "all,-cold": "the same, cold",
+        "all,-frozen": "the same, frozen after the warm start",
+        "min_form": "`min_form`",
+        "additive": "`additive`",
+        "random-25-": "`random`, a quarter kept",
+        "bis-25-": "`bis`, a quarter",
+        "bis_posterior-25-": "`bis_posterior`, a quarter",
+        "random-10-": "`random`, a tenth",
+        "bis-10-": "`bis`, a tenth",
+        "bis_posterior-10-": "`bis_posterior`, a tenth",
+    },
+}
+"""The first cell of an arm's row, for the arms that a table compares with outcome only."""
+PAIRS = (
+    *(("beliefs_loop", arm, "random") for arm in ("bis", "bis_posterior", "all")),
+    *(("beliefs_loop", "bis_posterior", "bis"), ("beliefs_loop", "bis", "all"), ("beliefs_loop", "all", "frozen")),
+    *(("beliefs_rules", arm, "progress") for arm in ("min_form", "additive")),
+)
+"""Study and arms that a table compares with one another."""
+NAMES = {"all": "all labels", "frozen": "frozen"}
+"""Of arms that are compared with one another, where they are not what the study calls them."""
+GRID = [(ratio, rate) for ratio in (0.05, 0.1, 0.25, 0.5) for rate in (0.02, 0.05, 0.1)]
+"""Keep ratio and policy rate of the rows of `twin_selection`."""
 
 
 def cells(study: str) -> Cells:
@@ -41,45 +97,58 @@ def difference(found: Cells, arm: str, baseline: str, outcome: str, unit: float 
     return f"{mean} ({low} to {high})"
 
 
-def told() -> Iterator[tuple[str, str, str, str]]:
-    """Study, arm, baseline and outcome of differences that a table has in points."""
-    for study in ("tokens", "beliefs_tokens"):
-        arms = [arm for arm, seeds in cells(study).items() if len(seeds) >= 5 and arm != "outcome-only"]
-        yield from ((study, arm, "outcome-only", name) for arm in arms for name in (ACCURACY, OVER_THE_RUN))
-    loop = cells("beliefs_loop")
-    yield from (
-        ("beliefs_loop", a, "outcome-only", n) for a in loop if a != "outcome-only" for n in (ACCURACY, OVER_THE_RUN)
-    )
-    pairs = (
-        ("bis", "random"),
-        ("bis_posterior", "random"),
-        ("bis_posterior", "bis"),
-        ("bis", "all"),
-        ("all", "random"),
-        ("all", "frozen"),
-    )
-    yield from (("beliefs_loop", arm, baseline, name) for arm, baseline in pairs for name in (ACCURACY, OVER_THE_RUN))
-    for arm in cells("twin").keys() - {"outcome-only"}:
-        yield from (("twin", arm, "outcome-only", name) for name in ("exact_accuracy", "area/exact_accuracy"))
+def rows(study: str) -> list[list[str]]:
+    """The cells of all rows under the heading of a study, up to the next one."""
+    section = STUDIES.partition(TABLES[study])[2].partition("\n##")[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
+
+
+def told() -> Iterator[tuple[str, str, str, str, str]]:
+    """Study, row, arm, baseline and outcome of differences that a table has in points."""
+    for study, arms in ROWS.items():
+        names = ("exact_accuracy", "area/exact_accuracy") if study == "twin" else (ACCURACY, OVER_THE_RUN)
+        yield from ((study, row, arm, "outcome-only", name) for arm, row in arms.items() for name in names)
+    for study, arm, baseline in PAIRS:
+        row = " minus ".join(NAMES.get(name, f"`{name}`") for name in (arm, baseline))
+        yield from ((study, row, arm, baseline, name) for name in (ACCURACY, OVER_THE_RUN))
     for arm in cells("twin_accuracy"):
         credit, given = arm.split(",")
         if credit != "credit=outcome":
-            yield "twin_accuracy", arm, f"credit=outcome,{given}", "exact_accuracy"
-    for arm in cells("twin_selection"):
-        selector, _, rest = arm.partition(",")
-        for baseline in {"selector=bis": ["random"], "selector=uncertain": ["random", "bis"]}.get(selector, []):
-            yield "twin_selection", arm, f"selector={baseline},{rest}", "exact_accuracy"
+            row = f"{float(given.partition('=')[2]):.2f}"
+            yield "twin_accuracy", row, arm, f"credit=outcome,{given}", "exact_accuracy"
 
 
-@pytest.mark.parametrize(("study", "arm", "baseline", "outcome"), sorted(told()))
-def test_a_difference_in_points_is_in_a_table(study: str, arm: str, baseline: str, outcome: str) -> None:
-    assert f"| {difference(cells(study), arm, baseline, outcome)} |" in STUDIES
+@pytest.mark.parametrize("study", ROWS)
+def test_every_arm_of_five_seeds_has_a_row(study: str) -> None:
+    resolved = {arm for arm, seeds in cells(study).items() if len(seeds) >= 5}
+    assert resolved == ROWS[study].keys() | {"outcome-only"}
 
 
-@pytest.mark.parametrize(
-    "arm", [arm for arm in cells("twin_selection") if arm.startswith(("selector=bis,", "selector=un"))]
-)
-def test_a_difference_in_area_is_in_a_table(arm: str) -> None:
-    baseline = f"selector=random,{arm.partition(',')[2]}"
-    said = difference(cells("twin_selection"), arm, baseline, "area/mprm/auc_weighted_reasoning", 1, 3)
-    assert f"| {said} |" in STUDIES
+@pytest.mark.parametrize(("study", "row", "arm", "baseline", "outcome"), sorted(told()))
+def test_a_difference_in_points_is_in_its_row(study: str, row: str, arm: str, baseline: str, outcome: str) -> None:
+    said = difference(cells(study), arm, baseline, outcome)
+    assert [said in found for found in rows(study) if found[0] == row] == [True]
+
+
+@pytest.mark.parametrize(("place", "ratio", "rate"), [(place, *grid) for place, grid in enumerate(GRID)])
+def test_a_row_of_the_choice_of_rollouts_is_of_its_ratio_and_rate(place: int, ratio: float, rate: float) -> None:
+    found = cells("twin_selection")
+
+    def arm(selector: str) -> str:
+        return f"selector={selector},keep_ratio={ratio:g},policy_rate={rate:g}"
+
+    def points(selector: str, baseline: str) -> str:
+        return difference(found, arm(selector), arm(baseline), "exact_accuracy")
+
+    def area(selector: str) -> str:
+        return difference(found, arm(selector), arm("random"), "area/mprm/auc_weighted_reasoning", 1, 3)
+
+    expected = [*(points("bis", "random"), area("bis")), *(points("uncertain", "random"), area("uncertain"))]
+    assert rows("twin_selection")[2 + place][2:] == [*expected, points("uncertain", "bis")]
+
+
+@pytest.mark.parametrize(("study", "arm", "baseline"), PAIRS)
+def test_what_a_reward_model_loses_is_in_its_row(study: str, arm: str, baseline: str) -> None:
+    said = difference(cells(study), arm, baseline, "mprm/auc_weighted_reasoning", 1, 3)
+    row = " minus ".join(NAMES.get(name, f"`{name}`") for name in (arm, baseline))
+    assert [found[-1] for found in rows(study) if found[0] == row] == [said]

@@ -45,13 +45,15 @@ class ScoredSteps:
     def metrics(self) -> dict[str, float]:
         """As named scalars for the monitor."""
         so_far = step_discrimination(self.scores, self.so_far, self.positions, self.groups)
+        own = step_discrimination(self.scores, self.own, self.positions)
         values = {
             "mprm/auc_weighted": so_far.weighted,
             "mprm/auc_standard_error": so_far.standard_error,
             "mprm/auc_within_kind": so_far.within_kind,
             "mprm/auc_plain": so_far.plain,
             "mprm/auc_index_only": so_far.index_only,
-            "mprm/auc_within_kind_own": step_discrimination(self.scores, self.own, self.positions).within_kind,
+            "mprm/auc_weighted_own": own.weighted,
+            "mprm/auc_within_kind_own": own.within_kind,
         }
         scores, right = self.scores.tolist(), self.so_far.tolist()
         by_kind = discrimination_by_kind(self.kinds, scores, right, self.positions, self.groups)

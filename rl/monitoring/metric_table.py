@@ -165,7 +165,12 @@ METRICS: dict[str, tuple[str, str, str]] = {
         "any",
         "nothing: it is the task's",
     ),
-    "mprm/auc_within_kind_own": ("within a kind, against whether the step is right on its own", "rises", "as above"),
+    "mprm/auc_weighted_own": (
+        "`mprm/auc_weighted`, against whether the step is right on its own",
+        "rises from 0.5",
+        "as above",
+    ),
+    "mprm/auc_within_kind_own": ("the same with all kinds alike", "as that", "as above"),
     "mprm/auc_within_kind_perception": (
         "`mprm/auc_within_kind` over perception steps alone",
         "as that",
