@@ -39,7 +39,7 @@ class SelectionConfig(Section):
     """Share of an update's rollouts that it has not seen yet, the rest being replayed; null for no difference."""
     prompts: Literal["uniform", "difficulty"] = "uniform"
     """Which training prompts are asked: all in the task's order, or mostly those whose groups are likely to be mixed,
-    by the verdicts on earlier answers and continuations."""
+    by the verdicts on earlier answers, and on continuations of their first steps."""
     prompts_in_order: Share = 0.25
     """Of `difficulty`: share of prompts in the task's own order, so that each comes in time."""
     prompts_half_life: Weight = 20

@@ -5,7 +5,7 @@ policy answers the prompt rightly, distributed as Beta(a, b), that has the proba
 
     1 - E[p^n] - E[(1 - p)^n],        E[p^n] = prod_{i < n} (a + i) / (a + b + i).
 
-Every verdict counts: a rollout's as one, and those of the continuations of a rollout's first step together as one,
+What counts is a rollout's verdict, as one, and those of the continuations of a rollout's first step, together as one,
 since they share that step. (A budget that stops at the first success does not bias a posterior: the likelihood of what
 was seen is the same. Searching for a first error does, and says nothing here.) The policy moves, so what was seen of
 older weights counts less, by half every so many policy versions. The prior is the mean of a prompt's source, worth two
@@ -253,7 +253,8 @@ class ByDifficulty(InOrder):
                 del self._asked[name]
 
     def continued(self, prompt: Prompt, right: int, wrong: int, version: int) -> None:
-        self._count(prompt, right / self._continuations, wrong / self._continuations, version)
+        most = max(right + wrong, self._continuations)  # of one step, however many there are: one verdict
+        self._count(prompt, right / most, wrong / most, version)
 
     def gone_through(self, cursor: int) -> int:
         return self._next - len(self._ahead)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from rewards.annotation.annotator import Annotation, Continued
+from rewards.annotation.annotator import Annotation, Continuation, Continued
 from rewards.annotation.budgets import Budget, make_budget
 from rewards.annotation.judge import Judge, Judgement
 from rewards.annotation.predicted_bis import predicted_balanced_information
@@ -202,7 +202,7 @@ class Labelling:
             "mprm_version": self._all_scores[0].mprm_version,
             "chosen": list(self._chosen),
             "answers": [[[asdict(c) for c in answer] for answer in round.result()] for round in self._rounds],
-            "judged": self._judged,
+            "judged": [*self._judged, *self._known_verdicts],
             "verdicts": judgement_state(self._labeller.config, self._verdicts),
             "entropy": None if entropy is None else entropy.tolist(),
         }
@@ -282,14 +282,16 @@ class Labelling:
         search goes on from first steps where later ones have failed, which is no fair sample of them."""
         if self._labeller.budget.first_error == "search":
             return
-        drawn: dict[tuple[str, tuple[int, ...]], tuple[Prompt, Continued]] = {}
+        drawn: dict[tuple[str, tuple[int, ...]], tuple[Prompt, list[Continuation]]] = {}
         for entry in self._annotation.continued():
             prompt, rollout = self._prompts[entry.rollout], self._rollouts[entry.rollout]
             if entry.tokens == rollout.steps[0].end:
-                drawn[prompt.id, rollout.token_ids[: entry.tokens]] = prompt, entry
-        for prompt, entry in drawn.values():
-            verdicts = [continuation.right for continuation in entry.continuations]
-            oldest = min(continuation.policy_version for continuation in entry.continuations)
+                drawn.setdefault((prompt.id, rollout.token_ids[: entry.tokens]), (prompt, []))[1].extend(
+                    entry.continuations
+                )
+        for prompt, continuations in drawn.values():
+            verdicts = [continuation.right for continuation in continuations]
+            oldest = min(continuation.policy_version for continuation in continuations)
             self._labeller.tell(prompt, verdicts.count(True), verdicts.count(False), oldest)
 
     def _lateness(self, now: int) -> dict[str, float]:

@@ -64,8 +64,9 @@ class RunWarnings:
     def __init__(self, config: Config) -> None:
         self._window = min(config.watch.hopeless_after, config.steps)
         self._teaches = config.places_mprm and config.mprm.until != 0
-        self._delay, self._run = config.annotation.delay, config.steps
-        self._with_labels = min(self._window, max(self._run - self._delay, 0))
+        self._delay, until = config.annotation.delay, config.mprm.until
+        self._learns = config.steps if until is None else min(config.steps, until)
+        self._with_labels = min(self._window, max(self._learns - self._delay, 0))
         self._seen = 0
         self._latest: deque[Signs] = deque(maxlen=self._window)
         self._said: set[str] = set()
@@ -95,7 +96,7 @@ class RunWarnings:
             return
         last = self._with_labels
         if not last:
-            yield "delay", late_labels(self._delay, self._run)
+            yield "delay", late_labels(self._delay, self._learns)
         elif self._seen >= self._delay + last:
             yield "buffer", empty_buffer(total("kept", last), f"{self._seen:,} policy steps")
             yield "labels", one_kind_of_labels(total("positive", last), total("labelled", last))

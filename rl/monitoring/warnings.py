@@ -54,11 +54,11 @@ def empty_buffer(kept: int, after: str) -> str | None:
 def late_labels(delay: int, steps: int) -> str:
     """
     >>> late_labels(8, 5)
-    'annotation.delay is 8: labels come after the 5 policy steps of this run, and the reward model learns from none'
+    'annotation.delay is 8: labels come after the 5 policy steps in which the reward model could learn from them'
     """
     return (
-        f"annotation.delay is {delay}: labels come after the {steps:,} policy steps of this run, and the reward model "
-        "learns from none"
+        f"annotation.delay is {delay}: labels come after the {steps:,} policy steps in which the reward model could "
+        "learn from them"
     )
 
 

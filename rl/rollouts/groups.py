@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -18,8 +18,20 @@ from rl.errors import ConfigError, MixedGroupError
 from rl.workers.pending import Pending, Ready
 from selection.rows import Whole
 
-Judged = dict[Literal["outcome", "score", "added", "said"], Any]
-"""What verifier and further rewards said of a rollout, by its fields."""
+
+@dataclass(frozen=True)
+class Judged:
+    """What verifier and further rewards said of a rollout: fields of it."""
+
+    outcome: float
+    score: float | None
+    added: float
+    said: dict[str, float]
+
+    @staticmethod
+    def of(rollout: Rollout) -> Judged:
+        """Those of a rollout."""
+        return Judged(rollout.outcome, rollout.score, rollout.added, dict(rollout.said))
 
 
 @dataclass
@@ -123,8 +135,8 @@ class Group:
         samples = [[dataclasses.asdict(segment) for segment in segments] for segments in self.samples]
         believed = None if self.believed is None else list(self.believed)
         known = {"number": self.number, "index": self.index, "prompt": _digest(self.prompt)}
-        judged = [_judged(rollout) for rollout in self.rollouts]
-        return known | {"samples": samples, "believed": believed, "judged": judged if self.is_finished else None}
+        judged = [dataclasses.asdict(Judged.of(rollout)) for rollout in self.rollouts] if self.is_finished else None
+        return known | {"samples": samples, "believed": believed, "judged": judged}
 
     @classmethod
     def restore(cls, state: dict[str, Any], prompt: Callable[[int], Prompt]) -> Group:
@@ -142,10 +154,6 @@ class Group:
                 "allowed with --resume are the same prompts in the same order, so a row is mended in its place"
             )
         return cls(kept.number, found, index, kept.samples, believed=kept.believed, judged=kept.judged)
-
-
-def _judged(rollout: Rollout) -> Judged:
-    return {"outcome": rollout.outcome, "score": rollout.score, "added": rollout.added, "said": rollout.said}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
-from rewards.seeds import derive_seed
+from rewards.seeds import derive_seed, ranks
 from rewards.verification.added_rewards import AddedReward
 from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import Verifier
@@ -14,8 +14,12 @@ from rl.errors import UnreadableRolloutsError
 
 
 def rollout_requests(prompts: Sequence[Prompt], samples: int, *seed: object) -> list[SamplingRequest]:
-    """``samples`` whole answers for each prompt; ``seed`` and the prompt's id decide them."""
-    return [SamplingRequest(prompt, n=samples, seed=derive_seed(*seed, prompt.id)) for prompt in prompts]
+    """``samples`` whole answers for each prompt; ``seed``, its id, and how often it stands before decide them."""
+    copies = ranks(prompt.id for prompt in prompts)
+    return [
+        SamplingRequest(prompt, n=samples, seed=derive_seed(*seed, *(["copy", copy] if copy else []), prompt.id))
+        for prompt, copy in zip(prompts, copies, strict=True)
+    ]
 
 
 def make_rollouts(

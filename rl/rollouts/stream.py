@@ -15,7 +15,7 @@ from rewards.records import Belief, Completion, Prompt, Rollout, SamplingRequest
 from rewards.seeds import ranks
 from rl.config import Config
 from rl.monitoring.report import Delivery
-from rl.rollouts.groups import Group, Round
+from rl.rollouts.groups import Group, Judged, Round
 from rl.rollouts.making import check_readable
 from rl.rollouts.staleness import StalenessGate
 from rl.workers.pending import Pending
@@ -223,8 +223,8 @@ class RolloutStream:
         group = Group.restore(state, self._prompt)
         rollouts = self._make_group(group.prompt, group.completions(), group.number)
         # A verifier need not say the same again, and what else a checkpoint holds follows from what it said.
-        kept = group.judged if group.judged is not None else [{}] * len(rollouts)
-        group.rollouts = [replace(rollout, **said) for rollout, said in zip(rollouts, kept, strict=True)]
+        judged = group.judged or [Judged.of(rollout) for rollout in rollouts]
+        group.rollouts = [replace(rollout, **vars(kept)) for rollout, kept in zip(rollouts, judged, strict=True)]
         return group
 
     def _fill(self) -> None:
@@ -275,7 +275,9 @@ class RolloutStream:
         requests = [
             request
             for group, copy in zip(groups, ranks(group.prompt.id for group in groups), strict=True)
-            for request in group.requests(*asked, *([copy] if copy else []))  # of one prompt, too, each has its own
+            for request in group.requests(
+                *asked, *(["copy", copy] if copy else [])
+            )  # of one prompt, too, each has its own
         ]
         self._under_way.append(Round(self._version, groups, self._engines.sample(requests), len(numbers) > 0))
         self._open = []

@@ -128,6 +128,9 @@ def test_continuations_count_as_one_verdict_for_a_first_step() -> None:
     prompts.continued(prompt, right=1, wrong=0, version=0)
     asked = prompts.state()["asked"][prompt.id]["evidence"]
     assert (asked["right"], asked["wrong"]) == (1.0, 0.25), "fewer than all are a part of a verdict"
+    prompts.continued(prompt, right=4, wrong=4, version=0)
+    asked = prompts.state()["asked"][prompt.id]["evidence"]
+    assert (asked["right"], asked["wrong"]) == (1.5, 0.75), "more than all are one"
 
 
 def test_what_is_believed_of_a_prompt_is_its_sources_mean_worth_two_verdicts_and_its_own() -> None:

@@ -59,12 +59,16 @@ KNOWN: dict[str, Sequence[object]] = {
     "learner.credit": CREDITS,
     "learner.reuse_continuations": (False,),
     "learner.dynamic_sampling": ("off",),
+    "learner.kl": (0,),
     "annotation.budget": ("fixed",),
+    "annotation.delay": (0,),
     "annotation.first_error": ("ignore",),
     "annotation.outcome_weight": (0,),
     "selection.selector": [name for name in SELECTORS if name not in NEED_COMPLEXITY],
     "selection.half_life": (0,),
+    "selection.draw": ("uniform",),
     "selection.prompts": ("uniform",),
+    "judge.endpoint": (None,),
 }
 """What it can do, of keys that decide what is learned from."""
 TRAINING = 4096

@@ -125,7 +125,7 @@ def test_of_rollouts_that_begin_alike_who_chooses_prompts_is_told_once(share_pre
     rollouts = [a_rollout([1, 1], prompt="0", tokens=tokens) for tokens in ([4, 5], [4, 6], [7, 5])]
     scores = [StepScores(np.zeros(2), 0)] * 3
     told = told_of(AtOnce(), Delivery([prompt] * 3, rollouts, {}, 0), scores, share_prefixes=share_prefixes)
-    assert told == [(prompt, 2, 0, 3)] * 2
+    assert told == [(prompt, 2 if share_prefixes else 4, 0, 3), (prompt, 2, 0, 3)], "all that was drawn of each"
 
 
 def test_who_chooses_prompts_is_told_what_was_drawn_and_not_what_counts() -> None:

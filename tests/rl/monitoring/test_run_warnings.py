@@ -83,7 +83,9 @@ def test_labels_that_come_late_are_waited_for() -> None:
     assert said(a_config(3, **late), *[nothing] * 4, *[some] * 4) == [[]] * 8
     assert [len(lines) for lines in said(a_config(10, steps=6, **late), *[nothing] * 6)] == [0] * 5 + [2]
     *_, (line,) = said(a_config(10, steps=4, **late), *[nothing] * 4)
-    assert line.startswith("annotation.delay is 4: labels come after the 4 policy steps of this run")
+    assert line.startswith("annotation.delay is 4: labels come after the 4 policy steps in which")
+    *_, (line,) = said(a_config(3, steps=9, mprm={"until": 2}, **late), *[nothing] * 3)
+    assert "labels come after the 2 policy steps in which" in line
 
 
 def test_a_run_without_a_reward_model_is_not_told_of_labels() -> None:
