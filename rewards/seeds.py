@@ -17,15 +17,15 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def ranks(keys: Iterable[Hashable]) -> list[int]:
-    """How many equal ones come before each: what tells those apart that would have the same seed.
+def copies(keys: Iterable[Hashable]) -> list[tuple[object, ...]]:
+    """Further parts of `derive_seed` for things that would have one seed: none for the first of equal keys.
 
-    >>> ranks("abab")
-    [0, 0, 1, 1]
+    >>> copies("aba")
+    [(), (), ('copy', 1)]
     """
     seen: Counter[Hashable] = Counter()
-    found = []
+    found: list[tuple[object, ...]] = []
     for key in keys:
-        found.append(seen[key])
+        found.append(("copy", seen[key]) if seen[key] else ())
         seen[key] += 1
     return found

@@ -103,13 +103,18 @@ def rows(study: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
 
 
+def compared(arm: str, baseline: str) -> str:
+    """The first cell of a row of two arms."""
+    return " minus ".join(NAMES.get(name, f"`{name}`") for name in (arm, baseline))
+
+
 def told() -> Iterator[tuple[str, str, str, str, str]]:
     """Study, row, arm, baseline and outcome of differences that a table has in points."""
     for study, arms in ROWS.items():
         names = ("exact_accuracy", "area/exact_accuracy") if study == "twin" else (ACCURACY, OVER_THE_RUN)
         yield from ((study, row, arm, "outcome-only", name) for arm, row in arms.items() for name in names)
     for study, arm, baseline in PAIRS:
-        row = " minus ".join(NAMES.get(name, f"`{name}`") for name in (arm, baseline))
+        row = compared(arm, baseline)
         yield from ((study, row, arm, baseline, name) for name in (ACCURACY, OVER_THE_RUN))
     for arm in cells("twin_accuracy"):
         credit, given = arm.split(",")
@@ -156,5 +161,4 @@ def test_a_row_of_the_choice_of_rollouts_is_of_its_ratio_and_rate(place: int, ra
 @pytest.mark.parametrize(("study", "arm", "baseline"), PAIRS)
 def test_what_a_reward_model_loses_is_in_its_row(study: str, arm: str, baseline: str) -> None:
     said = difference(cells(study), arm, baseline, "mprm/auc_weighted_reasoning", 1, 3)
-    row = " minus ".join(NAMES.get(name, f"`{name}`") for name in (arm, baseline))
-    assert [found[-1] for found in rows(study) if found[0] == row] == [said]
+    assert [found[-1] for found in rows(study) if found[0] == compared(arm, baseline)] == [said]

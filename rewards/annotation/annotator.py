@@ -16,7 +16,7 @@ from rewards.annotation.budgets import Budget, fixed
 from rewards.annotation.evidence import Evidence
 from rewards.annotation.first_error import labels, may_ask
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest, StepCounts, StepScores, StepSpan
-from rewards.seeds import derive_seed, ranks
+from rewards.seeds import copies, derive_seed
 from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import Verifier
 
@@ -75,6 +75,11 @@ class Continuation:
     tokens: int
     policy_version: int
     completion: Completion | None = None
+
+    @staticmethod
+    def of(completion: Completion, right: bool | None) -> Continuation:
+        """What was sampled, with its verdict."""
+        return Continuation(right, len(completion.token_ids), completion.policy_version, completion)
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,9 @@ class Annotation:
         self._node = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
         self._first_step = np.unique(self._node, return_index=True)[1]
         first = [self._steps[step] for step in self._first_step]
-        self._copy = ranks((prompt.id, rollout.group, rollout.token_ids[: span.end]) for rollout, prompt, span in first)
+        self._copy = copies(
+            (prompt.id, rollout.group, rollout.token_ids[: span.end]) for rollout, prompt, span in first
+        )
         self._asked, self._correct, self._sampled, self._tokens = np.zeros((4, len(places)), dtype=np.int64)
         self._drawn: list[list[Continuation]] = [[] for _ in places]
         self._passing_correct, self._passing = self._outcomes([*self._rollouts, *siblings], places)
@@ -167,24 +174,12 @@ class Annotation:
         self._pending = [(node, self._request(node, int(more[node]))) for node in np.flatnonzero(more)]
         return [request for _, request in self._pending]
 
-    def receive(
-        self, completions: Sequence[Sequence[Completion]], verdicts: Sequence[Sequence[bool | None]] | None = None
-    ) -> list[list[bool | None]]:
-        """The engines' answers to the last `requests`, in their order.
-
-        Args:
-            completions: The answers.
-            verdicts: What was said of each, where that is known; else the verifier is asked.
-
-        Returns:
-            The verdicts.
-        """
+    def receive(self, completions: Sequence[Sequence[Completion]]) -> list[list[bool | None]]:
+        """The engines' answers to the last `requests`, in their order; gives the verdict on each."""
         requests = [request for _, request in self._pending]
         judged = [
             [self._judged(request, sample) for sample in samples]
-            if verdicts is None
-            else [_continuation(right, sample) for right, sample in zip(verdicts[place], samples, strict=True)]
-            for place, (request, samples) in enumerate(zip(requests, completions, strict=True))
+            for request, samples in zip(requests, completions, strict=True)
         ]
         self.count(judged)
         return [[continuation.right for continuation in samples] for samples in judged]
@@ -276,7 +271,7 @@ class Annotation:
         if sample.finish_reason == "stop":
             tokens = (*request.prefix, *sample.token_ids)
             right = verdict_of(self._verifier, Answer(self._decode(tokens), request.prompt, tokens)).correct
-        return _continuation(right, sample)
+        return Continuation.of(sample, right)
 
     def _more(self, evidence: Evidence) -> np.ndarray:
         """Further continuations for each step in this round (S,)."""
@@ -292,9 +287,7 @@ class Annotation:
     def _request(self, node: int, continuations: int) -> SamplingRequest:
         rollout, prompt, span = self._steps[self._first_step[node]]
         prefix = rollout.token_ids[: span.end]
-        seed = derive_seed(self._seed, prompt.id, rollout.group, *prefix)
-        if copy := self._copy[node]:
-            seed = derive_seed("copy", seed, copy)
+        seed = derive_seed(self._seed, prompt.id, rollout.group, *prefix, *self._copy[node])
         asked = int(self._asked[node])
         return SamplingRequest(prompt, prefix, continuations, derive_seed(seed, asked) if asked else seed)
 
@@ -331,10 +324,6 @@ class Annotation:
             step_scores=self._step_scores,
             believed=self._believed,
         )
-
-
-def _continuation(right: bool | None, sample: Completion) -> Continuation:
-    return Continuation(right, len(sample.token_ids), sample.policy_version, sample)
 
 
 def _group_outcomes(rollouts: Sequence[Rollout], siblings: Sequence[Rollout]) -> tuple[np.ndarray, np.ndarray]:

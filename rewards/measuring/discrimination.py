@@ -44,7 +44,7 @@ def step_discrimination(
         kinds: What it is compared within (S,).
         groups: What was drawn together (S,), for example the step's prompt; each step by itself unless given.
     """
-    score, label, kind = np.asarray(scores, float), np.asarray(right, bool), np.asarray(kinds)
+    score, label, kind = np.asarray(scores, float), np.asarray(right, bool), np.asarray(kinds, str)
     by_kind: dict[str, float] = {}
     wrong: dict[str, int] = {}
     baseline, influence = np.zeros(len(score)), np.zeros(len(score))
@@ -60,7 +60,7 @@ def step_discrimination(
     errors = sum(wrong.values())
     weighted = sum(wrong[name] * area for name, area in by_kind.items()) / errors if errors else nan
     for name, area in by_kind.items():
-        influence[(kind.astype(str) == name) & ~label] += area - weighted  # each error makes its kind count for more
+        influence[(kind == name) & ~label] += area - weighted  # each error makes its kind count for more
     return StepDiscrimination(
         weighted=weighted,
         standard_error=_standard_error(influence / errors, groups) if errors else nan,

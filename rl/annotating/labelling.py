@@ -178,8 +178,14 @@ class Labelling:
         """Wait for the round that is under way, and ask for the next; gives False where all have been received."""
         if self._is_finished:
             return False
-        said = self._known_verdicts.popleft() if self._known_verdicts else None
-        self._judged.append(self._annotation.receive(self._rounds[-1].result(), said))
+        answers = self._rounds[-1].result()
+        if self._known_verdicts:
+            said = self._known_verdicts.popleft()
+            pairs = [zip(answer, verdicts, strict=True) for answer, verdicts in zip(answers, said, strict=True)]
+            self._annotation.count([[Continuation.of(*pair) for pair in answer] for answer in pairs])
+        else:
+            said = self._annotation.receive(answers)
+        self._judged.append(said)
         self._ask()
         return True
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rewards.models.encoding import Encoder
 from rewards.records import Completion, Prompt, Rollout, SamplingRequest
-from rewards.seeds import derive_seed, ranks
+from rewards.seeds import copies, derive_seed
 from rewards.verification.added_rewards import AddedReward
 from rewards.verification.verdict import Answer, verdict_of
 from rewards.verification.verifiers import Verifier
@@ -15,10 +15,9 @@ from rl.errors import UnreadableRolloutsError
 
 def rollout_requests(prompts: Sequence[Prompt], samples: int, *seed: object) -> list[SamplingRequest]:
     """``samples`` whole answers for each prompt; ``seed``, its id, and how often it stands before decide them."""
-    copies = ranks(prompt.id for prompt in prompts)
     return [
-        SamplingRequest(prompt, n=samples, seed=derive_seed(*seed, *(["copy", copy] if copy else []), prompt.id))
-        for prompt, copy in zip(prompts, copies, strict=True)
+        SamplingRequest(prompt, n=samples, seed=derive_seed(*seed, *copy, prompt.id))
+        for prompt, copy in zip(prompts, copies(prompt.id for prompt in prompts), strict=True)
     ]
 
 

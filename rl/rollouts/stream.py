@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from rewards.records import Belief, Completion, Prompt, Rollout, SamplingRequest
-from rewards.seeds import ranks
+from rewards.seeds import copies
 from rl.config import Config
 from rl.monitoring.report import Delivery
 from rl.rollouts.groups import Group, Judged, Round
@@ -274,10 +274,8 @@ class RolloutStream:
         asked = self._learner.samples, self._segment_tokens, self._config.seed, "rollout", self._asked
         requests = [
             request
-            for group, copy in zip(groups, ranks(group.prompt.id for group in groups), strict=True)
-            for request in group.requests(
-                *asked, *(["copy", copy] if copy else [])
-            )  # of one prompt, too, each has its own
+            for group, copy in zip(groups, copies(group.prompt.id for group in groups), strict=True)
+            for request in group.requests(*asked, *copy)  # of one prompt, too, each has its own
         ]
         self._under_way.append(Round(self._version, groups, self._engines.sample(requests), len(numbers) > 0))
         self._open = []
