@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed-$(EXTRA)
 CODE := rl selection rewards tests benchmarks docs
 
 # Two files of tests at a time, each in a process of its own, in which its tests share their engine.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# One that dies is a failure at once: what it leaves to others, pytest-xdist may wait for without an end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 TOGETHER := $(MAKE) --no-print-directory --jobs 2 --output-sync
 

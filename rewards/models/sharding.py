@@ -9,10 +9,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+from rewards.models.accelerator import Accelerator
 
 Sharding = Literal["ddp", "fsdp2"]
 

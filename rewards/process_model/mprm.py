@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
+from rewards.models.accelerator import Accelerator
 from rewards.models.adamw import make_adamw
 from rewards.models.backbone import (
     BlankPicture,

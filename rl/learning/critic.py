@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from transformers import AutoTokenizer
 
+from rewards.models.accelerator import Accelerator
 from rewards.models.adamw import make_adamw
 from rewards.models.backbone import BlankPicture, load_model
 from rewards.models.encoding import Encoder

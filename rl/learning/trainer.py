@@ -10,12 +10,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from datasets import Dataset
 from transformers.integrations.liger import apply_liger_kernel
 from trl import import_utils as trl_imports
 
+from rewards.models.accelerator import Accelerator
 from rewards.models.adamw import AdamW8bit
 from rewards.models.backbone import add_lora, device, freeze_vision_tower, load_model
 from rewards.models.encoding import Encoder
