@@ -37,7 +37,7 @@ class EvaluationConfig(Section):
     """Held-out evaluation, at the start, at the end, and in between."""
 
     prompts: Count = 512
-    """Held-out prompts, always the same."""
+    """Held-out prompts, always the same. A table with fewer rows begins again; intervals are over the rows."""
     samples: Count = 2
     """Answers sampled for each, at the training temperature."""
     every: Annotated[int, Field(ge=0)] = 0

@@ -67,8 +67,8 @@ class Evaluation:
     """What held-out prompts say about policy and MPRM at one moment.
 
     Attributes:
-        accuracy: Share of right answers, at the training temperature, with a bootstrap interval over prompts; dropped
-            ones count as wrong.
+        accuracy: Share of right answers, at the training temperature, with a bootstrap interval over prompts, however
+            often each is asked; dropped ones count as wrong.
         by_source: The same for each source, of those that were not dropped.
         steps: What is known of their steps; None where the task does not know their truth, or there is no MPRM.
         score: What the verifier says answers are worth, mean; None where it says right or wrong alone.
@@ -99,12 +99,13 @@ class Evaluation:
 def evaluate(config: Config, parts: Parts, step: int) -> Evaluation:
     """Sample answers to the held-out prompts, always the same ones with the same seeds, and score their steps.
 
-    They are recorded as of policy step ``step``, where the run is recorded.
+    They are recorded as of policy step ``step``, where the run is recorded. A task that has fewer begins again.
     """
     prompts = [parts.task.prompt("heldout", index) for index in range(config.evaluation.prompts)]
     requests = rollout_requests(prompts, config.evaluation.samples, config.seed, "heldout")
     rollouts = make_rollouts(prompts, parts.engines.sample(requests).result(), parts.encoder, parts.verifier)
     asked = [prompts[rollout.group] for rollout in rollouts]
+    places = {id: place for place, id in enumerate(dict.fromkeys(prompt.id for prompt in prompts))}
     outcomes: dict[str, list[float]] = defaultdict(list)
     for rollout in rollouts:
         outcomes[rollout.source].append(rollout.outcome)
@@ -114,9 +115,10 @@ def evaluate(config: Config, parts: Parts, step: int) -> Evaluation:
         parts.recording.heldout(step, asked, rollouts, scores)
     steps = None
     if config.mprm.enabled and isinstance(parts.task, KnowsSteps):
-        steps = _scored_steps(parts.task, parts, asked, rollouts, scores)
+        groups = [places[prompt.id] for prompt in asked]
+        steps = _scored_steps(parts.task, parts, asked, rollouts, scores, groups)
     return Evaluation(
-        accuracy=_accuracy(rollouts, len(prompts), config.evaluation.samples),
+        accuracy=accuracy(rollouts, [places[prompt.id] for prompt in prompts], config.evaluation.samples),
         by_source={source: float(np.mean(values)) for source, values in sorted(outcomes.items())},
         steps=steps,
         score=_score(rollouts),
@@ -128,10 +130,14 @@ def _score(rollouts: Sequence[Rollout]) -> float | None:
     return float(np.mean(scores)) if scores else None
 
 
-def _accuracy(rollouts: Sequence[Rollout], prompts: int, samples: int) -> Interval:
-    right = np.bincount([entry.group for entry in rollouts], [entry.outcome for entry in rollouts], minlength=prompts)
-    resampled = bootstrap_means(right[:, None] / samples)[:, 0]
-    return percentile_interval(float(right.sum()) / (prompts * samples), resampled)
+def accuracy(rollouts: Sequence[Rollout], places: Sequence[int], samples: int) -> Interval:
+    """Share of right ones of ``samples`` answers of each group, where those that were dropped are wrong; ``places``
+    says of each group which of the different prompts it answers, over which the interval is."""
+    asked = samples * np.bincount(places)
+    where, outcomes = [places[entry.group] for entry in rollouts], [entry.outcome for entry in rollouts]
+    right = np.bincount(where, outcomes, minlength=len(asked))
+    resampled = bootstrap_means(np.stack([right, asked], axis=1))
+    return percentile_interval(float(right.sum() / asked.sum()), resampled[:, 0] / resampled[:, 1])
 
 
 def _scored_steps(
@@ -140,6 +146,7 @@ def _scored_steps(
     prompts: Sequence[Prompt],
     rollouts: Sequence[Rollout],
     scores: Sequence[StepScores],
+    groups: Sequence[int],
 ) -> ScoredSteps:
     truths: list[StepTruth] = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):
@@ -150,5 +157,5 @@ def _scored_steps(
         own=np.array([truth.own for truth in truths], dtype=bool),
         positions=[truth.kind for truth in truths],
         kinds=step_kinds(rollouts).tolist(),
-        groups=[rollout.group for rollout in rollouts for _ in rollout.steps],
+        groups=[group for group, rollout in zip(groups, rollouts, strict=True) for _ in rollout.steps],
     )
