@@ -105,7 +105,8 @@ def run_missing(arguments: argparse.Namespace) -> None:
         rule, seed = entry
         credit, _, continuations = rule.partition("+")
         settings = [f"learner.credit={credit}", f"learner.reuse_continuations={bool(continuations)}".lower()]
-        settings += [f"seed={seed}", f"output_dir={place}", f"steps={arguments.steps}", "annotation.delay=0"]
+        settings += [f"seed={seed}", f"output_dir={place}", f"steps={arguments.steps}"]
+        settings += ["annotation.share=0.4", "annotation.delay=0"]
         settings += [f"evaluation.every={arguments.every}", f"evaluation.prompts={arguments.prompts}"]
         command = [str(SIEVE), "train", str(CONFIG), *settings, "checkpoint_every=0", "watch.action=warn"]
         log = place.with_suffix(".log")

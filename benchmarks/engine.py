@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="print where the engine's seconds go, too")
     arguments = parser.parse_args()
-    config = load_config(CONFIG)
+    config = load_config(CONFIG, ["annotation.share=0.4"])
     engine = build_engine(config)
     assert isinstance(engine, VllmEngine)
     rollouts, continuations = step_requests(config, engine)

@@ -3,9 +3,10 @@
     python benchmarks/reward_model.py --out runs/reward_model            # three seeds, under an hour on two cores
     python benchmarks/reward_model.py --out runs/reward_model --report   # tables only, from what is there
 
-For each seed: the quickstart (`online`); an MPRM that learned from the first policy alone, from as many labelled
-rollouts and in more optimizer steps, and was then frozen (`frozen`); and none that learned (`untrained`). All judge the
-final policy's answers to held-out prompts, whose true step labels serve for this alone.
+For each seed: the quickstart, two in five of its rollouts labelled (`online`); an MPRM that learned from the first
+policy alone, from as many labelled rollouts and in more optimizer steps, and was then frozen (`frozen`); and none that
+learned (`untrained`). All judge the final policy's answers to held-out prompts, whose true step labels serve for this
+alone.
 
 What is there is kept, so an interrupted benchmark goes on where it was.
 """
@@ -81,7 +82,8 @@ def main() -> None:
 def run_seed(out: Path, seed: int) -> None:
     """Everything of one seed that is not there yet."""
     online, frozen = out / f"online-{seed}", out / f"frozen-{seed}"
-    sieve(online / "summary.json", "train", CONFIG, f"seed={seed}", f"output_dir={online}", "annotation.delay=0")
+    labels = "annotation.share=0.4", "annotation.delay=0"
+    sieve(online / "summary.json", "train", CONFIG, f"seed={seed}", f"output_dir={online}", *labels)
     config = load_config(CONFIG, [f"seed={seed}"])
     labelled = json.loads((online / "summary.json").read_text())["selection"]["seen"]
     corpus, chosen = out / f"corpus-{seed}.jsonl", out / f"chosen-{seed}.jsonl"
