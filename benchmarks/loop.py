@@ -106,6 +106,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings of Sieve")
     parser.add_argument("--report", action="store_true", help="run nothing, print what is there")
     arguments = parser.parse_args()
+    if arguments.every < 2:
+        parser.error("--every: allowed is 2 or more, since steps after an evaluation are not timed")
     kinds = [kind for kind in KINDS if kind.name in arguments.kinds]
     if not arguments.report:
         run_missing(arguments, kinds)

@@ -155,7 +155,7 @@ def identity(config: Config, order: AnnotationOrder) -> dict[str, Any]:
         "policy": values["policy"],
         "engine": {key: value for key, value in values["engine"].items() if key not in DEPLOYMENT},
         "learner": {key: values["learner"][key] for key in ("prompts", "samples")},
-        "annotation": {key: value for key, value in values["annotation"].items() if key != "share"},
+        "annotation": {key: value for key, value in values["annotation"].items() if key not in ("share", "delay")},
     }
     if config.annotation.budget == "triage":
         parts["selection"] = {"alpha": config.selection.alpha}

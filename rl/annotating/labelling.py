@@ -28,6 +28,8 @@ from selection.rows import Whole
 
 Answers = list[list[Completion]]
 """To one round of requests."""
+Places = list[tuple[int, int]]
+"""What one round goes on from: rollouts of those that are labelled, and steps of them."""
 Verdicts = list[list[bool | None]]
 """On those."""
 
@@ -127,6 +129,7 @@ class Labelling:
         verdicts: What the judge will say of them, where there is one.
         entropy: Of their images, where somebody wants to know.
         answered: The engines' answers to the first rounds, where they are known already.
+        asked: What those are answers to: rollout and step that each request of a round went on from.
         judged: What the verifier said of those, as far as it was asked: it need not say the same again.
 
     Raises:
@@ -146,6 +149,7 @@ class Labelling:
         verdicts: Future[Judgement] | None,
         entropy: Pending[np.ndarray] | None,
         answered: Sequence[Answers] = (),
+        asked: Sequence[Places] = (),
         judged: Sequence[Verdicts] = (),
     ) -> None:
         self._labeller, self._step, self._batch, self._all_scores, self._chosen = labeller, step, batch, scores, chosen
@@ -169,6 +173,7 @@ class Labelling:
             believed=self._believed,
         )
         self._known, self._rounds = deque(answered), list[Pending[Answers]]()
+        self._known_places, self._asked = deque(asked), list[Places]()
         self._known_verdicts, self._judged = deque(judged), list[Verdicts]()
         self._ask()
         while self._known:
@@ -208,6 +213,7 @@ class Labelling:
             "mprm_version": self._all_scores[0].mprm_version,
             "chosen": list(self._chosen),
             "answers": [[[asdict(c) for c in answer] for answer in round.result()] for round in self._rounds],
+            "asked": self._asked,
             "judged": [*self._judged, *self._known_verdicts],
             "verdicts": judgement_state(self._labeller.config, self._verdicts),
             "entropy": None if entropy is None else entropy.tolist(),
@@ -228,21 +234,28 @@ class Labelling:
             StepScores(np.array(said), kept.mprm_version, None if sure is None else np.array(sure))
             for said, sure in kept.scores
         ]
-        entropy = None if kept.entropy is None else Ready(np.array(kept.entropy))
-        verdicts = judgement_again(kept.verdicts)
+        batch, verdicts = again(kept.groups), judgement_again(kept.verdicts)
+        entropy: Pending[np.ndarray] | None = None if kept.entropy is None else Ready(np.array(kept.entropy))
+        if entropy is None and labeller.looks_at_images:  # as the selector from before did not
+            entropy = labeller.mprm.start("image_entropy", [batch.prompts[place] for place in kept.chosen])
         return cls(
-            *(labeller, kept.step, again(kept.groups), scores, kept.chosen, verdicts, entropy),
+            *(labeller, kept.step, batch, scores, kept.chosen, verdicts, entropy),
             answered=kept.answers,
+            asked=kept.asked,
             judged=kept.judged,
         )
 
     def _ask(self) -> None:
         requests = self._annotation.requests()
         self._is_finished = not requests
-        known = self._known
-        if known and (not requests or [len(answer) for answer in known[0]] != [request.n for request in requests]):
+        known, places = self._known, self._annotation.places()
+        if known and (
+            [len(answer) for answer in known[0]] != [request.n for request in requests]
+            or (self._known_places and self._known_places.popleft() != places)
+        ):
             raise ValueError("a labelling has answers to other requests than its own")
         if requests:
+            self._asked.append(places)
             self._rounds.append(Ready(known.popleft()) if known else self._labeller.engines.sample(requests))
 
     def by_rollout(self) -> list[StepCounts | None]:
@@ -333,6 +346,7 @@ class _Kept:
     answers: list[Answers]
     verdicts: dict[str, Any] | None
     entropy: list[float] | None
+    asked: list[Places] = field(default_factory=list)
     judged: list[Verdicts] = field(default_factory=list)
 
 

@@ -19,19 +19,23 @@ FIXED = (
 )
 
 
+UNDER_WAY = ("task.steps", "task.answer_marker", *(f"annotation.{name}" for name in AnnotationConfig.model_fields))
+"""What labels under way were begun with: where steps end, and which of them are continued how often."""
+
+
 def check_resumption(was: Config, now: Config) -> None:
     """Whether a run can go on with another configuration than it had.
 
     Raises:
-        ConfigError: One of the keys in `FIXED` has another value, or, where labels may come late, one of how they are
-            made; or the outcome model, reference policy or served reward model comes or goes.
+        ConfigError: One of the keys in `FIXED` has another value, or, where labels may come late, in `UNDER_WAY`; or
+            the outcome model, reference policy or served reward model comes or goes.
     """
     pairs = [(key, _value(was, key), _value(now, key)) for key in FIXED]
     pairs += [("outcome_model.reward or harvest", was.outcome_model.is_used, now.outcome_model.is_used)]
     pairs += [("learner.reference_every", bool(was.learner.reference_every), bool(now.learner.reference_every))]
     if was.annotation.delay:  # labels are under way
-        labels = [f"annotation.{name}" for name in AnnotationConfig.model_fields]
-        pairs += [(key, _value(was, key), _value(now, key)) for key in labels]
+        ranks = ("selection.alpha",) if was.annotation.budget == "triage" else ()
+        pairs += [(key, _value(was, key), _value(now, key)) for key in (*UNDER_WAY, *ranks)]
     pairs += [("served.endpoint", was.served.endpoint is not None, now.served.endpoint is not None)]
     for key, before, after in pairs:
         if before != after:

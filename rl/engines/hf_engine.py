@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -21,9 +22,9 @@ from rewards.models.encoding import Encoder
 from rewards.models.logit_rule import PLAIN, LogitRule, left_out
 from rewards.models.reading_check import check_reading, two_words
 from rewards.models.truncation import Truncation
-from rewards.records import Completion, SamplingRequest
+from rewards.records import Completion, Prompt, SamplingRequest
 from rewards.seeds import derive_seed
-from rl.engines.engine import cut_off, room_left
+from rl.engines.engine import check_prompt, cut_off, room_left
 
 
 class HfEngine:
@@ -34,6 +35,8 @@ class HfEngine:
         temperature: Sampling temperature; log-probabilities are taken at it.
         truncation: Which tokens it draws from; log-probabilities are taken among these.
         max_completion_tokens: Most tokens of one answer, prefix included.
+        max_model_len: Most tokens of prompt and answer together.
+        images_per_prompt: Most images of one prompt.
         batch_size: Sequences decoded at once.
         dtype: For example ``float32`` on a CPU, ``bfloat16`` on a GPU.
         threads: CPU threads for the engine's computation.
@@ -49,6 +52,8 @@ class HfEngine:
         checkpoint: str,
         temperature: float = 1.0,
         max_completion_tokens: int = 64,
+        max_model_len: int = sys.maxsize,
+        images_per_prompt: int = sys.maxsize,
         batch_size: int = 128,
         dtype: str = "float32",
         threads: int = 1,
@@ -66,10 +71,13 @@ class HfEngine:
         self._left_out = left_out(self._model, two_words(self._encoder))
         self._temperature, self._truncation = temperature, truncation
         self._max_tokens, self._batch_size = max_completion_tokens, batch_size
+        self._context, self._images = max_model_len, images_per_prompt
         self.version = 0
 
     def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
         """See `rl.engines.engine.Engine.sample`."""
+        for prompt in {request.prompt.id: request.prompt for request in requests}.values():
+            check_prompt(prompt, self._encoder.head_length(prompt), self._context, self._images)
         results: list[list[Completion]] = [[] for _ in requests]
         # Like lengths together: a batch decodes as long as its longest member.
         order = sorted(range(len(requests)), key=lambda i: (self._how(requests[i]), len(requests[i].prefix)))
@@ -103,6 +111,10 @@ class HfEngine:
     def close(self) -> None:
         """See `rl.engines.engine.RenewableEngine.close`."""
 
+    def _longest(self, prompt: Prompt) -> int:
+        """Most tokens of an answer; the context then still has one left, in which all of it can be continued."""
+        return min(self._max_tokens, self._context - 1 - self._encoder.head_length(prompt))
+
     def _how(self, request: SamplingRequest) -> tuple[float, str]:
         """What the requests of one batch have in common: temperature, and where to end, empty for nowhere."""
         return self._temperature if request.temperature is None else request.temperature, request.until or ""
@@ -115,7 +127,7 @@ class HfEngine:
         longest = max(len(request.prefix) for request in requests)
         batch = self._encoder.batch([r.prompt for r in requests], [r.prefix for r in requests])
         inputs = _prefixes_to_the_left(batch.model_inputs(self._device), longest)
-        allowed = [room_left(request, self._max_tokens) for request in requests]
+        allowed = [room_left(request, self._longest(request.prompt)) for request in requests]
         prompt_length = inputs["input_ids"].shape[1]
         sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
         processors: list[LogitsProcessor] = [] if self._left_out == PLAIN else [_Finished(self._left_out)]
@@ -147,7 +159,7 @@ class HfEngine:
         """Cut one row of a batch, no longer than its own limit, at its end token or where it wrote ``until``."""
         ends = [place for place, token in enumerate(tokens, start=1) if token in self._encoder.end_tokens]
         length = ends[0] if ends else len(tokens)
-        finish_reason = "stop" if ends else cut_off(request, length, self._max_tokens)
+        finish_reason = "stop" if ends else cut_off(request, length, self._longest(request.prompt))
         until = request.until
         read = self._encoder.read(tokens[:length])
         if until and until in read.text:

@@ -77,7 +77,8 @@ class Evaluations:
         reader = vote_reader(config.task.verifier, parts.verifier, config.task.answer_marker)
         evaluator = PolicyEvaluator(plan, sampler, reader, judges)
         prompts = [parts.task.prompt("heldout", index) for index in range(config.evaluation.strategy_prompts)]
-        return evaluate_strategies(evaluator, prompts).metrics()
+        # A small table begins again; an answer given twice, with the same seeds, would count as two.
+        return evaluate_strategies(evaluator, list({prompt.id: prompt for prompt in prompts}.values())).metrics()
 
 
 def read_configured_benchmark(config: Config) -> list[Solution]:

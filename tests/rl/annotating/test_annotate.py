@@ -165,7 +165,9 @@ def test_what_follows_a_finished_corpus_is_not_cut_off(copied: Path) -> None:
 
 def test_where_and_on_what_it_runs_is_no_part_of_the_identity() -> None:
     order = AnnotationOrder(Path("a.jsonl"), 3)
-    moved = small(engine={"count": 2, "num_gpus": 1, "gpu_memory_utilization": 0.9}, annotation={"share": 0.5})
+    moved = small(
+        engine={"count": 2, "num_gpus": 1, "gpu_memory_utilization": 0.9}, annotation={"share": 0.5, "delay": 4}
+    )
     assert identity(small(), order) == identity(moved, AnnotationOrder(Path("b.jsonl"), 7))
 
 
@@ -194,7 +196,11 @@ def test_prompts_from_files_with_two_images_and_with_none(
 ) -> None:
     path = tmp_path / "own.jsonl"
     # The shipped policy answers such questions with anything; whatever it writes by the token limit is cut off.
-    tally = annotate(own_files(engine={"kind": "hf", "max_completion_tokens": 60}), AnnotationOrder(path, 8), Console())
+    tally = annotate(
+        own_files(engine={"kind": "hf", "max_completion_tokens": 60, "images_per_prompt": 2}),
+        AnnotationOrder(path, 8),
+        Console(),
+    )
     written = records(path)
     assert tally.prompts == 8 and tally.rollouts == len(written) > 0
     said = " ".join(capsys.readouterr().out.split())

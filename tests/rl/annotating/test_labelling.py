@@ -214,8 +214,8 @@ def test_a_triage_under_way_knows_it_after_an_interruption_too() -> None:
     batch, _ = a_believed_step()
     again = Labelling.restore(labeller, state, lambda groups: batch)
     assert told(again.labels(1, 0.0, refuse_to_say)) == expected
-    forgotten = Labelling.restore(labeller, state, lambda groups: replace(batch, believed=None))
-    assert told(forgotten.labels(1, 0.0, refuse_to_say)) != expected
+    with pytest.raises(ValueError, match="answers to other requests than its own"):  # it would choose others
+        Labelling.restore(labeller, state, lambda groups: replace(batch, believed=None))
 
 
 def test_the_selector_is_told_what_was_believed_of_prompts() -> None:
@@ -328,3 +328,15 @@ def test_answers_that_nobody_asked_for_are_refused() -> None:
     for answers in ([state["answers"][0][1:]], [*state["answers"], *[[]] * 9]):
         with pytest.raises(ValueError, match="answers to other requests than its own"):
             Labelling.restore(labeller, state | {"answers": answers}, lambda groups: a_step()[0])
+    elsewhere = [*state["asked"][0][1:], (0, 5)]
+    with pytest.raises(ValueError, match="answers to other requests than its own"):
+        Labelling.restore(labeller, state | {"asked": [elsewhere]}, lambda groups: a_step()[0])
+
+
+def test_a_selector_that_looks_at_images_may_come_while_labels_are_under_way() -> None:
+    _, labeller = a_late_labeller()
+    state = labeller.begin(0, *a_step()).state()
+    assert state["entropy"] is None
+    looking = replace(labeller, looks_at_images=True)
+    entropy = Labelling.restore(looking, state, lambda groups: a_step()[0]).entropy()
+    assert entropy is not None and len(entropy) == len(state["chosen"])

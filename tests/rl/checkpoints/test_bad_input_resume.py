@@ -198,6 +198,17 @@ def test_how_labels_are_made_cannot_change_while_some_are_under_way() -> None:
         check_resumption(Config.model_validate(late), Config.model_validate(larger_share))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("task.answer_marker", "So:"), ("task.steps", "sentence"), ("selection.alpha", 0.5)]
+)
+def test_nor_can_which_steps_there_are_and_which_of_them_are_continued(key: str, value: object) -> None:
+    section, _, name = key.partition(".")
+    at_once, late = ({"annotation": {"budget": "triage", "share": 0.5, "delay": delay}} for delay in (0, 1))
+    check_resumption(*(Config.model_validate(at_once | changed) for changed in ({}, {section: {name: value}})))
+    with pytest.raises(ConfigError, match=rf"^{key} is {json.dumps(value)}: allowed with --resume is "):
+        check_resumption(*(Config.model_validate(late | changed) for changed in ({}, {section: {name: value}})))
+
+
 def test_a_run_that_never_had_a_checkpoint_begins_anew(tmp_path: Path) -> None:
     """What stopped it may be mended now, and there is nothing to lose."""
     config = load_config(SMOKE, [f"output_dir={tmp_path}"])

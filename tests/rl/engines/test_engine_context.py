@@ -1,4 +1,4 @@
-"""As much as vLLM takes: answers that fill its context, and more prompts than it reads at once."""
+"""As much as an engine takes: answers that fill its context, and more prompts than vLLM reads at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from rewards.models.encoding import Encoder
-from rewards.records import Completion, Prompt, SamplingRequest
+from rewards.records import Completion, Prompt, PromptError, SamplingRequest
+from rl.engines.hf_engine import HfEngine
 from rl.engines.vllm_engine import VllmEngine
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from rl.tasks.grid import GridTask
@@ -23,10 +24,10 @@ def encoder() -> Encoder:
     return Encoder(str(SHIPPED_POLICY))
 
 
-@pytest.fixture(scope="module")
-def engine(encoder: Encoder) -> Iterator[VllmEngine]:
+@pytest.fixture(scope="module", params=[HfEngine, VllmEngine])
+def engine(encoder: Encoder, request: pytest.FixtureRequest) -> Iterator[HfEngine | VllmEngine]:
     context = max(encoder.head_length(prompt) for prompt in PROMPTS) + LONGEST + 1
-    made = VllmEngine(str(SHIPPED_POLICY), max_completion_tokens=48, max_model_len=context)
+    made = request.param(str(SHIPPED_POLICY), max_completion_tokens=48, max_model_len=context)
     yield made
     made.close()
 
@@ -34,7 +35,7 @@ def engine(encoder: Encoder) -> Iterator[VllmEngine]:
 @pytest.mark.slow
 @pytest.mark.parametrize("segment", [None, 4])
 def test_an_answer_that_fills_the_context_is_cut_off_and_can_be_continued(
-    segment: int | None, engine: VllmEngine, encoder: Encoder
+    segment: int | None, engine: HfEngine | VllmEngine, encoder: Encoder
 ) -> None:
     spare = max(encoder.head_length(prompt) for prompt in PROMPTS)
     for prompt in PROMPTS:
@@ -47,6 +48,12 @@ def test_an_answer_that_fills_the_context_is_cut_off_and_can_be_continued(
         assert (len(written), reason) == (room, "length")
         (further,) = engine.sample([SamplingRequest(prompt, written, temperature=0)])[0]
         assert len(further.token_ids) == 1
+
+
+@pytest.mark.slow
+def test_a_prompt_that_leaves_no_room_is_refused(engine: HfEngine | VllmEngine) -> None:
+    with pytest.raises(PromptError, match=r"noise 1: the prompt has \d+ tokens, .* allowed with engine.max_model_len"):
+        engine.sample([SamplingRequest(of_noise(1))])
 
 
 def of_noise(number: int) -> Prompt:

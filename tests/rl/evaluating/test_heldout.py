@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rewards.records import Prompt
 from rl.config import load_config
 from rl.evaluating.heldout import accuracy
+from rl.evaluating.strategies import PolicyEvaluator
+from rl.evaluating.strategy_report import StrategyReport, evaluate_strategies
 from rl.monitoring.console import Console
 from rl.tasks.grid import GridTask
 from rl.train import train
@@ -19,7 +23,8 @@ from tests.fixtures.runs import SMOKE, metrics
 
 OPTIONS = ("workers=inline", "engine.kind=hf", "max_staleness=0", "steps=1", "record=false", "checkpoint_every=0")
 OPTIONS += ("learner.prompts=1", "learner.samples=2", "learner.credit=outcome", "mprm.enabled=false")
-OPTIONS += ("annotation.share=0", "evaluation.prompts=32", "evaluation.samples=1", "evaluation.strategies=[]")
+OPTIONS += ("annotation.share=0", "evaluation.prompts=32", "evaluation.samples=1", "evaluation.strategies=[greedy]")
+OPTIONS += ("evaluation.strategy_prompts=9",)
 
 
 def test_a_prompt_that_is_asked_again_says_no_more_of_other_prompts() -> None:
@@ -38,7 +43,14 @@ def test_answers_that_were_dropped_are_wrong() -> None:
 
 
 @pytest.mark.slow
-def test_a_table_of_one_row_has_no_spread_over_prompts(tmp_path: Path) -> None:
+def test_a_table_of_one_row_is_one_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def listening(evaluator: PolicyEvaluator, prompts: Sequence[Prompt]) -> StrategyReport:
+        asked.append(len(prompts))
+        return evaluate_strategies(evaluator, prompts)
+
+    monkeypatch.setattr("rl.evaluating.schedule.evaluate_strategies", listening)
     prompt = GridTask(difficulty=2).prompt("heldout", 0)
     prompt.images[0].save(tmp_path / "picture.png")
     row = {"question": prompt.question, "answer": prompt.answer, "images": ["picture.png"]}
@@ -49,3 +61,4 @@ def test_a_table_of_one_row_has_no_spread_over_prompts(tmp_path: Path) -> None:
     found = metrics(tmp_path / "run")[0]
     assert 0 < found["policy/accuracy"] < 1, "some of its answers are right"
     assert found["policy/accuracy_low"] == found["policy/accuracy"] == found["policy/accuracy_high"]
+    assert asked == [1, 1], "by strategies, whose seeds are the prompt's, before and after"
