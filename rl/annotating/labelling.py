@@ -250,7 +250,8 @@ class Labelling:
         self._is_finished = not requests
         known, places = self._known, self._annotation.places()
         if known and (
-            [len(answer) for answer in known[0]] != [request.n for request in requests]
+            not requests
+            or [len(answer) for answer in known[0]] != [request.n for request in requests]
             or (self._known_places and self._known_places.popleft() != places)
         ):
             raise ValueError("a labelling has answers to other requests than its own")
