@@ -42,7 +42,14 @@ ROWS = {
         "bis": "`bis`, a quarter",
         "bis_posterior": "`bis_posterior`, a quarter",
     },
-    "beliefs_rules": {"progress": "`progress`", "min_form": "`min_form`", "additive": "`additive`"},
+    "beliefs_rules": {
+        "progress": "`progress`",
+        "min_form": "`min_form`",
+        "additive": "`additive`",
+        "random,-a-tenth": "`random`, a tenth kept",
+        "bis,-a-tenth": "`bis`, a tenth",
+        "triage": "`triage`",
+    },
     "beliefs_tokens": {
         "more-rollouts": "outcome only, more rollouts",
         "labels": "labels, `progress`",
@@ -63,13 +70,15 @@ ROWS = {
     },
 }
 """The first cell of an arm's row, for the arms that a table compares with outcome only."""
+TENTHS = {"random,-a-tenth": "`random`, a tenth", "bis,-a-tenth": "`bis`, a tenth"}
 PAIRS = (
     *(("beliefs_loop", arm, "random") for arm in ("bis", "bis_posterior", "all")),
     *(("beliefs_loop", "bis_posterior", "bis"), ("beliefs_loop", "bis", "all"), ("beliefs_loop", "all", "frozen")),
-    *(("beliefs_rules", arm, "progress") for arm in ("min_form", "additive")),
+    *(("beliefs_rules", arm, "progress") for arm in ("min_form", "additive", *TENTHS, "triage")),
+    ("beliefs_rules", "bis,-a-tenth", "random,-a-tenth"),
 )
 """Study and arms that a table compares with one another."""
-NAMES = {"all": "all labels", "frozen": "frozen"}
+NAMES = {"all": "all labels", "frozen": "frozen"} | TENTHS
 """Of arms that are compared with one another, where they are not what the study calls them."""
 GRID = [(ratio, rate) for ratio in (0.05, 0.1, 0.25, 0.5) for rate in (0.02, 0.05, 0.1)]
 """Keep ratio and policy rate of the rows of `twin_selection`."""
