@@ -14,8 +14,9 @@ from rl.errors import ConfigError
 FIXED = (
     *("policy.checkpoint", "task.system", "learner.lora_rank", "learner.algorithm", "learner.optimizer"),
     *("mprm.enabled", "mprm.checkpoint", "mprm.head", "mprm.input_format", "mprm.verdicts", "mprm.step_marker"),
-    *("mprm.likelihood", "mprm.freeze_vision", "mprm.lora_rank", "mprm.optimizer", "value.backbone"),
-    *("value.checkpoint", "outcome_model.checkpoint", "outcome_model.freeze_vision"),
+    *("mprm.likelihood", "mprm.warm_start", "mprm.warm_start_kept", "mprm.freeze_vision", "mprm.lora_rank"),
+    *("mprm.optimizer", "value.backbone", "value.checkpoint"),
+    *("outcome_model.checkpoint", "outcome_model.freeze_vision"),
 )
 
 

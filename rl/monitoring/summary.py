@@ -30,7 +30,7 @@ def summary_lines(folder: Path, summary: dict[str, Any], sieve: str) -> list[str
     start, end = policy["accuracy_start"], policy["accuracy_end"]
     saved = beside_fixed(labels["tokens"], labels["fixed_tokens"])
     lines = ["", f"policy   held-out accuracy {start:.3f} -> {end:.3f} ({100 * (end - start):+.1f} points)"]
-    if None not in (mprm["auc_start"], mprm["auc_end"]):  # a run that an earlier version began has no start
+    if None not in mprm.values():  # areas may not be known, and a run that an earlier version began has no start
         lines += [
             f"MPRM     AUC within a step kind, by errors {mprm['auc_start']:.3f} -> {mprm['auc_end']:.3f} "
             f"+- {mprm['auc_standard_error_end']:.3f} (0.5 is chance)",

@@ -69,18 +69,17 @@ def margins_table(findings: Findings, outcome: str) -> str | None:
 
 def contrast_table(findings: Findings, outcome: str, key: str) -> str | None:
     """One row a level of the first factor: its difference to the baseline at either level of the contrast, averaged
-    over the other factors where both levels are there, and how much larger it is at the first of the two. None where
-    nothing can be compared."""
+    over the other factors where both levels are there, and how much larger it is at the first of the two; one row for
+    all, where the first factor is the one that is contrasted. None where nothing can be compared."""
     first, options = next(iter(findings.study.factors.items()))
-    if key == first:
-        return None
-    by_level = {text_of(level): findings.contrast({first: level}, key, outcome) for level in options}
+    rows_of = {"all": {}} if key == first else {text_of(level): {first: level} for level in options}
+    by_level = {level: findings.contrast(chosen, key, outcome) for level, chosen in rows_of.items()}
     known = {level: sides for level, sides in by_level.items() if all(sides)}
     if not known:
         return None
     short, decimals = short_names(findings.study.factors), decimals_of(findings, outcome)
     levels = [f"`{short[key]}` {text_of(level)}" for level in findings.study.contrast[key]]
-    heading = [f"`{short[first]}`", *levels, *DIFFERENCE]
+    heading = ["" if key == first else f"`{short[first]}`", *levels, *DIFFERENCE]
     means = [[_mean(side, decimals) for side in sides] for sides in known.values()]
     found = [compare(*sides) for sides in known.values()]
     rows = zip(known, means, difference_cells(found, decimals), strict=True)

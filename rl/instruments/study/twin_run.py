@@ -68,6 +68,17 @@ KNOWN: dict[str, Sequence[object]] = {
     "selection.half_life": (0,),
     "selection.draw": ("uniform",),
     "selection.prompts": ("uniform",),
+    "selection.fresh": (None,),
+    "mprm.label": ("hard",),
+    "mprm.threshold": (0,),
+    "mprm.class_weights": ((1, 1),),
+    "mprm.perception_weight": (1,),
+    "mprm.until_first_error": (False,),
+    "mprm.guard_share": (0,),
+    "mprm.warm_start": ((),),
+    "learner.epochs": (1,),
+    "learner.mini_batches": (1,),
+    "engine.temperature": (1,),
     "judge.endpoint": (None,),
 }
 """What it can do, of keys that decide what is learned from."""

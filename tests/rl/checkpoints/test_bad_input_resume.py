@@ -198,6 +198,12 @@ def test_how_labels_are_made_cannot_change_while_some_are_under_way() -> None:
         check_resumption(Config.model_validate(late), Config.model_validate(larger_share))
 
 
+def test_a_warm_start_cannot_come_once_a_run_has_started() -> None:
+    for changed in ({"warm_start": ["a.jsonl"]}, {"warm_start_kept": True}):
+        with pytest.raises(ConfigError, match=rf"^mprm\.{next(iter(changed))} is .* allowed with --resume is "):
+            check_resumption(Config(), Config.model_validate({"mprm": changed}))
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("task.answer_marker", "So:"), ("task.steps", "sentence"), ("selection.alpha", 0.5)]
 )

@@ -149,6 +149,21 @@ def test_a_contrast_is_of_arms_that_differ_in_nothing_else(tmp_path: Path) -> No
     assert contrast[:4] == ["bis", "+0.1010", "+0.1010", "+0.0000"]
 
 
+def test_a_contrast_of_the_first_factor_is_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "turned.yaml"
+    orders, others = {"replay.order": STUDY["matrix"]["replay.order"]}, {"selection.selector": ["random", "bis"]}
+    turned = STUDY | {"matrix": orders | others, "leave_out": []}
+    path.write_text(yaml.safe_dump(turned, sort_keys=False))
+    plan = make_plan(path, [], tmp_path / "out")
+    cells: dict[str, dict[int, Finished]] = {}
+    for cell, job in plan.cells:
+        result = known_result(cell.arm.levels, cell.seed)
+        cells.setdefault(cell.arm.name, {})[cell.seed] = Finished(job.name, job.recipe, job.changes, 1.0, result)
+    findings = Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, {})
+    (_, _, contrast) = rows(contrast_table(findings, "auc", "replay.order"))
+    assert contrast[:4] == ["all", "+0.1010", "+0.2010", "\N{MINUS SIGN}0.1000"]
+
+
 def test_curves_against_what_differs_between_seeds_are_read_where_all_have_been(findings: Findings) -> None:
     arm = findings.arms["selector=bis,keep_ratio=0.5,order=online"]
     by_step, by_tokens = (curves_of(findings, arm, "auc", against) for against in ("step", "tokens"))

@@ -219,6 +219,10 @@ def test_evaluations_of_arms_with_and_without_a_reward_model_draw_alike() -> Non
     [
         ({"task": {"name": "grid"}}, "task.name is 'grid': the twin knows beliefs"),
         ({"learner": {"credit": "ps_grpo"}}, "learner.credit is 'ps_grpo': the twin knows outcome, additive"),
+        ({"mprm": {"label": "soft"}}, "mprm.label is 'soft': the twin knows hard"),
+        ({"mprm": {"guard_share": 0.5}}, "mprm.guard_share is 0.5: the twin knows 0"),
+        ({"learner": {"epochs": 4}}, "learner.epochs is 4: the twin knows 1"),
+        ({"engine": {"temperature": 0.3}}, "engine.temperature is 0.3: the twin knows 1"),
         ({"selection": {"selector": "bis_visual"}}, "selection.selector is 'bis_visual': the twin knows bis,"),
         ({"annotation": {"budget": "first_success"}}, "annotation.budget is 'first_success': the twin knows fixed"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ import pytest
 
 from rl.monitoring.console import Console
 from rl.monitoring.summary import LEFT_BEHIND, summary_lines
+from rl.train import _known
 
 ESCAPE = "\x1b"
 PATIENCE = 120.0
@@ -158,3 +160,11 @@ def test_the_summary_of_a_run_without_reward_model_is_shorter(tmp_path: Path) ->
     without["annotation"] = {"continuations": 0, "tokens": 0, "fixed_tokens": 0}
     told = "\n".join(summary_lines(tmp_path, without, "sieve"))
     assert "MPRM" not in told and "labels" not in told and "0.625" in told
+
+
+def test_what_cannot_be_told_is_null_in_the_file_and_not_in_the_lines(tmp_path: Path) -> None:
+    """An area where all held-out steps are right: JSON knows no such number."""
+    areas = {"mprm/auc_plain": math.nan, "mprm/auc_weighted": 0.75}
+    assert [_known(areas, name) for name in (*areas, "mprm/auc_index_only")] == [None, 0.75, None]
+    told = summary_lines(tmp_path, SUMMARY | {"mprm": SUMMARY["mprm"] | {"auc_standard_error_end": None}}, "sieve")
+    assert not any("MPRM" in line for line in told)
