@@ -5,7 +5,8 @@
     python benchmarks/credit_rules.py --out runs/credit --report    # table and figure only, from what is there
     python benchmarks/credit_rules.py --out runs/reuse --rules outcome progress progress+continuations --steps 40
 
-With ``+continuations`` a rule's policy learns from the continuations that label the steps, too.
+Two rollouts in five are labelled. With ``+continuations`` a rule's policy learns from the continuations that label the
+steps, too.
 
 All rules of a seed are run before the next seed, so that what is there can always be compared in pairs: equal seeds see
 equal prompts. Finished runs are kept, so an interrupted benchmark goes on where it was.

@@ -3,7 +3,7 @@
     python benchmarks/engine.py
     python benchmarks/engine.py --profile     # and where the rest goes
 
-A policy step of the quickstart: the rollouts, and a continuation from the end of each step of some of them. Both ways
+A policy step of the quickstart: the rollouts, and a continuation from the end of each step of two in five. Both ways
 in turn in one process with one model, whose caches are emptied before each turn as new weights would. vLLM alone is
 given the very requests that the engine made, ready to go, and nothing is made of what it answers.
 

@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from rl.files.run_files import SUMMARY_FILE, checkpoints
 from rl.loop import run
 from rl.monitoring.console import Console
 from rl.monitoring.memory import PeakMemory
+from rl.monitoring.metrics import finite
 from rl.monitoring.monitor import Monitor, open_writers
 from rl.parts import Parts, make_parts
 from rl.reward_models.record_corpus import Corpus
@@ -157,19 +157,19 @@ def _first_lessons(
 
 
 def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gib: float) -> dict[str, Any]:
-    start = progress.start
+    start, end = finite(progress.start), finite(end)
     return {
         "steps": progress.step,
         "wall_seconds": round(progress.ledger.seconds, 1),
         "peak_memory_gib": round(gib, 2),
         "policy": {"accuracy_start": start["policy/accuracy"], "accuracy_end": end["policy/accuracy"]},
         "mprm": {
-            "auc_start": _known(start, "mprm/auc_weighted"),
-            "auc_end": _known(end, "mprm/auc_weighted"),
-            "auc_standard_error_end": _known(end, "mprm/auc_standard_error"),
-            "auc_alike_end": _known(end, "mprm/auc_within_kind"),
-            "auc_plain_end": _known(end, "mprm/auc_plain"),
-            "auc_index_only_end": _known(end, "mprm/auc_index_only"),
+            "auc_start": start.get("mprm/auc_weighted"),
+            "auc_end": end.get("mprm/auc_weighted"),
+            "auc_standard_error_end": end.get("mprm/auc_standard_error"),
+            "auc_alike_end": end.get("mprm/auc_within_kind"),
+            "auc_plain_end": end.get("mprm/auc_plain"),
+            "auc_index_only_end": end.get("mprm/auc_index_only"),
         },
         "annotation": {
             "continuations": progress.continuations,
@@ -178,12 +178,6 @@ def _summary(progress: Progress, end: dict[str, float], seen: int, kept: int, gi
         },
         "selection": {"seen": seen, "kept": kept},
     }
-
-
-def _known(metrics: Mapping[str, float], name: str) -> float | None:
-    """None of what was not measured, and of an area where all steps are right, or all wrong."""
-    value = metrics.get(name, math.nan)
-    return value if math.isfinite(value) else None
 
 
 class StopOnSignal:

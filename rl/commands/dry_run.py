@@ -125,7 +125,7 @@ def _check_weights(config: Config, encoder: Encoder) -> None:
 def _prompt_lines(config: Config, encoder: Encoder) -> Iterator[str]:
     """On one prompt, with pictures if there are any among the first."""
     from rewards.records import PromptError
-    from rl.engines.engine import check_prompt
+    from rl.engines.room import check_prompt
     from rl.instruments.trying.rendering import render
     from rl.monitoring.warnings import unseen_pictures
     from rl.reward_models.chat_templates import check_chat_templates, one_with_pictures

@@ -7,8 +7,7 @@ from typing import Protocol
 
 import torch
 
-from rewards.records import Completion, Prompt, PromptError, SamplingRequest
-from rl.config.sections import LEAST_ANSWER
+from rewards.records import Completion, SamplingRequest
 
 DEPLOYMENT = {
     *("count", "kv_cache_gib", "gpu_memory_utilization", "num_cpus", "num_gpus", "tensor_parallel"),
@@ -35,7 +34,8 @@ class Engine(Protocol):
         has ``length``.
 
         Raises:
-            PromptError: A prompt is longer than the engine's context, or has too many images; see `check_prompt`.
+            PromptError: A prompt is longer than the engine's context, or has too many images; see
+                `rl.engines.room.check_prompt`.
         """
         ...
 
@@ -78,34 +78,3 @@ class RenewableEngine(Engine, Protocol):
     def close(self) -> None:
         """End it: a process can have one vLLM engine at a time."""
         ...
-
-
-def check_prompt(prompt: Prompt, tokens: int, context: int, images: int) -> None:
-    """Whether a prompt of so many tokens leaves room for an answer, and has no more images than it may.
-
-    Raises:
-        PromptError: It does not.
-    """
-    most = context - LEAST_ANSWER
-    if tokens > most:
-        raise PromptError(
-            f"{prompt.id}: the prompt has {tokens:,} tokens, with its images; allowed with engine.max_model_len "
-            f"{context:,} are {most:,}"
-        )
-    if len(prompt.images) > images:
-        raise PromptError(
-            f"{prompt.id}: the prompt has {len(prompt.images)} images; allowed with engine.images_per_prompt "
-            f"{images} are no more than that"
-        )
-
-
-def room_left(request: SamplingRequest, max_completion_tokens: int) -> int:
-    """Tokens that a continuation of the request's prefix may have; at least 1."""
-    room = max(1, max_completion_tokens - len(request.prefix))
-    return room if request.max_tokens is None else min(room, request.max_tokens)
-
-
-def cut_off(request: SamplingRequest, new_tokens: int, max_completion_tokens: int) -> str:
-    """The finish reason of a continuation that was cut off after so many tokens: ``segment`` or ``length``."""
-    room = max_completion_tokens - len(request.prefix) - new_tokens
-    return "segment" if new_tokens == request.max_tokens and room > 0 else "length"

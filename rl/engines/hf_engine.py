@@ -22,9 +22,9 @@ from rewards.models.encoding import Encoder
 from rewards.models.logit_rule import PLAIN, LogitRule, left_out
 from rewards.models.reading_check import check_reading, two_words
 from rewards.models.truncation import Truncation
-from rewards.records import Completion, Prompt, SamplingRequest
+from rewards.records import Completion, SamplingRequest
 from rewards.seeds import derive_seed
-from rl.engines.engine import check_prompt, cut_off, room_left
+from rl.engines.room import Room
 
 
 class HfEngine:
@@ -70,14 +70,13 @@ class HfEngine:
         check_reading(self._model, self._encoder)
         self._left_out = left_out(self._model, two_words(self._encoder))
         self._temperature, self._truncation = temperature, truncation
-        self._max_tokens, self._batch_size = max_completion_tokens, batch_size
-        self._context, self._images = max_model_len, images_per_prompt
+        self._room = Room(self._encoder, max_completion_tokens, max_model_len, images_per_prompt)
+        self._batch_size = batch_size
         self.version = 0
 
     def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
         """See `rl.engines.engine.Engine.sample`."""
-        for prompt in {request.prompt.id: request.prompt for request in requests}.values():
-            check_prompt(prompt, self._encoder.head_length(prompt), self._context, self._images)
+        self._room.check({request.prompt.id: request.prompt for request in requests}.values())
         results: list[list[Completion]] = [[] for _ in requests]
         # Like lengths together: a batch decodes as long as its longest member.
         order = sorted(range(len(requests)), key=lambda i: (self._how(requests[i]), len(requests[i].prefix)))
@@ -111,10 +110,6 @@ class HfEngine:
     def close(self) -> None:
         """See `rl.engines.engine.RenewableEngine.close`."""
 
-    def _longest(self, prompt: Prompt) -> int:
-        """Most tokens of an answer; the context then still has one left, in which all of it can be continued."""
-        return min(self._max_tokens, self._context - 1 - self._encoder.head_length(prompt))
-
     def _how(self, request: SamplingRequest) -> tuple[float, str]:
         """What the requests of one batch have in common: temperature, and where to end, empty for nowhere."""
         return self._temperature if request.temperature is None else request.temperature, request.until or ""
@@ -127,7 +122,7 @@ class HfEngine:
         longest = max(len(request.prefix) for request in requests)
         batch = self._encoder.batch([r.prompt for r in requests], [r.prefix for r in requests])
         inputs = _prefixes_to_the_left(batch.model_inputs(self._device), longest)
-        allowed = [room_left(request, self._longest(request.prompt)) for request in requests]
+        allowed = [self._room.left(request) for request in requests]
         prompt_length = inputs["input_ids"].shape[1]
         sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
         processors: list[LogitsProcessor] = [] if self._left_out == PLAIN else [_Finished(self._left_out)]
@@ -159,7 +154,7 @@ class HfEngine:
         """Cut one row of a batch, no longer than its own limit, at its end token or where it wrote ``until``."""
         ends = [place for place, token in enumerate(tokens, start=1) if token in self._encoder.end_tokens]
         length = ends[0] if ends else len(tokens)
-        finish_reason = "stop" if ends else cut_off(request, length, self._longest(request.prompt))
+        finish_reason = "stop" if ends else self._room.cut_off(request, length)
         until = request.until
         read = self._encoder.read(tokens[:length])
         if until and until in read.text:

@@ -13,9 +13,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from rewards.files.held_folder import scratch_folder
 from rewards.models.encoding import Encoder
 from rewards.models.truncation import Truncation
-from rewards.records import Completion, Prompt, SamplingRequest
+from rewards.records import Completion, SamplingRequest
 from rl.engines.adapter_files import room_for_rank, write_adapters
-from rl.engines.engine import check_prompt, cut_off, room_left
+from rl.engines.room import Room
 from rl.files.importing import importing
 
 ENVIRONMENT = {
@@ -142,8 +142,8 @@ class VllmEngine:
         self._adapters_loaded = 0
         self._sleep_level = 1 if lora_rank else 2
         self._encoder = Encoder(checkpoint, trust_remote_code=trust_remote_code, system=system)
-        self._temperature, self._truncation, self._max_tokens = temperature, truncation, max_completion_tokens
-        self._context, self._images = max_model_len, images_per_prompt
+        self._temperature, self._truncation = temperature, truncation
+        self._room = Room(self._encoder, max_completion_tokens, max_model_len, images_per_prompt)
         self.version = 0
 
     def sample(self, requests: Sequence[SamplingRequest]) -> list[list[Completion]]:
@@ -152,8 +152,7 @@ class VllmEngine:
 
         inputs: list[Any] = []
         prompts = {request.prompt.id: request.prompt for request in requests}
-        for prompt in prompts.values():
-            check_prompt(prompt, self._encoder.head_length(prompt), self._context, self._images)
+        self._room.check(prompts.values())
         prompt_tokens = {name: self._encoder.prompt_tokens(prompt) for name, prompt in prompts.items()}
         for request in requests:
             entry: dict[str, Any] = {"prompt_token_ids": [*prompt_tokens[request.prompt.id], *request.prefix]}
@@ -168,7 +167,7 @@ class VllmEngine:
                 top_k=self._truncation.top_k,
                 top_p=self._truncation.top_p,
                 min_p=self._truncation.min_p,
-                max_tokens=room_left(request, self._longest(request.prompt)),
+                max_tokens=self._room.left(request),
                 logprobs=0,
                 stop_token_ids=sorted(self._encoder.end_tokens),
                 stop=request.until,
@@ -237,10 +236,6 @@ class VllmEngine:
         # Left to the garbage collector, it would take what a later engine shares with it along, at any time.
         self._llm.llm_engine.engine_core.shutdown()
 
-    def _longest(self, prompt: Prompt) -> int:
-        """Most tokens of an answer; the context then still has one left, in which all of it can be continued."""
-        return min(self._max_tokens, self._context - 1 - self._encoder.head_length(prompt))
-
     def _drop_adapters(self) -> None:
         if self._adapters is not None:
             self._llm.llm_engine.remove_lora(self._adapters.lora_int_id)
@@ -263,7 +258,7 @@ class VllmEngine:
             # A text that ended it is the one that was asked for; a token, one of the checkpoint's end tokens.
             finish_reason = "until" if isinstance(sample.stop_reason, str) else "stop"
         else:
-            finish_reason = cut_off(request, len(token_ids), self._longest(request.prompt))
+            finish_reason = self._room.cut_off(request, len(token_ids))
         return Completion(token_ids, logprobs, finish_reason, self.version)
 
 

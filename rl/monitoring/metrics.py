@@ -22,6 +22,11 @@ PACE = ("seconds", "tokens", "flops_utilisation")
 """What the learner says of its step that is not about the policy."""
 
 
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that could be told: an area is NaN where all steps are right, or all wrong."""
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+
+
 class StageClock:
     """Seconds spent in each named stage of one policy step; a stage may be entered more than once."""
 

@@ -14,7 +14,7 @@ from rewards.section import is_due
 from rl.config import Config
 from rl.files.run_files import TENSORBOARD
 from rl.monitoring.console import Console
-from rl.monitoring.metrics import step_metrics
+from rl.monitoring.metrics import finite, step_metrics
 from rl.monitoring.metrics_file import MetricsFile
 from rl.monitoring.prompt_tables import prompt_tables
 from rl.monitoring.report import StepReport
@@ -100,9 +100,9 @@ class Monitor:
 
     def _distribution(self, step: int, name: str, values: np.ndarray) -> None:
         """Record a histogram of the finite ones among the values, if there are any."""
-        finite = values[np.isfinite(values)]
-        for writer in self._writers if len(finite) else ():
-            writer.histogram(step, name, finite)
+        told = values[np.isfinite(values)]
+        for writer in self._writers if len(told) else ():
+            writer.histogram(step, name, told)
 
     def _finding_wrong_steps(self, step: int, name: str, finding: Finding) -> None:
         """Record a precision-recall curve: a step with a low score is called wrong; some are."""
@@ -111,9 +111,9 @@ class Monitor:
             writer.curve(step, name, wrong, 1 - scores)
 
     def _write(self, step: int, metrics: Mapping[str, float]) -> None:
-        finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
+        told = finite(metrics)
         for writer in self._writers:
-            writer.scalars(step, finite)
+            writer.scalars(step, told)
 
 
 def open_writers(config: Config, folder: Path, task: Task, step: int | None) -> list[Writer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def findings(plan: StudyPlan) -> Findings:
     return Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, {"a cell": "it broke"})
 
 
+def all_finished(plan: StudyPlan, result: Callable[[dict[str, Any], int], CellResult]) -> Findings:
+    """What each cell gives is made up from its levels and its seed."""
+    cells: dict[str, dict[int, Finished]] = {}
+    for cell, job in plan.cells:
+        made_up = result(cell.arm.levels, cell.seed)
+        cells.setdefault(cell.arm.name, {})[cell.seed] = Finished(job.name, job.recipe, job.changes, 1.0, made_up)
+    return Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, {})
+
+
 def reported(folder: Path, *more: str) -> Any:
     return CliRunner().invoke(app, ["study", str(folder / "known.yaml"), "--out", str(folder / "out"), *more])
 
@@ -139,12 +149,12 @@ def test_a_contrast_is_of_arms_that_differ_in_nothing_else(tmp_path: Path) -> No
     uneven = STUDY | {"leave_out": [{"selection.keep_ratio": 0.5, "replay.order": "frozen"}]}
     path.write_text(yaml.safe_dump(uneven, sort_keys=False))
     plan = make_plan(path, [], tmp_path / "out")
-    cells: dict[str, dict[int, Finished]] = {}
-    for cell, job in plan.cells:
-        gain = EFFECT[cell.arm.levels["selection.selector"]] / cell.arm.levels["selection.keep_ratio"]
-        result = CellResult([], {"auc": 0.5 + 0.05 * cell.seed + gain + 0.001 * cell.seed * (gain > 0)})
-        cells.setdefault(cell.arm.name, {})[cell.seed] = Finished(job.name, job.recipe, job.changes, 1.0, result)
-    findings = Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, {})
+
+    def smaller_is_better(levels: dict[str, Any], seed: int) -> CellResult:
+        gain = EFFECT[levels["selection.selector"]] / levels["selection.keep_ratio"]
+        return CellResult([], {"auc": 0.5 + 0.05 * seed + gain + 0.001 * seed * (gain > 0)})
+
+    findings = all_finished(plan, smaller_is_better)
     (_, _, contrast) = rows(contrast_table(findings, "auc", "replay.order"))
     assert contrast[:4] == ["bis", "+0.1010", "+0.1010", "+0.0000"]
 
@@ -155,12 +165,7 @@ def test_a_contrast_of_the_first_factor_is_one_row(tmp_path: Path) -> None:
     turned = STUDY | {"matrix": orders | others, "leave_out": []}
     path.write_text(yaml.safe_dump(turned, sort_keys=False))
     plan = make_plan(path, [], tmp_path / "out")
-    cells: dict[str, dict[int, Finished]] = {}
-    for cell, job in plan.cells:
-        result = known_result(cell.arm.levels, cell.seed)
-        cells.setdefault(cell.arm.name, {})[cell.seed] = Finished(job.name, job.recipe, job.changes, 1.0, result)
-    findings = Findings(plan.study, {arm.name: arm for arm in plan.arms}, cells, {})
-    (_, _, contrast) = rows(contrast_table(findings, "auc", "replay.order"))
+    (_, _, contrast) = rows(contrast_table(all_finished(plan, known_result), "auc", "replay.order"))
     assert contrast[:4] == ["all", "+0.1010", "+0.2010", "\N{MINUS SIGN}0.1000"]
 
 

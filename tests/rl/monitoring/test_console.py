@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rl.monitoring.console import Console
 from rl.monitoring.summary import LEFT_BEHIND, summary_lines
-from rl.train import _known
+from rl.train import _summary
 
 ESCAPE = "\x1b"
 PATIENCE = 120.0
@@ -164,7 +165,10 @@ def test_the_summary_of_a_run_without_reward_model_is_shorter(tmp_path: Path) ->
 
 def test_what_cannot_be_told_is_null_in_the_file_and_not_in_the_lines(tmp_path: Path) -> None:
     """An area where all held-out steps are right: JSON knows no such number."""
-    areas = {"mprm/auc_plain": math.nan, "mprm/auc_weighted": 0.75}
-    assert [_known(areas, name) for name in (*areas, "mprm/auc_index_only")] == [None, 0.75, None]
+    start = {"policy/accuracy": 0.5, "mprm/auc_plain": math.nan, "mprm/auc_weighted": 0.75}
+    ledger = SimpleNamespace(seconds=1.0)
+    progress = SimpleNamespace(start=start, step=1, ledger=ledger, continuations=0, tokens=0, fixed_tokens=0)
+    said = json.loads(json.dumps(_summary(progress, start, 0, 0, 0.0), allow_nan=False))["mprm"]
+    assert [said[f"auc_{name}end"] for name in ("plain_", "", "index_only_")] == [None, 0.75, None]
     told = summary_lines(tmp_path, SUMMARY | {"mprm": SUMMARY["mprm"] | {"auc_standard_error_end": None}}, "sieve")
     assert not any("MPRM" in line for line in told)

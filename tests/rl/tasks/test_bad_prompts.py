@@ -13,8 +13,8 @@ import pytest
 
 from rewards.models.encoding import Encoder
 from rewards.records import Prompt, PromptError, SamplingRequest
-from rl.engines.engine import check_prompt
 from rl.engines.hf_engine import HfEngine
+from rl.engines.room import check_prompt
 from rl.files.named_checkpoint import SHIPPED_POLICY
 from tests.fixtures.builders import a_prompt, an_image
 from tests.fixtures.runs import warm_python
